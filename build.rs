@@ -1,0 +1,39 @@
+//! Chooses the version of Slurm that the plugin is built for: a plugin is loaded only by the very
+//! version whose number it carries.
+
+use std::{env, fs};
+
+const HEADER: &str = "/usr/include/slurm/slurm_version.h";
+/// Used when neither SLURM_VERSION nor Slurm's headers say otherwise.
+const NEWEST_KNOWN: &str = "26.05.5";
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=SLURM_VERSION");
+    println!("cargo:rerun-if-changed={HEADER}");
+    println!("cargo:rerun-if-changed=build.rs");
+    let (version, from) = match env::var("SLURM_VERSION") {
+        Ok(version) if !version.is_empty() => (version, "SLURM_VERSION"),
+        _ => match fs::read_to_string(HEADER).ok().and_then(|text| from_header(&text)) {
+            Some(version) => (version, HEADER),
+            None => (NEWEST_KNOWN.to_owned(), "the newest known"),
+        },
+    };
+    let parts: Vec<u32> =
+        version.split(['.', '-']).take(3).map_while(|part| part.parse().ok().filter(|number| *number < 256)).collect();
+    let [major, minor, micro] = parts.as_slice() else {
+        panic!("Slurm's version from {from} is {version:?}; it must be like 26.05.5");
+    };
+    // SLURM_VERSION_NUM of slurm/slurm_version.h.
+    println!("cargo:rustc-env=JOBNS_SLURM_MAJOR={major}");
+    println!("cargo:rustc-env=JOBNS_SLURM_MINOR={minor}");
+    println!("cargo:rustc-env=JOBNS_SLURM_MICRO={micro}");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,namespace_linux.so");
+}
+
+/// `#define SLURM_VERSION_NUMBER 0x1a0505`
+fn from_header(text: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.starts_with("#define SLURM_VERSION_NUMBER"))?;
+    let number = line.split_whitespace().nth(2)?.strip_prefix("0x")?;
+    let number = u32::from_str_radix(number, 16).ok()?;
+    Some(format!("{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff))
+}
