@@ -1,0 +1,282 @@
+//! What must hold for any input: the bodies of the fuzz targets.
+//!
+//! `tests/config_fuzz.rs` calls the same functions, on the corpora here, on inputs that once broke
+//! something, and on generated ones, so that a finding becomes a plain test by adding a file.
+
+use namespace_linux::config::wire::{self, HEADER_LEN};
+use namespace_linux::config::{
+    Backing, JobNames, Level, Node, NodeSettings, Settings, check, hostlist, mount_options, parse_namespace_yaml, path,
+    pattern,
+};
+
+/// Any bytes as namespace.yaml.
+pub fn namespace_yaml(data: &[u8]) {
+    let node = Node { name: "n1", hostname: "host1" };
+    let parsed = parse_namespace_yaml("namespace.yaml", data, &node);
+    let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
+    assert_eq!(parsed.settings.is_none(), errors > 0, "refused exactly when there is an error");
+    for problem in &parsed.problems {
+        assert!(!problem.what.is_empty());
+        is_printable(&problem.one_line(), false);
+        is_printable(&problem.render(), true);
+        assert!(problem.render().len() < 16 * 1024);
+    }
+    let Some(settings) = parsed.settings else { return };
+    if let NodeSettings::Enabled(settings) = &settings {
+        holds(settings);
+    }
+    let message = wire::encode(&settings);
+    let (header, body) = message.split_first_chunk::<HEADER_LEN>().expect("a header");
+    assert_eq!(wire::body_len(header).as_ref(), Ok(&body.len()));
+    assert_eq!(wire::decode(header, body).as_ref(), Ok(&settings));
+    // The same text means the same again, and a comment changes nothing.
+    if std::str::from_utf8(data).is_ok() && !data.is_empty() && !data.windows(3).any(|w| w == b"...") {
+        let mut with_comment = b"# comment\n".to_vec();
+        with_comment.extend_from_slice(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data));
+        if with_comment.len() <= namespace_linux::config::limits::MAX_TEXT {
+            let again = parse_namespace_yaml("namespace.yaml", &with_comment, &node).settings;
+            assert_eq!(again, Some(settings));
+        }
+    }
+}
+
+/// What accepted settings hold, told without the code that checked them.
+fn holds(settings: &Settings) {
+    let mut paths = vec![&settings.base_path];
+    let scripts =
+        [&settings.init_script, &settings.user_ns_script, &settings.clone_ns_script, &settings.clone_ns_epilog];
+    for script in scripts.into_iter().flatten() {
+        assert!(script.wait_seconds > 0);
+        paths.push(&script.path);
+    }
+    let mut bases = vec![&settings.base_path];
+    for (index, dir) in settings.dirs.iter().enumerate() {
+        paths.push(&dir.path);
+        for before in settings.dirs.iter().take(index) {
+            assert_ne!(before.path, dir.path);
+            assert!(!before.path.starts_with(&format!("{}/", dir.path)), "a parent comes first");
+        }
+        assert_ne!(dir.path, "/proc");
+        match &dir.backing {
+            Backing::BasePath => assert_ne!(dir.path, "/dev/shm"),
+            Backing::OtherBase(base) => {
+                assert_ne!(dir.path, "/dev/shm");
+                assert_ne!(*base, settings.base_path);
+                paths.push(base);
+                bases.push(base);
+            }
+            Backing::Tmpfs(params) => {
+                assert!(dir.flags.nosuid && dir.flags.nodev);
+                for param in params {
+                    assert!(param.key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+                    assert!(!param.value.as_ref().is_some_and(|v| v.is_empty() || v.contains(char::is_control)));
+                }
+            }
+        }
+        assert!(dir.mode.is_none_or(|mode| mode <= 0o7777));
+        for base in &bases {
+            assert!(dir.path != **base && !dir.path.starts_with(&format!("{base}/")));
+        }
+    }
+    for path in paths {
+        is_good_path(path);
+    }
+    assert!(settings.dirs.len() <= 256);
+    for user in ["alice", "..", "a/b", "-rf", "", "%u", "tmp"] {
+        let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user };
+        if let Ok(dirs) = check::dirs_for_job(settings, &job) {
+            for (index, dir) in dirs.iter().enumerate() {
+                is_good_path(&dir.path);
+                assert!(dirs.iter().take(index).all(|before| before.path != dir.path));
+            }
+        }
+    }
+}
+
+fn is_good_path(path: &str) {
+    assert!(path.starts_with('/') && path.len() > 1 && path.len() <= 4095);
+    assert!(!path.chars().any(char::is_control));
+    for component in path.split('/').skip(1) {
+        assert!(!matches!(component, "" | "." | "..") && component.len() <= 255);
+    }
+}
+
+fn is_printable(text: &str, may_hold_lines: bool) {
+    assert!(text.chars().all(|c| !c.is_control() || (may_hold_lines && c == '\n')), "{text:?}");
+}
+
+/// `LIST \n NODE`: agrees with a list that is expanded the naive way, as far as that is feasible.
+pub fn hostlist(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (list, node) = text.rsplit_once('\n').unwrap_or((text, "n1"));
+    let found = hostlist::contains(list, node);
+    if let Err(error) = &found {
+        assert!(!error.what.is_empty() && !error.hint.is_empty());
+    }
+    match (naive_hostlist(list), &found) {
+        (Some(names), Ok(found)) => assert_eq!(names.iter().any(|name| name == node), *found, "{node} in {list}"),
+        (Some(_), Err(_)) if node.len() <= 255 => panic!("refused: {list:?}"),
+        _ => {}
+    }
+}
+
+/// All names of a small, well-formed list; `None` when it is not small or not well-formed.
+pub fn naive_hostlist(list: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut depth = 0;
+    let mut name = String::new();
+    for c in list.chars().chain([',']) {
+        match c {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            _ => {}
+        }
+        if !(0..=1).contains(&depth) {
+            return None;
+        }
+        if depth == 0 && matches!(c, ',' | ' ' | '\t' | '\n') {
+            if !name.is_empty() {
+                expand(&name, String::new(), 0, &mut names)?;
+                name.clear();
+            }
+        } else {
+            name.push(c);
+        }
+    }
+    (depth == 0).then_some(names)
+}
+
+fn expand(rest: &str, head: String, groups: usize, names: &mut Vec<String>) -> Option<()> {
+    let Some((literal, group)) = rest.split_once('[') else {
+        names.push(head + rest);
+        return (names.len() <= 20_000).then_some(());
+    };
+    let (ranges, tail) = group.split_once(']')?;
+    if groups == 8 {
+        return None;
+    }
+    for range in ranges.split(',') {
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        let high = if high.is_empty() { low } else { high };
+        if low.is_empty()
+            || low.len() > 6
+            || high.len() > 6
+            || !(low.to_owned() + high).bytes().all(|b| b.is_ascii_digit())
+        {
+            return None;
+        }
+        let (first, last): (u64, u64) = (low.parse().ok()?, high.parse().ok()?);
+        if first > last || last - first > 2000 {
+            return None;
+        }
+        for number in first..=last {
+            expand(tail, format!("{head}{literal}{number:0width$}", width = low.len()), groups + 1, names)?;
+        }
+    }
+    Some(())
+}
+
+/// Any bytes from the pipe: nothing but what a file can ask for comes out, and it has one encoding.
+pub fn wire(data: &[u8]) {
+    let Some((header, body)) = data.split_first_chunk::<HEADER_LEN>() else { return };
+    if let Ok(length) = wire::body_len(header) {
+        assert!(length <= 1 << 20);
+    }
+    match wire::decode(header, body) {
+        Ok(settings) => {
+            if let NodeSettings::Enabled(settings) = &settings {
+                holds(settings);
+            }
+            let again = wire::encode(&settings);
+            assert_eq!(again.get(HEADER_LEN..), Some(body), "one encoding for each value");
+        }
+        Err(error) => is_printable(&error.to_string(), false),
+    }
+    // The same body with a right header: what the checksum keeps the fuzzer from reaching.
+    let model = wire::encode(&NodeSettings::Disabled(namespace_linux::config::DisabledWhy::SetToNone));
+    let Some((mut header, _)) = model.split_first_chunk::<HEADER_LEN>().map(|(header, body)| (*header, body)) else {
+        return;
+    };
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    header[12..16].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32(&[&header[20..], body].concat());
+    header[16..20].copy_from_slice(&crc.to_le_bytes());
+    if let Ok(settings) = wire::decode(&header, body) {
+        if let NodeSettings::Enabled(settings) = &settings {
+            holds(settings);
+        }
+        assert_eq!(wire::encode(&settings).get(HEADER_LEN..), Some(body));
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+/// `PATTERN \n VALUE \n VALUE`: what comes out is a path with the components of the pattern.
+pub fn pattern(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let mut parts = text.splitn(3, '\n');
+    let (template, first, second) =
+        (parts.next().unwrap_or(""), parts.next().unwrap_or("alice"), parts.next().unwrap_or("s7VQ6KB9NY0000"));
+    let job = JobNames { job_id: 42, sluid: second, user: first };
+    let node = Node { name: first, hostname: second };
+    let results = [pattern::expand_job(template, &job), pattern::expand_node(template, &node)];
+    for made in results {
+        let Ok(made) = made else { continue };
+        is_good_path(&made);
+        assert_eq!(path::normalise(&made).as_ref(), Ok(&made));
+        let written: Vec<&str> = template.split('/').filter(|component| !component.is_empty()).collect();
+        let got: Vec<&str> = made.split('/').skip(1).collect();
+        assert_eq!(written.len(), got.len(), "a value adds and removes no component");
+        for (written, got) in written.iter().zip(got) {
+            assert!(!got.starts_with('-') || written.starts_with('-'));
+            if !written.contains('%') {
+                assert_eq!(*written, got, "what is no pattern stays as it is");
+            }
+        }
+    }
+    if pattern::expand_job(template, &job).is_ok() {
+        assert!(pattern::check_job_pattern(template).is_ok(), "what works at run time is accepted at start");
+    }
+    if pattern::check_job_pattern(template).is_ok() && template.len() < 200 {
+        let tame = JobNames { job_id: 1, sluid: "s1", user: "u" };
+        assert!(pattern::expand_job(template, &tame).is_ok(), "what is accepted at start works for tame values");
+    }
+}
+
+/// Any text as `options`, for a tmpfs and for another mount.
+pub fn mount_options(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for is_tmpfs in [true, false] {
+        let (options, remarks) = mount_options::read(text, is_tmpfs);
+        assert!(is_tmpfs || options.params.is_empty());
+        assert!(options.params.iter().all(mount_options::is_valid_param));
+        for (index, param) in options.params.iter().enumerate() {
+            assert!(options.params.iter().take(index).all(|before| before.key != param.key));
+        }
+        for remark in &remarks {
+            assert!(text.contains(remark.part));
+        }
+        // Every word is accounted for: as a flag, as a parameter, or in a remark.
+        if remarks.is_empty() {
+            let known = ["noatime", "nodev", "nodiratime", "noexec", "nosuid", "relatime", "ro"];
+            for word in text.split(',').filter(|word| !word.trim().is_empty()) {
+                let key = word.split('=').next().unwrap_or("");
+                assert!(
+                    known.contains(&word.to_ascii_lowercase().as_str())
+                        || options.params.iter().any(|param| param.key == key)
+                        || word.bytes().all(|b| b.is_ascii_digit() || b == b'-'),
+                    "{word:?} got lost"
+                );
+            }
+        }
+    }
+}

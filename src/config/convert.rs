@@ -1,0 +1,134 @@
+//! One scalar to a boolean, a number or a list of flags, by the rules of Slurm's `data_t`.
+//!
+//! Slurm keeps every untagged scalar as text, quoted or not, and converts it when a key asks for a
+//! type. Where it would take nonsense (`shared: flase` is true there), we refuse.
+
+#![forbid(unsafe_code)]
+
+use super::Namespaces;
+use super::suggest;
+
+/// What a scalar says as a boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Boolean {
+    Value(bool),
+    /// Empty, `~` or `null`, which Slurm takes for false.
+    Nothing,
+    /// Something that Slurm takes for a boolean, but that nobody should write; the value it takes.
+    Nonsense(bool),
+}
+
+pub(super) fn boolean(text: &str) -> Boolean {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Boolean::Value(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Boolean::Value(false),
+        "" | "~" | "null" => Boolean::Nothing,
+        other => Boolean::Nonsense(!(other.starts_with('~') || is_zero(other))),
+    }
+}
+
+/// Would Slurm read this as the number zero? Only used to tell what Slurm would do.
+fn is_zero(text: &str) -> bool {
+    let hex = text.strip_prefix("0x").map(|digits| !digits.is_empty() && digits.bytes().all(|b| b == b'0'));
+    hex.unwrap_or_else(|| text.trim_start_matches(['+', '-']).parse::<f64>() == Ok(0.0))
+}
+
+/// Seconds, as Slurm reads a 32-bit number: decimal, also with leading zeros, or hexadecimal.
+/// Slurm also takes `-1` and what exceeds 32 bits, and makes a wait of 136 years of them.
+pub(super) fn seconds(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
+        None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Permission bits in octal: `0700`, `700`, `0o700`, `1777`.
+pub(super) fn mode(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 5 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    u32::from_str_radix(digits, 8).ok().filter(|&bits| bits <= 0o7777)
+}
+
+/// The words of `clone_ns_flags`.
+const FLAGS: [&str; 4] = ["CLONE_NEWNS", "CLONE_NEWPID", "CLONE_NEWUSER", "CLONE_NEWIPC"];
+
+/// Adds one word of `clone_ns_flags`, letter case aside; the hint when nobody knows it.
+pub(super) fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), String> {
+    match word.to_ascii_uppercase().as_str() {
+        // Every job gets a mount namespace.
+        "CLONE_NEWNS" => {}
+        "CLONE_NEWPID" => namespaces.pid = true,
+        "CLONE_NEWUSER" => namespaces.user = true,
+        "CLONE_NEWIPC" => namespaces.ipc = true,
+        "CLONE_NEWCGROUP" | "CLONE_NEWNET" | "CLONE_NEWTIME" | "CLONE_NEWUTS" => {
+            return Err(format!("there is no such namespace here, the flags are {}", FLAGS.join(", ")));
+        }
+        upper => {
+            // Without its prefix a flag is too far from its name to be found.
+            let full = if upper.starts_with("CLONE_") { upper.to_owned() } else { format!("CLONE_{upper}") };
+            return Err(suggest::hint(&full, FLAGS, || format!("the flags are {}", FLAGS.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn booleans_as_slurm_reads_them() {
+        for text in ["true", "True", "TRUE", "t", "yes", "Y", "on", "On", "1"] {
+            assert_eq!(boolean(text), Boolean::Value(true), "{text}");
+        }
+        for text in ["false", "False", "f", "no", "N", "off", "OFF", "0"] {
+            assert_eq!(boolean(text), Boolean::Value(false), "{text}");
+        }
+        for text in ["", "~", "null", "NULL"] {
+            assert_eq!(boolean(text), Boolean::Nothing, "{text}");
+        }
+        for (text, slurm) in
+            [("flase", true), ("2", true), ("00", false), ("0x0", false), ("0.0", false), (" true", true)]
+        {
+            assert_eq!(boolean(text), Boolean::Nonsense(slurm), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_as_slurm_reads_them() {
+        for (text, value) in [("0", 0), ("10", 10), ("010", 10), ("0x10", 16), ("0XfF", 255), ("4294967295", u32::MAX)]
+        {
+            assert_eq!(seconds(text), Some(value), "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "+5",
+            " 5",
+            "5s",
+            "1e3",
+            "1.0",
+            "0x",
+            "0x-1",
+            "0x+1",
+            "4294967296",
+            "99999999999999999999",
+            "ten",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn modes() {
+        for (text, value) in [("700", 0o700), ("0700", 0o700), ("0o700", 0o700), ("1777", 0o1777), ("01777", 0o1777)] {
+            assert_eq!(mode(text), Some(value), "{text}");
+        }
+        for text in ["", "0o", "800", "10000", "-700", "0x1ff", "rwx", "0000700"] {
+            assert_eq!(mode(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Slurm's hostlists: is this node one of `n[1-3,7],login0[1-2]-ib`?
+//!
+//! Nothing is expanded. Each name of the list is matched against the node name, keeping the set of
+//! places in the node name that the pattern can have reached; a group such as `[1-3,7]` moves each
+//! place over the numbers that it can stand for. Slurm's list would hold exactly the names that
+//! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
+
+#![forbid(unsafe_code)]
+
+use super::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
+use super::problem::quote;
+
+/// Why a hostlist is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostlistError {
+    pub what: String,
+    pub hint: String,
+}
+
+impl std::fmt::Display for HostlistError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.hint)
+    }
+}
+
+fn error(what: impl Into<String>, hint: impl Into<String>) -> HostlistError {
+    HostlistError { what: what.into(), hint: hint.into() }
+}
+
+/// The most digits of a number: those of the greatest `u64`.
+const MAX_DIGITS: usize = 20;
+
+/// Is `node` in the list? The whole list is checked, also behind the name that matches.
+///
+/// # Errors
+/// When Slurm could not read the list either, or it exceeds [`super::limits`].
+pub fn contains(list: &str, node: &str) -> Result<bool, HostlistError> {
+    if node.len() > MAX_NODE_NAME {
+        return Err(error(
+            format!("cannot be searched for a node name of {} bytes", node.len()),
+            format!("a node name can have {MAX_NODE_NAME}"),
+        ));
+    }
+    let mut work = MAX_HOST_WORK;
+    let mut found = false;
+    for name in names(list) {
+        found |= if name.contains(['[', ']']) { matches(name, node, &mut work)? } else { name == node };
+    }
+    Ok(found)
+}
+
+/// Splits at commas and white space outside of brackets, as Slurm does.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    let mut in_brackets = false;
+    list.split(move |c: char| {
+        match c {
+            '[' => in_brackets = true,
+            ']' => in_brackets = false,
+            _ => {}
+        }
+        !in_brackets && matches!(c, ',' | ' ' | '\t' | '\n')
+    })
+    .filter(|name| !name.is_empty())
+}
+
+/// Places in a node name: place `i` is before its byte `i`. 256 bits, as the name is at most 255 bytes.
+#[derive(Clone, Copy, Default)]
+struct Places([u64; 4]);
+
+impl Places {
+    fn insert(&mut self, place: usize) {
+        if let Some(word) = self.0.get_mut(place / 64) {
+            *word |= 1 << (place % 64);
+        }
+    }
+
+    fn contains(self, place: usize) -> bool {
+        self.0.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
+
+    fn iter(self, node: &str) -> impl Iterator<Item = usize> {
+        (0..=node.len()).filter(move |&place| self.contains(place))
+    }
+}
+
+/// Does one name, which may hold bracket groups, stand for the node?
+fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, HostlistError> {
+    // The pattern so far can stand for the node name up to each of these places.
+    let mut reached = Places::default();
+    reached.insert(0);
+    let mut rest = name;
+    let mut groups = 0;
+    loop {
+        let (literal, group) = match rest.split_once('[') {
+            Some((literal, after)) => (literal, Some(after)),
+            None => (rest, None),
+        };
+        if literal.contains(']') {
+            return Err(error(format!("holds a \"]\" without a \"[\" in {}", quote(name)), "add the missing bracket"));
+        }
+        reached = after_literal(reached, literal, node);
+        let Some(group) = group else { break };
+        let Some((ranges, tail)) = group.split_once(']') else {
+            return Err(error(format!("holds a \"[\" without a \"]\" in {}", quote(name)), "add the missing bracket"));
+        };
+        groups += 1;
+        if groups > MAX_HOST_GROUPS {
+            return Err(error(
+                format!("has more than {MAX_HOST_GROUPS} bracket groups in {}", quote(name)),
+                "write several names",
+            ));
+        }
+        reached = after_group(reached, ranges, node, work)?;
+        rest = tail;
+    }
+    Ok(reached.contains(node.len()))
+}
+
+fn after_literal(reached: Places, literal: &str, node: &str) -> Places {
+    let mut next = Places::default();
+    for place in reached.iter(node) {
+        if node.as_bytes().get(place..).is_some_and(|tail| tail.starts_with(literal.as_bytes())) {
+            next.insert(place + literal.len());
+        }
+    }
+    next
+}
+
+fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> Result<Places, HostlistError> {
+    // The numbers that begin at each reached place, by their count of digits: read once, not per range.
+    let numbers: Vec<(usize, Vec<u64>)> = reached.iter(node).map(|place| (place, numbers_at(node, place))).collect();
+    let mut next = Places::default();
+    for text in ranges.split(',') {
+        let range = Range::read(text)?;
+        for (place, values) in &numbers {
+            for digits in range.widths() {
+                *work = work
+                    .checked_sub(1)
+                    .ok_or_else(|| error("is too long to search", "split it into several entries of the list"))?;
+                let value = digits.checked_sub(1).and_then(|index| values.get(index));
+                if value.is_some_and(|&value| range.holds(value, digits)) {
+                    next.insert(place + digits);
+                }
+            }
+        }
+    }
+    Ok(next)
+}
+
+/// The values of the first digit at `place`, the first two, and so on while they are digits.
+fn numbers_at(node: &str, place: usize) -> Vec<u64> {
+    let tail = node.as_bytes().get(place..).unwrap_or_default();
+    let mut values = Vec::new();
+    let mut value: u64 = 0;
+    for byte in tail.iter().take(MAX_DIGITS).take_while(|byte| byte.is_ascii_digit()) {
+        match value.checked_mul(10).and_then(|v| v.checked_add(u64::from(byte - b'0'))) {
+            Some(more) => value = more,
+            None => break,
+        }
+        values.push(value);
+    }
+    values
+}
+
+/// `3`, `03` or `1-10`.
+struct Range {
+    low: u64,
+    high: u64,
+    /// Digits of `low` as written: shorter numbers get zeros in front.
+    width: usize,
+}
+
+impl Range {
+    fn read(text: &str) -> Result<Self, HostlistError> {
+        let (low, high) = match text.split_once('-') {
+            // Slurm takes "5-" for "5".
+            Some((low, "")) => (low, low),
+            Some((low, high)) => (low, high),
+            None => (text, text),
+        };
+        // Only digits: Rust, and Slurm, would also take a plus sign.
+        let number = |digits: &str| {
+            let is_plain = digits.bytes().all(|b| b.is_ascii_digit());
+            if is_plain { digits.parse::<u64>().ok() } else { None }
+        };
+        let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
+            return Err(error(
+                format!("holds {}, which is no number or range", quote(text)),
+                "write digits, or two numbers with \"-\" between them",
+            ));
+        };
+        if low_value > high_value {
+            return Err(error(format!("holds the range {}, which runs backwards", quote(text)), "swap its ends"));
+        }
+        if high_value - low_value >= MAX_HOST_RANGE {
+            return Err(error(
+                format!("holds the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
+                "Slurm does not take more: split it",
+            ));
+        }
+        if low.len() > MAX_DIGITS {
+            return Err(error(format!("holds a number of {} digits", low.len()), format!("use at most {MAX_DIGITS}")));
+        }
+        Ok(Self { low: low_value, high: high_value, width: low.len() })
+    }
+
+    /// The counts of digits that the numbers of the range are written with.
+    fn widths(&self) -> std::ops::RangeInclusive<usize> {
+        self.width.max(count_digits(self.low))..=self.width.max(count_digits(self.high))
+    }
+
+    /// Is this number, written with so many digits, one of the range?
+    fn holds(&self, value: u64, digits: usize) -> bool {
+        (self.low..=self.high).contains(&value) && digits == self.width.max(count_digits(value))
+    }
+}
+
+fn count_digits(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    fn yes(list: &str, node: &str) {
+        assert_eq!(contains(list, node), Ok(true), "{node} in {list}");
+    }
+
+    fn no(list: &str, node: &str) {
+        assert_eq!(contains(list, node), Ok(false), "{node} not in {list}");
+    }
+
+    #[test]
+    fn names_and_separators() {
+        yes("n1", "n1");
+        yes("n1,n2", "n2");
+        yes(" n1 n2\t,,n3\n", "n3");
+        no("n1", "n10");
+        no("n10", "n1");
+        no("n1", "n01");
+        no("N1", "n1");
+        no("", "n1");
+        no(",, ,", "");
+    }
+
+    #[test]
+    fn ranges() {
+        yes("n[1-3,7]", "n2");
+        yes("n[1-3,7]", "n7");
+        no("n[1-3,7]", "n4");
+        no("n[1-3,7]", "n");
+        no("n[1-3,7]", "n1x");
+        yes("n[8-10]", "n10");
+        yes("n[08-10]", "n08");
+        no("n[8-10]", "n08");
+        no("n[08-10]", "n8");
+        no("n[08-10]", "n010");
+        yes("n[01-100]", "n100");
+        yes("n[5-]", "n5");
+        yes("a,n[1,2],b", "b");
+        yes("nid0000[2-7]", "nid00002");
+        yes("[1-3]", "2");
+        yes("n[0-65535]", "n65535");
+        yes("n[18446744073709551615]", "n18446744073709551615");
+    }
+
+    #[test]
+    fn several_groups_and_suffixes() {
+        yes("rack[1-2]n[3-4]", "rack2n3");
+        no("rack[1-2]n[3-4]", "rack3n3");
+        yes("n[1-3]-ib", "n2-ib");
+        no("n[1-3]-ib", "n2");
+        yes("n[1-20][1-20]", "n111");
+        yes("n[1-2][0-9]x[3],m", "n15x3");
+        // The places of a group are not confused with one another.
+        no("n[1-2][1-2]", "n1");
+    }
+
+    #[test]
+    fn refusals() {
+        for bad in [
+            "n[1-3",
+            "n1-3]",
+            "n[]",
+            "n[1,]",
+            "n[a]",
+            "n[-1]",
+            "n[1--3]",
+            "n[1-2-3]",
+            "n[3-1]",
+            "n[1 ]",
+            "n[+1]",
+            "n[0-65536]",
+            "n[0x1]",
+            "n[[1]]",
+            "n[99999999999999999999999]",
+            "n1,n[2",
+            "n[00000000000000000000001]",
+            "a[1][1][1][1][1][1][1][1][1]",
+        ] {
+            assert!(contains(bad, "n1").is_err(), "{bad}");
+        }
+        assert!(contains("n1", &"n".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn long_lists_end() {
+        let list = format!("{}[{}]", "[1-9]".repeat(7), "1,".repeat(40_000) + "1");
+        assert!(contains(&list, &"1".repeat(255)).is_ok());
+        let list = format!("[{}][{}]", "1,12,123,1234,12345,123456,1234567,12345678", "0-65535,".repeat(12_000) + "1");
+        let _ = contains(&list, &"1234567".repeat(36));
+        let _ = contains(&"[1]".repeat(30_000), &"1".repeat(255));
+        let _ = contains(&"[1],".repeat(30_000), &"1".repeat(255));
+    }
+}

@@ -1,0 +1,302 @@
+//! One mapping of options: `defaults`, or `options` of an entry of `node_confs`.
+//!
+//! Every key is checked for itself here, also in entries for other nodes: a file is right or wrong
+//! as a whole. What only the merged settings show is checked in [`super::merge`].
+
+#![forbid(unsafe_code)]
+
+use super::convert::{self, Boolean};
+use super::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_WORDS};
+use super::path::{PathError, normalise};
+use super::pattern::{check_node_pattern, has_other_percent};
+use super::private_dirs::{self, DirSpec};
+use super::problem::{Report, Span, quote};
+use super::yaml::{Key, Kind, Scalar, Value};
+use super::{Namespaces, suggest};
+
+/// A value and where it was written.
+#[derive(Clone, Debug)]
+pub(super) struct Set<T> {
+    pub(super) value: T,
+    pub(super) at: Span,
+}
+
+/// What one mapping sets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layer {
+    pub(super) auto_base_path: Option<Set<bool>>,
+    pub(super) base_path: Option<Set<BasePath>>,
+    pub(super) hide_base_path: Option<Set<bool>>,
+    pub(super) namespaces: Option<Set<Namespaces>>,
+    pub(super) shared: Option<Set<bool>>,
+    pub(super) disable_bpf_token: Option<Set<bool>>,
+    pub(super) scripts: [ScriptKeys; 4],
+    pub(super) dirs: Option<Set<Vec<DirSpec>>>,
+    pub(super) dir_confs: Option<Set<Vec<DirSpec>>>,
+    /// Keys that are there with an empty value, which Slurm takes for not there.
+    pub(super) empty: Vec<(&'static str, Span)>,
+}
+
+/// `base_path` as written.
+#[derive(Clone, Debug)]
+pub(super) enum BasePath {
+    None,
+    /// Normalised, `%h` and `%n` not yet replaced.
+    Pattern(String),
+}
+
+/// The path of a script and its time limit, each of which a node can override alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScriptKeys {
+    pub(super) path: Option<Set<String>>,
+    pub(super) wait: Option<Set<u32>>,
+}
+
+/// The keys of the scripts, in the order of [`Layer::scripts`].
+pub(super) const SCRIPTS: [(&str, &str); 4] = [
+    ("init_script", "init_script_wait"),
+    ("user_ns_script", "user_ns_script_wait"),
+    ("clone_ns_script", "clone_ns_script_wait"),
+    ("clone_ns_epilog", "clone_ns_epilog_wait"),
+];
+
+/// The keys of a layer.
+pub(super) const KEYS: [&str; 16] = [
+    "auto_base_path",
+    "base_path",
+    "hide_base_path",
+    "clone_ns_flags",
+    "shared",
+    "disable_bpf_token",
+    "dirs",
+    "dir_confs",
+    "init_script",
+    "init_script_wait",
+    "user_ns_script",
+    "user_ns_script_wait",
+    "clone_ns_script",
+    "clone_ns_script_wait",
+    "clone_ns_epilog",
+    "clone_ns_epilog_wait",
+];
+
+/// Reads one mapping; `place` names it in messages.
+pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_>) -> Layer {
+    let mut layer = Layer::default();
+    for (key, value) in entries {
+        let name = key.name.as_str();
+        match name {
+            "auto_base_path" => layer.auto_base_path = boolean(name, value, report),
+            "hide_base_path" => layer.hide_base_path = boolean(name, value, report),
+            "shared" => layer.shared = boolean(name, value, report),
+            "disable_bpf_token" => layer.disable_bpf_token = boolean(name, value, report),
+            "base_path" => {
+                if let Some(scalar) = filled("base_path", value, &mut layer, report) {
+                    layer.base_path = base_path(scalar, value.at, report);
+                }
+            }
+            "clone_ns_flags" => flags(value, &mut layer, report),
+            "dirs" => {
+                if let Some(scalar) = filled("dirs", value, &mut layer, report) {
+                    let dirs = private_dirs::dirs(scalar, report);
+                    layer.dirs = Some(Set { value: dirs, at: key.at });
+                }
+            }
+            "dir_confs" => {
+                layer.dir_confs =
+                    private_dirs::dir_confs(key, value, report).map(|dirs| Set { value: dirs, at: key.at });
+            }
+            "strict" => report.error(
+                key.at,
+                format!("strict stands in {place}"),
+                "write it at the top level of the file, beside defaults",
+            ),
+            _ => {
+                if !script_key(name, value, &mut layer, report) {
+                    unknown_key(key, place, &KEYS, report);
+                }
+            }
+        }
+    }
+    layer
+}
+
+/// Says that nobody knows the key.
+pub(super) fn unknown_key(key: &Key, place: &str, known: &[&str], report: &mut Report<'_>) {
+    let hint = suggest::hint(&key.name, known.iter().copied(), || format!("the keys here are {}", known.join(", ")));
+    report.error(key.at, format!("unknown key {} in {place}", quote(&key.name)), hint);
+}
+
+/// A key of one of the four scripts, if it is one.
+fn script_key(name: &str, value: &Value, layer: &mut Layer, report: &mut Report<'_>) -> bool {
+    for (index, (path_key, wait_key)) in SCRIPTS.into_iter().enumerate() {
+        if name == path_key {
+            let Some(scalar) = filled(path_key, value, layer, report) else { return true };
+            let path = match normalise(&scalar.text) {
+                Ok(path) => Some(Set { value: path, at: value.at }),
+                Err(error) => {
+                    bad_path(path_key, &scalar.text, value.at, &error, report);
+                    None
+                }
+            };
+            if let Some(script) = layer.scripts.get_mut(index) {
+                script.path = path;
+            }
+            return true;
+        }
+        if name == wait_key {
+            let wait = seconds(wait_key, value, report);
+            if let Some(script) = layer.scripts.get_mut(index) {
+                script.wait = wait;
+            }
+            return true;
+        }
+    }
+    false
+}
+
+/// The scalar of a key that wants text.
+pub(super) fn text<'v>(name: &str, value: &'v Value, report: &mut Report<'_>) -> Option<&'v Scalar> {
+    if let Kind::Scalar(scalar) = &value.kind {
+        return Some(scalar);
+    }
+    let what = format!("{name} must be text, and this is {}", value.describe());
+    let hint = match name {
+        "dirs" => "write the directories with commas, as in \"/tmp,/dev/shm\"".to_owned(),
+        _ => format!("write {name}: and the value in one line"),
+    };
+    report.error(value.at, what, hint);
+    None
+}
+
+/// The scalar of a key for which Slurm takes empty text for "not set".
+fn filled<'v>(name: &'static str, value: &'v Value, layer: &mut Layer, report: &mut Report<'_>) -> Option<&'v Scalar> {
+    let scalar = text(name, value, report)?;
+    if scalar.text.is_empty() {
+        layer.empty.push((name, value.at));
+        return None;
+    }
+    Some(scalar)
+}
+
+pub(super) fn boolean(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<bool>> {
+    let Kind::Scalar(scalar) = &value.kind else {
+        let what = format!("{name} must be true or false, and this is {}", value.describe());
+        report.error(value.at, what, "write true or false");
+        return None;
+    };
+    match convert::boolean(&scalar.text) {
+        Boolean::Value(truth) => Some(Set { value: truth, at: value.at }),
+        Boolean::Nothing => {
+            report.warning(value.at, format!("{name} has no value, which is false in Slurm"), "write false");
+            Some(Set { value: false, at: value.at })
+        }
+        Boolean::Nonsense(slurm) => {
+            let hint = suggest::hint(&scalar.text, ["true", "false", "yes", "no"], || {
+                format!("write true or false (Slurm takes this for {slurm})")
+            });
+            report.error(value.at, format!("{name} must be true or false, not {}", quote(&scalar.text)), hint);
+            None
+        }
+    }
+}
+
+fn seconds(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32>> {
+    let number = match &value.kind {
+        Kind::Scalar(scalar) => convert::seconds(&scalar.text),
+        _ => None,
+    };
+    let Some(seconds) = number else {
+        let shown = match &value.kind {
+            Kind::Scalar(scalar) => quote(&scalar.text),
+            _ => value.describe().to_owned(),
+        };
+        let what = format!("{name} must be a number of seconds, not {shown}");
+        report.error(value.at, what, "write a whole number such as 10, without a unit");
+        return None;
+    };
+    if seconds == 0 {
+        report.warning(value.at, format!("{name}: 0 does not mean \"no limit\""), "it means 10 seconds: write 10");
+    } else if seconds > LONG_WAIT_SECONDS {
+        report.warning(value.at, format!("{name} is more than a day"), "a script that hangs keeps the job waiting");
+    }
+    Some(Set { value: seconds, at: value.at })
+}
+
+fn base_path(scalar: &Scalar, at: Span, report: &mut Report<'_>) -> Option<Set<BasePath>> {
+    let text = scalar.text.as_str();
+    if text.eq_ignore_ascii_case("none") {
+        return Some(Set { value: BasePath::None, at });
+    }
+    if text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("none")) {
+        report.error(
+            at,
+            format!("base_path {} only begins with \"none\", and Slurm would switch the plugin off", quote(text)),
+            "write none, or an absolute path",
+        );
+        return None;
+    }
+    let value = base_pattern("base_path", text, at, report)?;
+    Some(Set { value: BasePath::Pattern(value), at })
+}
+
+/// A base path of either kind.
+pub(super) fn base_pattern(name: &str, text: &str, at: Span, report: &mut Report<'_>) -> Option<String> {
+    match check_node_pattern(text) {
+        Ok(path) if path.len() > MAX_BASE_PATH => {
+            report.error(at, format!("{name} has {} bytes", path.len()), format!("it can have {MAX_BASE_PATH}"));
+            None
+        }
+        Ok(path) => {
+            if has_other_percent(&path) {
+                let what = format!("{name} {} holds a % that stands for nothing", quote(text));
+                report.warning(at, what, "only %h (host name) and %n (node name) are replaced");
+            }
+            Some(path)
+        }
+        Err(error) => {
+            bad_path(name, text, at, &error, report);
+            None
+        }
+    }
+}
+
+pub(super) fn bad_path(name: &str, text: &str, at: Span, error: &PathError, report: &mut Report<'_>) {
+    report.error(at, format!("{name} {} {}", quote(text), error.what), error.hint.clone());
+}
+
+/// `clone_ns_flags`: a list of flags, or flags with commas between them.
+fn flags(value: &Value, layer: &mut Layer, report: &mut Report<'_>) {
+    let scalars: Vec<&Scalar> = match &value.kind {
+        Kind::Scalar(scalar) => vec![scalar],
+        Kind::List(items) => items.iter().filter_map(|item| text("a flag", item, report)).collect(),
+        Kind::Map(_) => {
+            report.error(value.at, "clone_ns_flags must be a list, and this is a mapping", "write - CLONE_NEWPID");
+            return;
+        }
+    };
+    if scalars.iter().all(|scalar| scalar.text.is_empty()) {
+        layer.empty.push(("clone_ns_flags", value.at));
+        return;
+    }
+    let mut namespaces = Namespaces::default();
+    for scalar in scalars {
+        let odd = scalar.text.trim().replace(", ", ",").contains(|c: char| c == '|' || c.is_whitespace());
+        let words = scalar.text.split(|c: char| c == ',' || c == '|' || c.is_whitespace());
+        for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
+            if index >= MAX_WORDS {
+                report.error(scalar.place_of(word), format!("there are more than {MAX_WORDS} flags"), "remove most");
+                break;
+            }
+            if let Err(hint) = convert::add_flag(&mut namespaces, word) {
+                let at = scalar.place_of(word);
+                report.error(at, format!("unknown flag {} in clone_ns_flags", quote(word)), hint);
+            }
+        }
+        if odd {
+            let at = scalar.place_of(&scalar.text);
+            report.warning(at, "the flags are not separated by commas", "write them as a list, one flag per line");
+        }
+    }
+    layer.namespaces = Some(Set { value: namespaces, at: value.at });
+}

@@ -1,0 +1,319 @@
+//! `options` of a private directory: flags of the mount, and parameters of a tmpfs.
+//!
+//! Slurm knows seven flags and hands every other word to the kernel as tmpfs data, or drops it on a
+//! bind mount, so that `nosiud` protects nothing. Here both lists are closed.
+
+#![forbid(unsafe_code)]
+
+use super::limits::{MAX_TMPFS_PARAMS, MAX_WORDS};
+use super::problem::{Level, quote};
+use super::{MountFlags, TmpfsParam, suggest};
+
+/// What `options` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MountOptions {
+    pub flags: MountFlags,
+    pub params: Vec<TmpfsParam>,
+}
+
+/// Something to say about one word of `options`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark<'a> {
+    pub level: Level,
+    /// The word, a part of the text that was read.
+    pub part: &'a str,
+    pub what: String,
+    pub hint: String,
+}
+
+/// The flags that Slurm documents, letter case aside.
+const FLAGS: [&str; 7] = ["noatime", "nodev", "nodiratime", "noexec", "nosuid", "relatime", "ro"];
+
+/// What a tmpfs parameter wants after `=`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Nothing,
+    /// A number of bytes, or a percentage of memory.
+    Size,
+    /// A number with a unit.
+    Count,
+    /// A number.
+    Id,
+    Octal,
+    Huge,
+    Policy,
+}
+
+/// The parameters of the kernel's tmpfs, see its Documentation/filesystems/tmpfs.rst.
+const PARAMS: [(&str, Form); 18] = [
+    ("size", Form::Size),
+    ("nr_blocks", Form::Count),
+    ("nr_inodes", Form::Count),
+    ("mode", Form::Octal),
+    ("uid", Form::Id),
+    ("gid", Form::Id),
+    ("huge", Form::Huge),
+    ("mpol", Form::Policy),
+    ("inode32", Form::Nothing),
+    ("inode64", Form::Nothing),
+    ("noswap", Form::Nothing),
+    ("quota", Form::Nothing),
+    ("usrquota", Form::Nothing),
+    ("grpquota", Form::Nothing),
+    ("usrquota_block_hardlimit", Form::Count),
+    ("usrquota_inode_hardlimit", Form::Count),
+    ("grpquota_block_hardlimit", Form::Count),
+    ("grpquota_inode_hardlimit", Form::Count),
+];
+
+/// Reads `options`. On a mount that is no tmpfs, tmpfs parameters are left out with a warning.
+#[must_use]
+pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
+    let mut reader = Reader { out: MountOptions::default(), remarks: Vec::new(), is_tmpfs };
+    // The nodes of `mpol=bind:0,2` are separated by commas, too.
+    let mut policy_open = false;
+    for (index, word) in text.split(',').enumerate() {
+        if index >= MAX_WORDS {
+            reader.say(Level::Error, word, format!("options has more than {MAX_WORDS} words"), "remove most of them");
+            break;
+        }
+        let part = word.trim();
+        if part.is_empty() {
+            continue;
+        }
+        if part.len() != word.len() {
+            let what = format!("there are spaces around {} in options", quote(part));
+            reader.say(Level::Warning, part, what, "Slurm does not skip them: write the options without spaces");
+        }
+        if policy_open && is_node_range(part) {
+            if let Some(TmpfsParam { value: Some(value), .. }) = reader.out.params.last_mut() {
+                value.push(',');
+                value.push_str(part);
+            }
+            continue;
+        }
+        reader.word(part);
+        policy_open = part.starts_with("mpol=") && reader.out.params.last().is_some_and(|p| p.key == "mpol");
+    }
+    let flags = &mut reader.out.flags;
+    if flags.noatime && flags.relatime {
+        flags.relatime = false;
+        let part = text.trim();
+        reader.say(Level::Warning, part, "noatime and relatime exclude each other", "noatime is what counts");
+    }
+    (reader.out, reader.remarks)
+}
+
+struct Reader<'a> {
+    out: MountOptions,
+    remarks: Vec<Remark<'a>>,
+    is_tmpfs: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn word(&mut self, part: &'a str) {
+        let flags = &mut self.out.flags;
+        match part.to_ascii_lowercase().as_str() {
+            "noatime" => flags.noatime = true,
+            "nodev" => flags.nodev = true,
+            "nodiratime" => flags.nodiratime = true,
+            "noexec" => flags.noexec = true,
+            "nosuid" => flags.nosuid = true,
+            "relatime" => flags.relatime = true,
+            "ro" => flags.read_only = true,
+            // Slurm hands it to the kernel, which takes it, or drops it on a bind mount.
+            "rw" => self.say(Level::Warning, part, "rw has no effect", "leave it out: only restrictions are written"),
+            "defaults" | "atime" | "diratime" | "dev" | "suid" | "exec" => {
+                let what = format!("{} is not an option here", quote(part));
+                self.say(Level::Error, part, what, "leave it out: only restrictions are written");
+            }
+            _ => self.param(part),
+        }
+    }
+
+    fn param(&mut self, part: &'a str) {
+        let (key, value) = match part.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (part, None),
+        };
+        let Some(&(_, form)) = PARAMS.iter().find(|(name, _)| *name == key) else {
+            let known = FLAGS.into_iter().chain(PARAMS.iter().map(|(name, _)| *name));
+            let hint = suggest::hint(key, known, || {
+                format!("the options are {}, and on a tmpfs size= and its like", FLAGS.join(", "))
+            });
+            return self.say(Level::Error, part, format!("unknown mount option {}", quote(part)), hint);
+        };
+        if let Err(wanted) = check_value(form, value) {
+            let what = format!("the mount option {} cannot be read", quote(part));
+            return self.say(Level::Error, part, what, format!("write {key}{wanted}"));
+        }
+        if !self.is_tmpfs {
+            let what = format!("{} has no effect on a directory that is not a tmpfs", quote(part));
+            return self.say(Level::Warning, part, what, "remove it, or add \"tmpfs: true\"");
+        }
+        if self.out.params.iter().any(|param| param.key == key) {
+            return self.say(Level::Error, part, format!("{key} is there twice"), "keep one of the two");
+        }
+        if self.out.params.len() >= MAX_TMPFS_PARAMS {
+            return;
+        }
+        if key == "size" && value.is_some_and(is_zero) {
+            self.say(Level::Warning, part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
+        }
+        self.out.params.push(TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) });
+    }
+
+    fn say(&mut self, level: Level, part: &'a str, what: impl Into<String>, hint: impl Into<String>) {
+        self.remarks.push(Remark { level, part, what: what.into(), hint: hint.into() });
+    }
+}
+
+/// Is this a parameter that [`read`] would have made? For settings that come over the pipe.
+#[must_use]
+pub fn is_valid_param(param: &TmpfsParam) -> bool {
+    PARAMS
+        .iter()
+        .find(|(name, _)| *name == param.key)
+        .is_some_and(|&(_, form)| check_value(form, param.value.as_deref()).is_ok())
+}
+
+/// Has the value the form that its parameter needs? If not, what to write after the key.
+fn check_value(form: Form, value: Option<&str>) -> Result<(), &'static str> {
+    let with = |wanted: &'static str, test: &dyn Fn(&str) -> bool| match value {
+        Some(value) if value.len() <= 64 && test(value) => Ok(()),
+        _ => Err(wanted),
+    };
+    match form {
+        Form::Nothing => {
+            if value.is_none() {
+                Ok(())
+            } else {
+                Err(" without a value")
+            }
+        }
+        Form::Size => with("= and a number with a unit, such as 4g or 50%", &|v| {
+            is_count(v) || v.strip_suffix('%').is_some_and(is_number)
+        }),
+        Form::Count => with("= and a number, such as 1000000 or 1m", &is_count),
+        Form::Id => with("= and a numeric id", &|v| is_number(v) && v.parse::<u32>().is_ok()),
+        Form::Octal => with("= and an octal mode, such as 1777", &|v| {
+            is_number(v) && u32::from_str_radix(v, 8).is_ok_and(|bits| bits <= 0o7777)
+        }),
+        Form::Huge => with("=never, always, within_size or advise", &|v| {
+            matches!(v, "never" | "always" | "within_size" | "advise")
+        }),
+        Form::Policy => with("= and a memory policy, such as interleave or bind:0-3", &is_policy),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 19 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A number, perhaps with one of the units of the kernel's memparse.
+fn is_count(text: &str) -> bool {
+    is_number(text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G', 't', 'T', 'p', 'P', 'e', 'E']).unwrap_or(text))
+}
+
+fn is_zero(text: &str) -> bool {
+    text.bytes().all(|b| !matches!(b, b'1'..=b'9'))
+}
+
+/// `default`, `local`, `prefer:1`, `bind=static:0-3,5`, `interleave` and so on.
+fn is_policy(text: &str) -> bool {
+    let (mode, nodes) = match text.split_once(':') {
+        Some((mode, nodes)) => (mode, Some(nodes)),
+        None => (text, None),
+    };
+    let mode = mode.strip_suffix("=static").or_else(|| mode.strip_suffix("=relative")).unwrap_or(mode);
+    let nodes_fit = |nodes: &str| nodes.split(',').all(is_node_range);
+    match mode {
+        "default" | "local" => nodes.is_none(),
+        "interleave" => nodes.is_none_or(nodes_fit),
+        "bind" | "prefer" | "weighted interleave" => nodes.is_some_and(nodes_fit),
+        _ => false,
+    }
+}
+
+/// `3` or `0-3`.
+fn is_node_range(text: &str) -> bool {
+    match text.split_once('-') {
+        Some((low, high)) => is_number(low) && is_number(high),
+        None => is_number(text),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    fn remarks(text: &str, is_tmpfs: bool) -> Vec<(Level, String)> {
+        read(text, is_tmpfs).1.into_iter().map(|r| (r.level, format!("{}; {}", r.what, r.hint))).collect()
+    }
+
+    fn params(text: &str) -> Vec<(String, Option<String>)> {
+        let (options, remarks) = read(text, true);
+        assert_eq!(remarks, [], "{text}");
+        options.params.into_iter().map(|param| (param.key, param.value)).collect()
+    }
+
+    #[test]
+    fn flags_and_params() {
+        let (options, none) = read("noexec,NoSuid,nodev,ro,noatime,nodiratime,size=8g,mode=1777", true);
+        assert_eq!(none, []);
+        let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = options.flags;
+        assert!(nosuid && nodev && noexec && read_only && noatime && nodiratime && !relatime);
+        assert_eq!(options.params.len(), 2);
+        assert_eq!(params("size=50%"), [("size".to_owned(), Some("50%".to_owned()))]);
+        assert_eq!(params("noswap,mpol=bind:0-1,3,5-7,nr_inodes=1m").len(), 3);
+        assert_eq!(params("mpol=bind=static:0,2"), [("mpol".to_owned(), Some("bind=static:0,2".to_owned()))]);
+        assert_eq!(read("", true), (MountOptions::default(), Vec::new()));
+    }
+
+    #[test]
+    fn mistakes() {
+        for bad in [
+            "nosiud",
+            "size",
+            "size=",
+            "size=abc",
+            "size=4gb",
+            "size=-1",
+            "size=4g=",
+            "mode=999",
+            "mode=17777",
+            "suid",
+            "defaults",
+            "huge=yes",
+            "uid=root",
+            "gid=4294967296",
+            "noswap=1",
+            "mpol=bind",
+            "mpol=bind:",
+            "3",
+            "0-1",
+            "Size=4g",
+            "size=4g,size=5g",
+            "nr_inodes=50%",
+        ] {
+            let found = remarks(bad, true);
+            assert!(found.iter().any(|(level, _)| *level == Level::Error), "{bad}: {found:?}");
+        }
+        assert_eq!(
+            remarks("nosiud", false),
+            [(Level::Error, "unknown mount option \"nosiud\"; did you mean \"nosuid\"?".to_owned())]
+        );
+        for odd in ["size=0", "rw", "noexec, nosuid", "noatime,relatime"] {
+            let found = remarks(odd, true);
+            assert!(matches!(found.as_slice(), [(Level::Warning, _)]), "{odd}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_parameters_on_another_mount_are_left_out() {
+        let (options, remarks) = read("noexec,size=4g", false);
+        assert!(options.flags.noexec && options.params.is_empty());
+        assert!(matches!(remarks.as_slice(), [Remark { level: Level::Warning, part: "size=4g", .. }]));
+    }
+}

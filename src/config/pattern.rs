@@ -1,0 +1,293 @@
+//! Values of the node or the job inside paths: `%h %n` in base paths, `%j %S %u` in `dir_confs`.
+//!
+//! A path is expanded once, component by component, and the result is checked: a value can fill a
+//! name or a part of one, it can never add a component, remove one or turn one into `..` or into
+//! something that looks like an option. Values are never expanded again.
+
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use super::Node;
+pub use super::path::PathError as PatternError;
+use super::path::normalise;
+use super::problem::quote;
+
+/// The values of one job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobNames<'a> {
+    /// `%j`
+    pub job_id: u32,
+    /// `%S`
+    pub sluid: &'a str,
+    /// `%u`
+    pub user: &'a str,
+}
+
+/// The widest zero padding, as in `%010j`: Slurm's limit.
+const MAX_PADDING: usize = 10;
+
+/// A piece of a path pattern.
+#[derive(Clone, Copy)]
+enum Piece<'a> {
+    Text(&'a str),
+    /// The letter after `%`, and the number between the two.
+    Field {
+        letter: char,
+        padding: usize,
+        source: &'a str,
+    },
+}
+
+/// Expands the first `%h` and the first `%n`, as Slurm does, and normalises the result.
+///
+/// # Errors
+/// When a value does not fit into a path, or `%h` or `%n` is there twice.
+pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, PatternError> {
+    let (mut hostnames, mut names) = (0, 0);
+    if path.contains("%%") {
+        return Err(error("holds \"%%\", which is no way to write a percent sign here", "write %h or %n, or no %"));
+    }
+    let out = expand(path, |source, _| match source {
+        "%h" => {
+            hostnames += 1;
+            Some(("the host name", Cow::Borrowed(node.hostname)))
+        }
+        "%n" => {
+            names += 1;
+            Some(("the node name", Cow::Borrowed(node.name)))
+        }
+        _ => None,
+    })?;
+    for (count, field) in [(hostnames, "%h"), (names, "%n")] {
+        if count > 1 {
+            return Err(error(
+                format!("holds {field} {count} times, and Slurm replaces only the first"),
+                format!("use {field} once"),
+            ));
+        }
+    }
+    normalise(&out)
+}
+
+/// Checks the `%h` and `%n` of a path as far as that goes without the values.
+///
+/// # Errors
+/// As [`expand_node`].
+pub fn check_node_pattern(path: &str) -> Result<String, PatternError> {
+    expand_node(path, &Node { name: "n", hostname: "h" })?;
+    normalise(path)
+}
+
+/// Does the path hold a `%` that [`expand_node`] leaves as it is?
+#[must_use]
+pub fn has_other_percent(path: &str) -> bool {
+    pieces(path).any(|piece| match piece {
+        Piece::Text(text) => text.contains('%'),
+        Piece::Field { source, .. } => !matches!(source, "%h" | "%n"),
+    })
+}
+
+/// Expands `%j`, `%S` and `%u`, and `%%` to `%`, and normalises the result.
+///
+/// # Errors
+/// When a value does not fit into a path, or the pattern is none of these.
+pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, PatternError> {
+    check_job_fields(path)?;
+    let out = expand(path, |source, padding| match source {
+        "%%" => Some(("the percent sign", Cow::Borrowed("%"))),
+        "%S" => Some(("the SLUID", Cow::Borrowed(job.sluid))),
+        "%u" => Some(("the user name", Cow::Borrowed(job.user))),
+        _ if source.ends_with('j') => Some(("the job id", Cow::Owned(format!("{:0padding$}", job.job_id)))),
+        _ => None,
+    })?;
+    normalise(&out)
+}
+
+/// Checks the `%` sequences of a path of `dir_confs`, and normalises it.
+///
+/// # Errors
+/// As [`expand_job`], without what depends on the values.
+pub fn check_job_pattern(path: &str) -> Result<String, PatternError> {
+    check_job_fields(path)?;
+    normalise(path)
+}
+
+fn check_job_fields(path: &str) -> Result<(), PatternError> {
+    if path.contains('\\') {
+        return Err(error(
+            "holds a backslash, at which Slurm stops replacing %j and its like",
+            "write the path without it",
+        ));
+    }
+    for piece in pieces(path) {
+        match piece {
+            Piece::Text(text) if text.contains('%') => {
+                return Err(error("holds a % without a letter", "write %% for a percent sign"));
+            }
+            Piece::Field { letter: 'j', padding, source } if padding > MAX_PADDING => {
+                return Err(error(
+                    format!("holds {}", quote(source)),
+                    format!("a job id can be padded to at most {MAX_PADDING} digits"),
+                ));
+            }
+            Piece::Text(_) | Piece::Field { letter: 'j', .. } | Piece::Field { source: "%S" | "%u" | "%%", .. } => {}
+            Piece::Field { source, .. } => {
+                return Err(error(
+                    format!("holds {}, which stands for nothing here", quote(source)),
+                    "the patterns are %j (job id), %S (SLUID) and %u (user name), and %% is a percent sign",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the fields for which `value` has something, given the field and its padding; it names
+/// the value for messages.
+fn expand<'v>(
+    path: &str,
+    mut value: impl FnMut(&str, usize) -> Option<(&'static str, Cow<'v, str>)>,
+) -> Result<String, PatternError> {
+    let mut out = String::with_capacity(path.len());
+    for (index, component) in path.split('/').enumerate() {
+        if index > 0 {
+            out.push('/');
+        }
+        let start = out.len();
+        for piece in pieces(component) {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field { source, padding, .. } => match value(source, padding) {
+                    None => out.push_str(source),
+                    Some((name, text)) => {
+                        check_value(name, &text)?;
+                        out.push_str(&text);
+                    }
+                },
+            }
+        }
+        let made = out.get(start..).unwrap_or("");
+        if made.starts_with('-') && !component.starts_with('-') {
+            return Err(error(
+                format!("becomes {}, a name that begins with \"-\"", quote(made)),
+                "put a letter before the pattern",
+            ));
+        }
+    }
+    Ok(out)
+}
+
+/// A value must be a name or a part of one.
+fn check_value(name: &str, text: &str) -> Result<(), PatternError> {
+    let found = match text {
+        "" => "is empty".to_owned(),
+        "." | ".." => format!("is {}", quote(text)),
+        _ if text.contains('/') => format!("({}) holds a \"/\"", quote(text)),
+        _ if text.chars().any(char::is_control) => format!("({}) holds a control character", quote(text)),
+        _ => return Ok(()),
+    };
+    Err(error(format!("cannot be filled in: {name} {found}"), "use a pattern with another value"))
+}
+
+fn error(what: impl Into<String>, hint: impl Into<String>) -> PatternError {
+    PatternError { what: what.into(), hint: hint.into() }
+}
+
+/// Splits at `%`, digits, letter. What is no such sequence is text, a lone `%` included.
+fn pieces(path: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some(after) = rest.strip_prefix('%') {
+            let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (number, tail) = after.split_at_checked(digits)?;
+            if let Some(letter) = tail.chars().next() {
+                let length = 1 + digits + letter.len_utf8();
+                let (source, next) = rest.split_at_checked(length)?;
+                rest = next;
+                // A number too big for the type is too big for anything.
+                let padding = if number.is_empty() { 0 } else { number.parse().unwrap_or(usize::MAX) };
+                return Some(Piece::Field { letter, padding, source });
+            }
+            let text = rest;
+            rest = "";
+            return Some(Piece::Text(text));
+        }
+        let (text, next) = rest.split_at_checked(rest.find('%').unwrap_or(rest.len()))?;
+        rest = next;
+        Some(Piece::Text(text))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    const NODE: Node<'_> = Node { name: "node7", hostname: "host7" };
+    const JOB: JobNames<'_> = JobNames { job_id: 42, sluid: "s7VQ6KB9NY0000", user: "alice" };
+
+    #[test]
+    fn node_names() {
+        for (pattern, path) in [
+            ("/ns", "/ns"),
+            ("/ns/%n", "/ns/node7"),
+            ("/ns/%h/%n/", "/ns/host7/node7"),
+            ("/ns-%h-%n", "/ns-host7-node7"),
+            ("/ns/100%", "/ns/100%"),
+            ("/ns/%j%5h", "/ns/%j%5h"),
+        ] {
+            assert_eq!(expand_node(pattern, &NODE).as_deref(), Ok(path));
+        }
+        for bad in ["ns/%n", "/ns/%n/%n", "/ns/%h%h", "/ns/%%n", "/%n/.."] {
+            assert!(expand_node(bad, &NODE).is_err(), "{bad}");
+        }
+        assert!(has_other_percent("/100%") && has_other_percent("/%j") && has_other_percent("/%5h"));
+        assert!(!has_other_percent("/%h/%n") && !has_other_percent("/a"));
+    }
+
+    #[test]
+    fn hostile_values() {
+        for value in ["", ".", "..", "a/b", "/", "a\0", "a\nb", "\u{9b}x", "-rf"] {
+            let node = Node { name: value, hostname: "h" };
+            assert!(expand_node("/ns/%n", &node).is_err(), "{value:?}");
+            let job = JobNames { user: value, ..JOB };
+            assert!(expand_job("/scratch/%u", &job).is_err(), "{value:?}");
+            let job = JobNames { sluid: value, ..JOB };
+            assert!(expand_job("/scratch/%S/x", &job).is_err(), "{value:?}");
+        }
+        // Two values that only make ".." together, one that is too long, one that looks like a pattern.
+        let node = Node { name: ".", hostname: "." };
+        assert!(expand_node("/ns/%n%h", &node).is_err());
+        let long = "x".repeat(256);
+        assert!(expand_job("/scratch/%u", &JobNames { user: &long, ..JOB }).is_err());
+        assert_eq!(expand_job("/scratch/%u", &JobNames { user: "%j%u", ..JOB }).as_deref(), Ok("/scratch/%j%u"));
+        // A dash inside of a name is just a dash, and so is one that the administrator wrote.
+        assert_eq!(expand_job("/scratch/x%u", &JobNames { user: "-a", ..JOB }).as_deref(), Ok("/scratch/x-a"));
+        assert_eq!(expand_job("/scratch/-%u", &JOB).as_deref(), Ok("/scratch/-alice"));
+    }
+
+    #[test]
+    fn job_names() {
+        for (pattern, path) in [
+            ("/tmp", "/tmp"),
+            ("/scratch/%u/%j", "/scratch/alice/42"),
+            ("/scratch/%u-%S/", "/scratch/alice-s7VQ6KB9NY0000"),
+            ("/scratch/%6j-%010j", "/scratch/000042-0000000042"),
+            ("/100%%", "/100%"),
+            ("/%%u", "/%u"),
+        ] {
+            assert_eq!(expand_job(pattern, &JOB).as_deref(), Ok(path));
+            assert!(check_job_pattern(pattern).is_ok());
+        }
+        for bad in
+            ["/%", "/100%", "/%x", "/%J", "/%N", "/%11j", "/%99999999999999999999999j", "/%5u", "/%é", "/a\\b", "%j"]
+        {
+            assert!(expand_job(bad, &JOB).is_err(), "{bad}");
+            assert!(check_job_pattern(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Errors and warnings about a configuration file, written for somebody at 3 a.m.
+//!
+//! A [`Problem`] is one sentence with a place. [`Report`] collects them while a file is read and
+//! turns byte offsets into lines and columns. Text from the file never reaches a terminal or a log
+//! unescaped.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use super::limits::{MAX_PROBLEMS, MAX_QUOTE};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The file is refused.
+    Error,
+    /// The file is taken; its author may have meant something else.
+    Warning,
+}
+
+/// One thing that is wrong, where, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub level: Level,
+    /// The file, as the caller named it.
+    pub file: String,
+    /// From 1; 0 when the problem has no place in the text.
+    pub line: usize,
+    /// In characters, from 1; 0 when the problem has no place in the text.
+    pub column: usize,
+    /// Characters that are marked, at least 1.
+    pub length: usize,
+    /// What is wrong: a clause without a final full stop.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The line itself, without its line break; of a very long line, the part around the place.
+    pub line_text: String,
+    /// The column of the first character of `line_text`: 1 but for very long lines.
+    pub text_column: usize,
+}
+
+impl Problem {
+    /// `namespace.yaml:14:5: unknown key "base_pth" in defaults; did you mean "base_path"?`
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let mut out = escape(&self.file);
+        if self.line > 0 {
+            let _ = write!(out, ":{}:{}", self.line, self.column);
+        }
+        out.push_str(match self.level {
+            Level::Error => ": ",
+            Level::Warning => ": warning: ",
+        });
+        out.push_str(&escape(&self.what));
+        if let Some(hint) = &self.hint {
+            out.push_str("; ");
+            out.push_str(&escape(hint));
+        }
+        out
+    }
+
+    /// [`Problem::one_line`], the line of the file and a mark under the text, as compilers do.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = self.one_line();
+        out.push('\n');
+        if self.line == 0 {
+            return out;
+        }
+        let (mut shown, mut blank, mut mark) = (String::new(), String::new(), String::new());
+        if self.text_column > 1 {
+            shown.push_str("...");
+            blank.push_str("   ");
+        }
+        for (index, c) in self.line_text.chars().enumerate() {
+            // A tab is one column for us, so it is shown as one space.
+            let piece = if c == '\t' { " ".to_owned() } else { escape(c.encode_utf8(&mut [0; 4])) };
+            let width = piece.chars().count();
+            shown.push_str(&piece);
+            let column = self.text_column + index;
+            if column < self.column {
+                blank.extend(std::iter::repeat_n(' ', width));
+            } else if column < self.column.saturating_add(self.length.max(1)) {
+                mark.extend(std::iter::repeat_n('~', width));
+            }
+        }
+        // The first character of the mark is the place itself; at the end of a line it stands alone.
+        let mark = if mark.is_empty() { "^".to_owned() } else { format!("^{}", mark.get(1..).unwrap_or("")) };
+        let number = self.line.to_string();
+        let gutter = " ".repeat(number.len().max(4));
+        let _ = writeln!(out, "{number:>width$} | {shown}", width = gutter.len());
+        let _ = writeln!(out, "{gutter} | {blank}{mark}");
+        out
+    }
+}
+
+/// A part of the text of a file, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
+/// Collects the problems of one file.
+#[derive(Debug)]
+pub struct Report<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// Byte offset of the start of each line.
+    lines: Vec<usize>,
+    problems: Vec<Problem>,
+    errors: usize,
+    dropped: usize,
+}
+
+impl<'a> Report<'a> {
+    /// `text` may be empty when the file could not be read as text at all.
+    #[must_use]
+    pub fn new(file: &'a str, text: &'a str) -> Self {
+        let mut lines = vec![0];
+        let mut bytes = text.bytes().enumerate().peekable();
+        while let Some((index, byte)) = bytes.next() {
+            let ends_line = match byte {
+                b'\n' => true,
+                b'\r' => !matches!(bytes.peek(), Some((_, b'\n'))),
+                _ => false,
+            };
+            if ends_line {
+                lines.push(index + 1);
+            }
+        }
+        Self { file, text, lines, problems: Vec::new(), errors: 0, dropped: 0 }
+    }
+
+    /// The text that spans refer to.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The line, from 1, that holds this byte offset.
+    #[must_use]
+    pub fn line_of(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset).max(1)
+    }
+
+    /// How many errors so far.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// Something that the file is refused for.
+    pub fn error(&mut self, at: Span, what: impl Into<String>, hint: impl Into<String>) {
+        self.errors += 1;
+        self.add(Level::Error, Some(at), what.into(), hint.into());
+    }
+
+    /// Something that is taken, but said.
+    pub fn warning(&mut self, at: Span, what: impl Into<String>, hint: impl Into<String>) {
+        self.add(Level::Warning, Some(at), what.into(), hint.into());
+    }
+
+    /// An error about the file as a whole.
+    pub fn error_without_place(&mut self, what: impl Into<String>, hint: impl Into<String>) {
+        self.errors += 1;
+        self.add(Level::Error, None, what.into(), hint.into());
+    }
+
+    fn add(&mut self, level: Level, at: Option<Span>, what: String, hint: String) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            self.dropped += 1;
+            return;
+        }
+        let hint = (!hint.is_empty()).then_some(hint);
+        let mut problem = Problem {
+            level,
+            file: self.file.to_owned(),
+            line: 0,
+            column: 0,
+            length: 0,
+            what,
+            hint,
+            line_text: String::new(),
+            text_column: 0,
+        };
+        if let Some(span) = at {
+            self.place(&mut problem, span);
+        }
+        self.problems.push(problem);
+    }
+
+    fn place(&self, problem: &mut Problem, span: Span) {
+        /// Characters of a line that are kept, and how many of them before the place.
+        const WIDTH: usize = 120;
+        const BEFORE: usize = 60;
+
+        let line = self.line_of(span.start);
+        let start = self.lines.get(line - 1).copied().unwrap_or(0);
+        let end = self.lines.get(line).copied().unwrap_or(self.text.len());
+        let whole = self.text.get(start..end).unwrap_or("");
+        let line_text = whole.trim_end_matches(['\n', '\r']);
+        let chars = |from: usize, to: usize| {
+            let to = to.min(start + line_text.len());
+            self.text.get(from..to).map_or(0, |part| part.chars().count())
+        };
+        problem.line = line;
+        problem.column = chars(start, span.start) + 1;
+        problem.length = chars(span.start, span.end).max(1);
+        let skip = if problem.column > WIDTH - 20 { problem.column - BEFORE } else { 0 };
+        problem.text_column = skip + 1;
+        problem.line_text = line_text.chars().skip(skip).take(WIDTH).collect();
+    }
+
+    /// The problems in the order of the text, errors and warnings mixed.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        if self.dropped > 0 {
+            let level = if self.errors > 0 { Level::Error } else { Level::Warning };
+            let what = format!("{} more problems are not shown", self.dropped);
+            self.problems.push(Problem {
+                level,
+                file: self.file.to_owned(),
+                line: 0,
+                column: 0,
+                length: 0,
+                what,
+                hint: Some("mend the ones above first".to_owned()),
+                line_text: String::new(),
+                text_column: 0,
+            });
+        }
+        self.problems
+    }
+}
+
+/// Text that is safe to print: control characters, and characters that reorder or hide text,
+/// become `\x1b` or `\u{202e}`.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// The text in double quotes, shortened when it is long.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut out: String = chars.by_ref().take(MAX_QUOTE).collect();
+    if chars.next().is_some() {
+        out.push_str("...");
+    }
+    format!("\"{out}\"")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    fn only(text: &str, start: usize, end: usize) -> Problem {
+        let mut report = Report::new("f.yaml", text);
+        report.error(Span { start, end }, "wrong", "write it right");
+        report.finish().remove(0)
+    }
+
+    #[test]
+    fn places_are_lines_and_characters() {
+        let text = "a: 1\r\nbä: 2\rc: 3\n";
+        assert_eq!(only(text, 6, 9).one_line(), "f.yaml:2:1: wrong; write it right");
+        assert_eq!(only(text, 11, 12).one_line(), "f.yaml:2:5: wrong; write it right");
+        assert_eq!(only(text, 13, 14).one_line(), "f.yaml:3:1: wrong; write it right");
+        // Behind the end, and a span that makes no sense.
+        assert_eq!(only(text, text.len(), text.len()).line, 4);
+        assert_eq!(only(text, 9999, 3).line, 4);
+    }
+
+    #[test]
+    fn the_mark_is_under_the_text() {
+        let text = "\tkey: b\u{1b}[31mad\n";
+        assert_eq!(
+            only(text, 6, 14).render(),
+            "\
+f.yaml:1:7: wrong; write it right
+   1 |  key: b\\x1b[31mad
+     |       ^~~~~~~~~~~
+"
+        );
+        assert_eq!(
+            only("ab", 2, 2).render(),
+            "\
+f.yaml:1:3: wrong; write it right
+   1 | ab
+     |   ^
+"
+        );
+    }
+
+    #[test]
+    fn long_lines_are_shown_around_the_place() {
+        let text = format!("{}HERE{}", "a".repeat(1 << 20), "b".repeat(1 << 20));
+        let problem = only(&text, 1 << 20, (1 << 20) + 4);
+        assert!(problem.line_text.len() <= 120);
+        let render = problem.render();
+        assert!(render.contains("...aaa") && render.contains("HEREbbb") && render.contains(" ^~~~\n"), "{render}");
+    }
+
+    #[test]
+    fn nothing_reaches_a_terminal_unescaped() {
+        let mut report = Report::new("f\x1b]0;x\x07.yaml", "x");
+        report.warning(Span { start: 0, end: 1 }, "what\n\u{202e}", "hint\r");
+        let problem = report.finish().remove(0);
+        assert_eq!(problem.one_line(), "f\\x1b]0;x\\x07.yaml:1:1: warning: what\\x0a\\u{202e}; hint\\x0d");
+        assert!(problem.render().chars().all(|c| c == '\n' || !c.is_control()));
+    }
+
+    #[test]
+    fn the_number_of_problems_is_bounded() {
+        let mut report = Report::new("f", "x");
+        for _ in 0..1000 {
+            report.error(Span::default(), "wrong", "");
+        }
+        let problems = report.finish();
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        assert_eq!(
+            problems.last().map(Problem::one_line).as_deref(),
+            Some("f: 950 more problems are not shown; mend the ones above first")
+        );
+    }
+
+    #[test]
+    fn quotes_are_short() {
+        assert_eq!(quote("a"), "\"a\"");
+        assert_eq!(quote(&"ä".repeat(1000)).chars().count(), MAX_QUOTE + 5);
+    }
+}

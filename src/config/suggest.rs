@@ -1,0 +1,87 @@
+//! "Did you mean": the known word nearest to a misspelt one.
+
+#![forbid(unsafe_code)]
+
+/// Longer words are not compared: nobody misspells that long, and the cost is quadratic.
+const MAX_LEN: usize = 40;
+
+/// The known word that differs from `word` by few edits, letter case aside.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.is_empty() || word.len() > MAX_LEN {
+        return None;
+    }
+    let word = plain(word);
+    known
+        .into_iter()
+        .map(|candidate| (distance(&word, &plain(candidate)), candidate))
+        .min_by_key(|&(edits, _)| edits)
+        .filter(|&(edits, candidate)| edits <= 1 + candidate.len() / 4)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `did you mean "x"?`, or what `otherwise` says.
+pub(super) fn hint<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    otherwise: impl FnOnce() -> String,
+) -> String {
+    match nearest(word, known) {
+        Some(found) => format!("did you mean \"{found}\"?"),
+        None => otherwise(),
+    }
+}
+
+/// Letters in lower case and `-`, which people write for `_`, as `_`: `BasePath` is near `base_path`.
+fn plain(word: &str) -> Vec<u8> {
+    word.bytes().map(|b| if b == b'-' { b'_' } else { b.to_ascii_lowercase() }).collect()
+}
+
+/// Edits between two words: insert, remove, replace, swap neighbours.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    // Three rows of the usual table: the row before the last is for swaps.
+    let mut before: Vec<usize> = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    let mut previous_a = None;
+    for (i, &ca) in a.iter().enumerate() {
+        let mut row = Vec::with_capacity(b.len() + 1);
+        row.push(i + 1);
+        let mut previous_b = None;
+        for (j, &cb) in b.iter().enumerate() {
+            let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
+            let mut best = (at(&last, j) + usize::from(ca != cb)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            if previous_a == Some(cb) && previous_b == Some(ca) {
+                best = best.min(at(&before, j.wrapping_sub(1)) + 1);
+            }
+            row.push(best);
+            previous_b = Some(cb);
+        }
+        before = std::mem::replace(&mut last, row);
+        previous_a = Some(ca);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_usual_mistakes() {
+        let keys = ["base_path", "dirs", "dir_confs", "shared", "CLONE_NEWPID"];
+        assert_eq!(nearest("base_pth", keys), Some("base_path"));
+        assert_eq!(nearest("base-path", keys), Some("base_path"));
+        assert_eq!(nearest("BasePath", keys), Some("base_path"));
+        assert_eq!(nearest("Shared", keys), Some("shared"));
+        assert_eq!(nearest("CLONE_NEWPDI", keys), Some("CLONE_NEWPID"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest("", keys), None);
+        assert_eq!(nearest(&"x".repeat(10_000), keys), None);
+    }
+
+    #[test]
+    fn counts_edits() {
+        assert_eq!(distance(b"", b"abc"), 3);
+        assert_eq!(distance(b"abcd", b"acbd"), 1);
+        assert_eq!(distance(b"kitten", b"sitting"), 3);
+    }
+}

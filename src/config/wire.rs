@@ -1,0 +1,514 @@
+//! Settings to bytes for `send_stepd`, and back for `recv_stepd`.
+//!
+//! The two ends of the pipe are two builds of this plugin when a node is upgraded under running
+//! slurmds, and what comes out of a pipe is hostile until it is checked: a fixed header says what
+//! follows and how long it is, before a byte of the body is read or allocated, and the settings in
+//! the body are checked as a whole like those of a file.
+//!
+//! ```text
+//! header, 64 bytes:  magic 8 | format u16 | zero u16 | body length u32 | CRC-32 u32 | version 44
+//! body:              kind u8, then the fields of Settings in order
+//!                    bool u8 | u32 | text: u32 length, bytes | list: u32 count, items | option: bool, item
+//! ```
+//!
+//! Numbers are little-endian. The version is the plugin's, as text, filled up with zeros; it only
+//! serves messages. The CRC is that of the version and the body.
+
+#![forbid(unsafe_code)]
+
+use super::limits::{MAX_DIRS, MAX_PATH, MAX_TMPFS_PARAMS, MAX_WIRE};
+use super::problem::escape;
+use super::{Backing, Dir, DisabledWhy, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check};
+
+/// Bytes of the header. Every format has this length, and the magic, format and version in their places.
+pub const HEADER_LEN: usize = 64;
+
+/// The version of this plugin, as it stands in messages.
+pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Changes whenever the body does.
+const FORMAT: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"jobns\0ns";
+const VERSION_LEN: usize = 44;
+
+/// Why a message is refused: a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireError(String);
+
+impl std::fmt::Display for WireError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+fn error<T>(sentence: impl Into<String>) -> Result<T, WireError> {
+    Err(WireError(sentence.into()))
+}
+
+/// Header and body.
+///
+/// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`body_len`].
+#[must_use]
+pub fn encode(settings: &NodeSettings) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_node(&mut body, settings);
+    let mut version = [0; VERSION_LEN];
+    for (slot, byte) in version.iter_mut().zip(PLUGIN_VERSION.bytes()) {
+        *slot = byte;
+    }
+    let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&FORMAT.to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    // A body that is too long gets a length that no reader accepts.
+    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&crc32(&[&version, &body]).to_le_bytes());
+    out.extend_from_slice(&version);
+    out.append(&mut body);
+    out
+}
+
+/// Can the settings be sent? A part of [`check::settings`].
+pub(super) fn fits(settings: &Settings) -> bool {
+    let mut body = Vec::new();
+    put_settings(&mut body, settings);
+    body.len() < MAX_WIRE
+}
+
+/// The length of the body that follows this header.
+///
+/// # Errors
+/// When the header is not one of ours, or of another format: the sentence names both versions.
+pub fn body_len(header: &[u8; HEADER_LEN]) -> Result<usize, WireError> {
+    Ok(Header::read(header)?.body_len)
+}
+
+/// The settings of a message.
+///
+/// # Errors
+/// When the message is not what [`encode`] makes of valid settings.
+pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<NodeSettings, WireError> {
+    let parts = Header::read(header)?;
+    if body.len() != parts.body_len {
+        return error(format!("slurmd sent {} bytes of settings where it announced {}", body.len(), parts.body_len));
+    }
+    if crc32(&[&parts.version, body]) != parts.crc {
+        return error("the settings from slurmd were damaged on the way (checksum)");
+    }
+    let mut reader = Reader { rest: body };
+    let settings = reader.node()?;
+    if !reader.rest.is_empty() {
+        return error(format!("the settings from slurmd have {} bytes too many", reader.rest.len()));
+    }
+    if let NodeSettings::Enabled(settings) = &settings
+        && let Err(sentence) = check::settings(settings)
+    {
+        return error(format!("the settings from slurmd are not valid: {sentence}"));
+    }
+    Ok(settings)
+}
+
+struct Header {
+    body_len: usize,
+    crc: u32,
+    version: [u8; VERSION_LEN],
+}
+
+impl Header {
+    fn read(header: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
+        let mut reader = Reader { rest: header };
+        if reader.array::<8>()? != MAGIC {
+            return error(
+                "what slurmd sent is not from this plugin: slurmd has loaded another namespace plugin, \
+                 or another Slurm; restart slurmd",
+            );
+        }
+        let format = u16::from_le_bytes(reader.array()?);
+        let zero: [u8; 2] = reader.array()?;
+        let body_len = u32::from_le_bytes(reader.array()?);
+        let crc = u32::from_le_bytes(reader.array()?);
+        let version: [u8; VERSION_LEN] = reader.array()?;
+        if format != FORMAT {
+            return error(format!(
+                "slurmd's plugin is version {} (format {format}), slurmstepd's is {PLUGIN_VERSION} (format {FORMAT}): \
+                 restart slurmd, so that both use the installed one",
+                version_text(&version)
+            ));
+        }
+        if zero != [0; 2] {
+            return error("the settings from slurmd have a damaged header");
+        }
+        if body_len as usize > MAX_WIRE {
+            return error(format!("slurmd announces {body_len} bytes of settings, more than the limit of {MAX_WIRE}"));
+        }
+        Ok(Self { body_len: body_len as usize, crc, version })
+    }
+}
+
+/// The version in a header, safe to print.
+fn version_text(version: &[u8; VERSION_LEN]) -> String {
+    let text: Vec<u8> = version.iter().copied().take_while(|&byte| byte != 0).collect();
+    match std::str::from_utf8(&text) {
+        Ok(text) if !text.is_empty() => escape(text),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn put_node(out: &mut Vec<u8>, settings: &NodeSettings) {
+    match settings {
+        NodeSettings::Disabled(DisabledWhy::NotConfigured) => out.push(0),
+        NodeSettings::Disabled(DisabledWhy::SetToNone) => out.push(1),
+        NodeSettings::Enabled(settings) => {
+            out.push(2);
+            put_settings(out, settings);
+        }
+    }
+}
+
+fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
+    // Named one by one, so that a new field cannot be forgotten here.
+    let Settings {
+        auto_base_path,
+        base_path,
+        hide_base_path,
+        namespaces: Namespaces { pid, user, ipc },
+        shared,
+        disable_bpf_token,
+        init_script,
+        user_ns_script,
+        clone_ns_script,
+        clone_ns_epilog,
+        dirs,
+    } = settings;
+    put_text(out, base_path);
+    for flag in [auto_base_path, hide_base_path, pid, user, ipc, shared, disable_bpf_token] {
+        out.push(u8::from(*flag));
+    }
+    for script in [init_script, user_ns_script, clone_ns_script, clone_ns_epilog] {
+        out.push(u8::from(script.is_some()));
+        if let Some(Script { path, wait_seconds }) = script {
+            put_text(out, path);
+            out.extend_from_slice(&wait_seconds.to_le_bytes());
+        }
+    }
+    put_count(out, dirs.len());
+    for Dir { path, backing, flags, mode } in dirs {
+        put_text(out, path);
+        match backing {
+            Backing::BasePath => out.push(0),
+            Backing::OtherBase(base) => {
+                out.push(1);
+                put_text(out, base);
+            }
+            Backing::Tmpfs(params) => {
+                out.push(2);
+                put_count(out, params.len());
+                for TmpfsParam { key, value } in params {
+                    put_text(out, key);
+                    out.push(u8::from(value.is_some()));
+                    if let Some(value) = value {
+                        put_text(out, value);
+                    }
+                }
+            }
+        }
+        let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
+        for flag in [nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime] {
+            out.push(u8::from(*flag));
+        }
+        out.push(u8::from(mode.is_some()));
+        if let Some(mode) = mode {
+            out.extend_from_slice(&mode.to_le_bytes());
+        }
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_count(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+/// Takes values from the front of a body.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn node(&mut self) -> Result<NodeSettings, WireError> {
+        match self.byte()? {
+            0 => Ok(NodeSettings::Disabled(DisabledWhy::NotConfigured)),
+            1 => Ok(NodeSettings::Disabled(DisabledWhy::SetToNone)),
+            2 => Ok(NodeSettings::Enabled(self.settings()?)),
+            _ => error("the settings from slurmd are of an unknown kind"),
+        }
+    }
+
+    // The fields of a struct expression are evaluated in the order in which they are written here.
+    fn settings(&mut self) -> Result<Settings, WireError> {
+        Ok(Settings {
+            base_path: self.text(MAX_PATH)?,
+            auto_base_path: self.bool()?,
+            hide_base_path: self.bool()?,
+            namespaces: Namespaces { pid: self.bool()?, user: self.bool()?, ipc: self.bool()? },
+            shared: self.bool()?,
+            disable_bpf_token: self.bool()?,
+            init_script: self.script()?,
+            user_ns_script: self.script()?,
+            clone_ns_script: self.script()?,
+            clone_ns_epilog: self.script()?,
+            dirs: self.list(MAX_DIRS, Self::dir)?,
+        })
+    }
+
+    fn script(&mut self) -> Result<Option<Script>, WireError> {
+        self.option(|reader| {
+            Ok(Script { path: reader.text(MAX_PATH)?, wait_seconds: u32::from_le_bytes(reader.array()?) })
+        })
+    }
+
+    fn dir(&mut self) -> Result<Dir, WireError> {
+        Ok(Dir {
+            path: self.text(MAX_PATH)?,
+            backing: match self.byte()? {
+                0 => Backing::BasePath,
+                1 => Backing::OtherBase(self.text(MAX_PATH)?),
+                2 => Backing::Tmpfs(self.list(MAX_TMPFS_PARAMS, Self::param)?),
+                _ => return error("the settings from slurmd have a directory of an unknown kind"),
+            },
+            flags: MountFlags {
+                nosuid: self.bool()?,
+                nodev: self.bool()?,
+                noexec: self.bool()?,
+                read_only: self.bool()?,
+                noatime: self.bool()?,
+                nodiratime: self.bool()?,
+                relatime: self.bool()?,
+            },
+            mode: self.option(|reader| Ok(u32::from_le_bytes(reader.array()?)))?,
+        })
+    }
+
+    fn param(&mut self) -> Result<TmpfsParam, WireError> {
+        Ok(TmpfsParam { key: self.text(MAX_PATH)?, value: self.option(|reader| reader.text(MAX_PATH))? })
+    }
+
+    fn list<T>(
+        &mut self,
+        most: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, WireError>,
+    ) -> Result<Vec<T>, WireError> {
+        let count = u32::from_le_bytes(self.array()?) as usize;
+        if count > most {
+            return error(format!("the settings from slurmd have a list of {count}, more than the limit of {most}"));
+        }
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn option<T>(&mut self, item: impl FnOnce(&mut Self) -> Result<T, WireError>) -> Result<Option<T>, WireError> {
+        if self.bool()? { item(self).map(Some) } else { Ok(None) }
+    }
+
+    fn text(&mut self, most: usize) -> Result<String, WireError> {
+        let length = u32::from_le_bytes(self.array()?) as usize;
+        if length > most {
+            return error(format!("the settings from slurmd have a text of {length} bytes, more than {most}"));
+        }
+        match std::str::from_utf8(self.take(length)?) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => error("the settings from slurmd have a text that is not UTF-8"),
+        }
+    }
+
+    /// Only 0 and 1: every value has one encoding.
+    fn bool(&mut self) -> Result<bool, WireError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => error("the settings from slurmd have a byte where only yes or no can be"),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, WireError> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        match self.rest.split_first_chunk::<N>() {
+            Some((chunk, rest)) => {
+                self.rest = rest;
+                Ok(*chunk)
+            }
+            None => error("the settings from slurmd end too early"),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], WireError> {
+        match self.rest.split_at_checked(length) {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(taken)
+            }
+            None => error("the settings from slurmd end too early"),
+        }
+    }
+}
+
+/// CRC-32 (IEEE 802.3) of the parts one after the other. It finds accidents, not malice.
+fn crc32(parts: &[&[u8]]) -> u32 {
+    let mut crc = u32::MAX;
+    for &byte in parts.iter().copied().flatten() {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            let carry = crc & 1;
+            crc = (crc >> 1) ^ (0xedb8_8320 & carry.wrapping_neg());
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    fn sample() -> NodeSettings {
+        let script = |path: &str| Some(Script { path: path.to_owned(), wait_seconds: 7 });
+        let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
+        let param =
+            |key: &str, value: Option<&str>| TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) };
+        let tmpfs = Backing::Tmpfs(vec![param("size", Some("4g")), param("noswap", None)]);
+        NodeSettings::Enabled(Settings {
+            auto_base_path: true,
+            base_path: "/ns/n1".to_owned(),
+            hide_base_path: true,
+            namespaces: Namespaces { pid: true, user: false, ipc: true },
+            shared: false,
+            disable_bpf_token: true,
+            init_script: script("/a"),
+            user_ns_script: None,
+            clone_ns_script: script("/b"),
+            clone_ns_epilog: None,
+            dirs: vec![
+                Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
+                Dir { path: "/dev/shm".to_owned(), backing: tmpfs, flags, mode: Some(0o1777) },
+                Dir {
+                    path: "/scratch/%u".to_owned(),
+                    backing: Backing::OtherBase("/fast".to_owned()),
+                    flags: MountFlags { noexec: true, relatime: true, ..MountFlags::default() },
+                    mode: Some(0o700),
+                },
+            ],
+        })
+    }
+
+    fn split(message: &[u8]) -> ([u8; HEADER_LEN], &[u8]) {
+        let (header, body) = message.split_first_chunk().unwrap();
+        (*header, body)
+    }
+
+    #[test]
+    fn there_and_back() {
+        for settings in [
+            sample(),
+            NodeSettings::Disabled(DisabledWhy::NotConfigured),
+            NodeSettings::Disabled(DisabledWhy::SetToNone),
+        ] {
+            let message = encode(&settings);
+            let (header, body) = split(&message);
+            assert_eq!(body_len(&header), Ok(body.len()));
+            assert_eq!(decode(&header, body), Ok(settings));
+        }
+    }
+
+    #[test]
+    fn every_damaged_bit_and_every_cut_is_noticed() {
+        let message = encode(&sample());
+        let version = 20..HEADER_LEN;
+        for index in 0..message.len() {
+            for bit in 0..8 {
+                let mut damaged = message.clone();
+                damaged[index] ^= 1 << bit;
+                let (header, body) = split(&damaged);
+                assert!(decode(&header, body).is_err(), "byte {index} bit {bit} {}", version.contains(&index));
+            }
+        }
+        let (header, body) = split(&message);
+        for length in 0..body.len() {
+            assert!(decode(&header, &body[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let (mut header, body) = {
+            let message = encode(&sample());
+            let (header, body) = split(&message);
+            (header, body.to_vec())
+        };
+        header[8] = 9;
+        header[20..26].copy_from_slice(b"9.8.7\0");
+        let sentence = decode(&header, &body).unwrap_err().to_string();
+        assert!(sentence.starts_with("slurmd's plugin is version 9.8.7 (format 9), slurmstepd's is "), "{sentence}");
+        assert!(body_len(&[0; HEADER_LEN]).unwrap_err().to_string().contains("another namespace plugin"));
+    }
+
+    /// A body with a right checksum, but with settings that no file can ask for.
+    fn decode_body(body: &[u8]) -> Result<NodeSettings, WireError> {
+        let (mut header, _) = {
+            let message = encode(&NodeSettings::Disabled(DisabledWhy::SetToNone));
+            let (header, body) = split(&message);
+            (header, body.to_vec())
+        };
+        header[12..16].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+        let crc = crc32(&[&header[20..], body]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        decode(&header, body)
+    }
+
+    #[test]
+    fn a_hostile_body_is_checked_like_a_file() {
+        for change in [
+            |s: &mut Settings| s.base_path = "/ns/..".to_owned(),
+            |s: &mut Settings| s.base_path = "/tmp".to_owned(),
+            |s: &mut Settings| s.base_path = "/".to_owned(),
+            |s: &mut Settings| s.dirs[0].path = "tmp".to_owned(),
+            |s: &mut Settings| s.dirs[0].path = "/dev/shm".to_owned(),
+            |s: &mut Settings| s.dirs[0].path = "/tmp/".to_owned(),
+            |s: &mut Settings| s.dirs[0].path = "/proc".to_owned(),
+            |s: &mut Settings| s.dirs[0].path = "/a/b/c/d".to_owned(),
+            |s: &mut Settings| s.dirs[0].mode = Some(0o10000),
+            |s: &mut Settings| s.dirs[1].flags.nosuid = false,
+            |s: &mut Settings| s.dirs[1].backing = Backing::BasePath,
+            |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1".to_owned()),
+            |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/scratch".to_owned()),
+            |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1/12".to_owned()),
+            |s: &mut Settings| s.init_script.as_mut().unwrap().wait_seconds = 0,
+            |s: &mut Settings| s.init_script.as_mut().unwrap().path = "a\0".to_owned(),
+            |s: &mut Settings| s.dirs = vec![s.dirs[0].clone(); 300],
+        ] {
+            let NodeSettings::Enabled(mut settings) = sample() else { unreachable!() };
+            change(&mut settings);
+            let mut body = vec![2];
+            put_settings(&mut body, &settings);
+            assert!(decode_body(&body).is_err(), "{settings:?}");
+        }
+        assert!(decode_body(&[]).is_err());
+        assert!(decode_body(&[3]).is_err());
+        assert!(decode_body(&[0, 0]).is_err());
+        assert!(decode_body(&[2, 255, 255, 255, 255]).is_err());
+        assert_eq!(decode_body(&[0]), Ok(NodeSettings::Disabled(DisabledWhy::NotConfigured)));
+    }
+
+    #[test]
+    fn checksum_is_the_usual_one() {
+        assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
+    }
+}
