@@ -1,0 +1,266 @@
+//! What the cloned child does before it becomes the holder.
+//!
+//! It runs as root in the job's new namespaces (PID 1 of a new PID namespace), in a copy of a
+//! threaded slurmstepd in which only the calling thread exists. Another thread may have held any
+//! lock at the time of the clone, so nothing here allocates, locks, logs or panics: it makes system
+//! calls on what [`ChildPlan`] holds, tells the parent in one [`Report`] how far it came, and leaves
+//! by `execveat` or `exit_group` only.
+//!
+//! `tests/no_alloc.rs` runs this with an allocator that ends the process.
+
+#![deny(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+use crate::sys::exec::{CStringArray, cloexec_from, close_in_child, execveat, exit_group};
+use crate::sys::mount::{Attributes, Propagation, set_propagation_of_root};
+use crate::sys::process::{drop_privileges_at_exec, forbid_dump};
+use core::ffi::CStr;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use std::ffi::CString;
+
+/// All that the child needs, laid out by the parent before the clone.
+#[derive(Debug)]
+pub struct ChildPlan<'a> {
+    /// The child's end of the socket pair, and the parent's, which the child closes.
+    pub channel: BorrowedFd<'a>,
+    pub parents_end: BorrowedFd<'a>,
+    /// Wait for one byte before the first step: the parent writes the id maps first.
+    pub wait_for_maps: bool,
+    pub propagation: Propagation,
+    /// Mount a fresh /proc: there is a new PID namespace.
+    pub fresh_proc: bool,
+    /// Mount a fresh /dev/mqueue, if there is one: there is a new IPC namespace.
+    pub fresh_mqueue: bool,
+    /// Detached mounts and where they go, in this order.
+    pub attach: &'a [(OwnedFd, CString)],
+    /// The holder's program, and its arguments and (empty) environment.
+    pub holder: BorrowedFd<'a>,
+    pub argv: &'a CStringArray,
+    pub envp: &'a CStringArray,
+}
+
+/// Where the child is, as the parent hears of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The parent went away, or failed, before the id maps were written.
+    WaitForMaps = 1,
+    ForbidDump,
+    Propagation,
+    MakeProc,
+    AttachProc,
+    MakeMqueue,
+    AttachMqueue,
+    /// Opening the target of `attach[index]`.
+    OpenTarget,
+    /// Attaching `attach[index]`.
+    Attach,
+    /// All is mounted. The only report that is no failure.
+    Ready,
+    DropPrivileges,
+    Exec,
+}
+
+impl Step {
+    const ALL: [Self; 12] = [
+        Self::WaitForMaps,
+        Self::ForbidDump,
+        Self::Propagation,
+        Self::MakeProc,
+        Self::AttachProc,
+        Self::MakeMqueue,
+        Self::AttachMqueue,
+        Self::OpenTarget,
+        Self::Attach,
+        Self::Ready,
+        Self::DropPrivileges,
+        Self::Exec,
+    ];
+}
+
+/// One message from the child: eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub step: Step,
+    /// Which of `attach`.
+    pub index: u16,
+    /// 0 in [`Step::Ready`].
+    pub errno: i32,
+}
+
+impl Report {
+    pub const SIZE: usize = 8;
+
+    const fn to_bytes(self) -> [u8; Self::SIZE] {
+        let [i0, i1] = self.index.to_ne_bytes();
+        let [e0, e1, e2, e3] = self.errno.to_ne_bytes();
+        [self.step as u8, 0, i0, i1, e0, e1, e2, e3]
+    }
+
+    /// None when it is no report.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Option<Self> {
+        let [step, _, i0, i1, e0, e1, e2, e3] = bytes;
+        Some(Self {
+            step: Step::ALL.into_iter().find(|s| *s as u8 == step)?,
+            index: u16::from_ne_bytes([i0, i1]),
+            errno: i32::from_ne_bytes([e0, e1, e2, e3]),
+        })
+    }
+}
+
+struct Failed {
+    step: Step,
+    index: usize,
+    errno: Errno,
+}
+
+const fn at(step: Step) -> impl FnOnce(Errno) -> Failed {
+    move |errno| Failed { step, index: 0, errno }
+}
+
+/// Entry point of the child.
+///
+/// Place: new mount namespace, and new PID, user and IPC namespaces as planned. Privilege: all
+/// capabilities in the user namespace that owns them; no id maps yet in a new user namespace.
+pub extern "C" fn run(plan: &ChildPlan<'_>) -> ! {
+    let failed = match set_up(plan) {
+        Ok(()) => become_holder(plan),
+        Err(failed) => failed,
+    };
+    send(plan, failed.step, failed.index, failed.errno.raw_os_error());
+    exit_group(1)
+}
+
+fn set_up(plan: &ChildPlan<'_>) -> Result<(), Failed> {
+    // With this copy open the child would not notice that the parent is gone.
+    close_in_child(plan.parents_end);
+    // Until exec this process holds a copy of slurmstepd's memory, keys and all.
+    forbid_dump().map_err(at(Step::ForbidDump))?;
+    if plan.wait_for_maps {
+        wait_for_maps(plan.channel).map_err(at(Step::WaitForMaps))?;
+    }
+    // Before any mount: nothing that is mounted below may reach the host.
+    set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
+    if plan.fresh_proc {
+        let mount = fresh_filesystem(c"proc").map_err(at(Step::MakeProc))?;
+        attach(&mount, c"/proc", Step::AttachProc, Step::AttachProc, 0)?;
+    }
+    if plan.fresh_mqueue {
+        attach_mqueue()?;
+    }
+    for (index, (mount, target)) in plan.attach.iter().enumerate() {
+        attach(mount, target, Step::OpenTarget, Step::Attach, index)?;
+    }
+    Ok(())
+}
+
+fn wait_for_maps(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut byte = [0_u8; 1];
+    match rustix::io::retry_on_intr(|| rustix::io::read(channel, &mut byte[..]))? {
+        0 => Err(Errno::PIPE),
+        _ => Ok(()),
+    }
+}
+
+/// A new instance of a file system that belongs to the namespaces of this process, which is why the
+/// parent cannot make it beforehand.
+fn fresh_filesystem(kind: &CStr) -> Result<OwnedFd, Errno> {
+    let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // Else mountinfo calls it "none".
+    rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind)?;
+    rustix::mount::fsconfig_create(fs.as_fd())?;
+    rustix::mount::fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::from_bits_retain(
+            Attributes { nosuid: true, nodev: true, noexec: true, read_only: false, nodiratime: false, atime: None }
+                .bits(),
+        ),
+    )
+}
+
+fn attach_mqueue() -> Result<(), Failed> {
+    let mount = match fresh_filesystem(c"mqueue") {
+        // A kernel without POSIX message queues has none to hide.
+        Err(Errno::NODEV) => return Ok(()),
+        result => result.map_err(at(Step::MakeMqueue))?,
+    };
+    match attach(&mount, c"/dev/mqueue", Step::OpenTarget, Step::AttachMqueue, 0) {
+        Ok(()) | Err(Failed { step: Step::OpenTarget, errno: Errno::NOENT, .. }) => Ok(()),
+        Err(failed) => Err(Failed { step: Step::AttachMqueue, ..failed }),
+    }
+}
+
+/// Puts a detached mount on a directory of this mount namespace, fd to fd. The target is opened
+/// here, since one opened before the clone belongs to the host's mount namespace, and without
+/// following links, since a job's user may own a directory above it.
+fn attach(mount: &OwnedFd, target: &CStr, opening: Step, attaching: Step, index: usize) -> Result<(), Failed> {
+    let target = rustix::fs::openat2(
+        CWD,
+        target,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|errno| Failed { step: opening, index, errno })?;
+    rustix::mount::move_mount(
+        mount.as_fd(),
+        c"",
+        target.as_fd(),
+        c"",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )
+    .map_err(|errno| Failed { step: attaching, index, errno })
+}
+
+/// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps
+/// nothing: no memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
+fn become_holder(plan: &ChildPlan<'_>) -> Failed {
+    let prepare = || {
+        // Not slurmd's spool directory, which it would keep busy.
+        rustix::process::chdir(c"/").map_err(at(Step::DropPrivileges))?;
+        drop_privileges_at_exec().map_err(at(Step::DropPrivileges))?;
+        // Standard descriptors too: 0 and 1 of slurmstepd are its pipes to slurmd.
+        cloexec_from(0).map_err(at(Step::DropPrivileges))
+    };
+    if let Err(failed) = prepare() {
+        return failed;
+    }
+    // The parent takes the end of file behind this for the exec, and a second report for its failure.
+    send(plan, Step::Ready, 0, 0);
+    let errno = execveat(plan.holder, c"", plan.argv, plan.envp);
+    Failed { step: Step::Exec, index: 0, errno }
+}
+
+fn send(plan: &ChildPlan<'_>, step: Step, index: usize, errno: i32) {
+    let report = Report { step, index: u16::try_from(index).unwrap_or(u16::MAX), errno };
+    // A parent that is gone cannot be told; SIGPIPE is blocked.
+    let _ = rustix::io::retry_on_intr(|| rustix::io::write(plan.channel, &report.to_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_report_survives_the_channel() {
+        for step in Step::ALL {
+            let report = Report { step, index: 513, errno: 28 };
+            assert_eq!(Report::from_bytes(report.to_bytes()), Some(report));
+        }
+        assert_eq!(Report::from_bytes([0; 8]), None);
+        assert_eq!(Report::from_bytes([99; 8]), None);
+    }
+}

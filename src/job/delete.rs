@@ -1,0 +1,204 @@
+//! Ends a job's namespaces and removes its directories.
+//!
+//! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of
+//! the pins, then move each directory into `.trash` (so that the job id is free at once) and remove
+//! it there. Every step may be done twice.
+
+use super::create::{Pins, open_base};
+use super::error::{Doing, Error};
+use super::identity::BootId;
+pub use super::record::{Record, TreeRecord};
+use super::remove_tree::{Summary, remove_tree};
+use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
+use super::{Host, Job, Level, plan, record, script};
+use crate::config::{Script, Settings};
+use crate::sys::process::{reap, wait_ended};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::ffi::CString;
+
+/// How long a killed holder, and with it every process of its PID namespace, may take to end. One
+/// in uninterruptible sleep (a dead file server) can take for ever.
+pub const HOLDER_TIMEOUT_MS: u32 = 30_000;
+
+/// The directory in each base where trees are removed.
+pub const TRASH: &std::ffi::CStr = c".trash";
+
+/// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
+/// when nothing is left.
+pub fn delete(
+    host: &dyn Host,
+    record: &Record,
+    epilog: Option<&Script>,
+    environment: &[(&'static str, Vec<u8>)],
+    pins: Option<Pins>,
+) -> bool {
+    let job = record.job;
+    if let Err(error) = end_holder(record) {
+        host.log(Level::Error, format_args!("job {job}: {error}; its files are kept until the next start of slurmd"));
+        return false;
+    }
+    if let Some(epilog) = epilog {
+        let ns = pins
+            .as_ref()
+            .map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
+        let mut pairs: Vec<(&str, &[u8])> = environment.iter().map(|(n, v)| (*n, v.as_slice())).collect();
+        match &ns {
+            Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
+            None => host.log(
+                Level::Info,
+                format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
+            ),
+        }
+        match script::run("clone_ns_epilog", epilog, plan::environment(&pairs)) {
+            Ok(output) => host.log(Level::Debug, format_args!("job {job}: clone_ns_epilog succeeded: {output}")),
+            Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
+        }
+    }
+    drop(pins);
+    let mut complete = true;
+    // The directory with the state file last: until then it says what else there is.
+    for tree in record.trees.iter().rev() {
+        match remove_recorded(record, tree) {
+            Ok(None) => {}
+            Ok(Some(summary)) if summary.complete() => {
+                host.log(Level::Debug, format_args!("job {job}: {}/{job}: {summary}", tree.base));
+            }
+            Ok(Some(summary)) => {
+                complete = false;
+                host.log(Level::Error, format_args!("job {job}: {}/{job}: {summary}; the rest is in {}/.trash and tried again at the next start of slurmd", tree.base, tree.base));
+            }
+            Err(error) => {
+                complete = false;
+                host.log(Level::Error, format_args!("job {job}: {error}"));
+            }
+        }
+    }
+    complete
+}
+
+/// Kills the holder, and with it every process of its PID namespace, and waits for that.
+fn end_holder(record: &Record) -> Result<(), Error> {
+    let Some(holder) = record.holder else { return Ok(()) };
+    let intention = || format!("end the process {} that holds the job's namespaces", holder.pid.as_raw_nonzero());
+    let pidfd = match holder.open() {
+        // Killed and reaped with the extern step, as usual.
+        Err(Errno::SRCH) => return Ok(()),
+        result => result.doing("pidfd_open", intention)?,
+    };
+    match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(Error::call(intention(), "pidfd_send_signal", errno)),
+    }
+    if !wait_ended(pidfd.as_fd(), HOLDER_TIMEOUT_MS).doing("poll", intention)? {
+        return Err(Error::because(
+            intention(),
+            format!("it did not end within {} seconds after SIGKILL", HOLDER_TIMEOUT_MS / 1000),
+        )
+        .with_hint("a process of the job may be waiting for a dead file server"));
+    }
+    // ECHILD: it is init's to reap, or somebody has.
+    let _ = reap(pidfd.as_fd());
+    Ok(())
+}
+
+/// Moves one recorded directory into the trash and removes it. None: it was gone already.
+fn remove_recorded(record: &Record, tree: &TreeRecord) -> Result<Option<Summary>, Error> {
+    let name = CString::new(record.job.to_string()).unwrap_or_default();
+    let intention = || format!("remove {}/{}", tree.base, record.job);
+    let base = match open_base(&tree.base) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
+        result => result?,
+    };
+    let dir = match open_beneath(base.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::XDEV) => {
+            return Err(Error::because(intention(), "something is mounted over it")
+                .with_hint("unmount it; the next start of slurmd then removes it"));
+        }
+        result => result.doing("openat2", intention)?,
+    };
+    let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
+    if tree.inode == 0 {
+        // It was about to be made. If it was, it is empty; if not, it is somebody else's.
+        return match rustix::fs::unlinkat(&base, name.as_c_str(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(None),
+            Err(errno) => Err(Error::call(intention(), "unlinkat", errno)),
+        };
+    }
+    if (stat.st_dev, stat.st_ino) != (tree.device, tree.inode) {
+        return Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"));
+    }
+    drop(dir);
+    move_and_remove(base.as_fd(), &tree.base, &name).map(Some)
+}
+
+fn move_and_remove(base: BorrowedFd<'_>, base_path: &str, name: &CString) -> Result<Summary, Error> {
+    let trash = open_trash(base, base_path)?;
+    let intention = || format!("move {base_path}/{} to .trash", name.to_string_lossy());
+    for number in 0_u32.. {
+        let to = CString::new(format!("{}.{number}", name.to_string_lossy())).unwrap_or_default();
+        match rustix::fs::renameat_with(base, name.as_c_str(), &trash, to.as_c_str(), RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(remove_tree(trash.as_fd(), &to)),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::call(intention(), "renameat2", errno)),
+        }
+    }
+    Err(Error::call(intention(), "renameat2", Errno::EXIST))
+}
+
+/// Opens, and makes where missing, the trash of a base.
+pub(super) fn open_trash(base: BorrowedFd<'_>, base_path: &str) -> Result<OwnedFd, Error> {
+    let intention = || format!("use {base_path}/.trash");
+    match rustix::fs::mkdirat(base, TRASH, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+    }
+    let trash =
+        open_beneath(base, &TRASH.into(), OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    let stat = rustix::fs::fstat(&trash).doing("fstat", intention)?;
+    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
+        return Err(Error::because(
+            intention(),
+            format!("it has owner {} and mode {:04o}; ours has root and 0700", stat.st_uid, stat.st_mode & 0o7777),
+        ));
+    }
+    Ok(trash)
+}
+
+/// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
+///
+/// # Errors
+///
+/// When it is alive, or not provably ours.
+pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &OwnedFd, job: &Job) -> Result<(), Error> {
+    let intention = || format!("make {}/{}", settings.base_path, job.id);
+    let found = record::read(base.as_fd(), &settings.base_path, &job.id.to_string()).map_err(|why| {
+        Error::because(intention(), format!("it exists: {why}"))
+            .with_hint("look at it, and move it away if nobody needs it")
+    })?;
+    if found.record.node != job.node {
+        return Err(Error::because(intention(), format!("it belongs to node {}", found.record.node))
+            .with_hint("base_path must be unique to each node: use %n in it"));
+    }
+    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
+    if found.has_live_process(boot) {
+        return Err(Error::because(intention(), "another instance of this job still lives on this node"));
+    }
+    host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
+    if delete(host, &found.record, None, &[], None) {
+        return Ok(());
+    }
+    // In the trash it is out of the way, whatever is left of it.
+    Ok(())
+}
+
+/// Removes a job directory whose journal could not be started. Only what we have just made is in it.
+pub(super) fn remove_unrecorded(base: &OwnedFd, tree: &OwnedFd, name: &CString) {
+    for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
+        let _ = rustix::fs::unlinkat(tree, file, flags);
+    }
+    let _ = rustix::fs::unlinkat(base, name.as_c_str(), AtFlags::REMOVEDIR);
+}

@@ -1,0 +1,93 @@
+//! What must be done in the job's mount namespace by code that may not run in the clone3 child.
+//!
+//! `switch_g_fs_init` is Slurm's code and may allocate and lock, so it runs on a thread of the
+//! extern slurmstepd that has entered the mount namespace, not in the raw child. A thread may do so
+//! once it has a root and working directory of its own (`CLONE_FS`, setns(2)); no other thread is
+//! moved. The thread ends with it.
+//!
+//! The thread stays in the host's user namespace: root there may mount in a namespace whose owner is
+//! below it.
+
+use super::Host;
+use super::error::{Doing, Error};
+use super::trusted::{NO_LINKS, c_path, open_beneath};
+use crate::sys::clone::NamespaceFlags;
+use crate::sys::mount::Attributes;
+use crate::sys::process::{setns, unshare_fs};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+
+/// What to do there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work<'a> {
+    /// Call [`Host::set_up_inside`].
+    pub set_up: bool,
+    /// Cover these directories with an empty read-only tmpfs.
+    pub hide: &'a [String],
+}
+
+/// Does `work` in the mount namespace behind `mount_namespace`, an nsfs descriptor.
+///
+/// # Errors
+///
+/// The first step that failed.
+pub fn work_inside(host: &dyn Host, mount_namespace: BorrowedFd<'_>, work: Work<'_>) -> Result<(), Error> {
+    if !work.set_up && work.hide.is_empty() {
+        return Ok(());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("jobns-inside".to_owned())
+            .spawn_scoped(scope, || on_thread(host, mount_namespace, work))
+            .map_err(|error| {
+                Error::because("start a thread that enters the job's mount namespace", error.to_string())
+            })?;
+        thread.join().unwrap_or_else(|_| {
+            Err(Error::because("set up inside the job's mount namespace", "the thread that did so panicked"))
+        })
+    })
+}
+
+fn on_thread(host: &dyn Host, mount_namespace: BorrowedFd<'_>, work: Work<'_>) -> Result<(), Error> {
+    let covers = work.hide.iter().map(|_| empty_read_only_tmpfs()).collect::<Result<Vec<_>, _>>()?;
+    let intention = || "enter the job's mount namespace".to_owned();
+    unshare_fs().doing("unshare(CLONE_FS)", intention)?;
+    setns(mount_namespace, NamespaceFlags::MOUNT).doing("setns", intention)?;
+    if work.set_up {
+        host.set_up_inside()?;
+    }
+    for (cover, path) in covers.iter().zip(work.hide) {
+        let intention = || format!("hide {path} inside the job");
+        let target = open_beneath(CWD, &c_path(path)?, OFlags::PATH | OFlags::DIRECTORY, NO_LINKS)
+            .doing("openat2", intention)?;
+        rustix::mount::move_mount(
+            cover.as_fd(),
+            c"",
+            target.as_fd(),
+            c"",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+        .doing("move_mount", intention)?;
+    }
+    Ok(())
+}
+
+/// A tmpfs that holds nothing and never will: one inode, read-only.
+fn empty_read_only_tmpfs() -> Result<OwnedFd, Error> {
+    let make = || {
+        let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"555"), (c"nr_inodes", c"1"), (c"size", c"4k")] {
+            rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+        }
+        rustix::mount::fsconfig_create(fs.as_fd())?;
+        let attributes =
+            Attributes { nosuid: true, nodev: true, noexec: true, read_only: true, nodiratime: false, atime: None };
+        rustix::mount::fsmount(
+            fs.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::from_bits_retain(attributes.bits()),
+        )
+    };
+    make().doing("fsmount", || "make an empty tmpfs to hide base_path with".to_owned())
+}

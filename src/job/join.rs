@@ -1,0 +1,163 @@
+//! Enters the namespaces of a job.
+//!
+//! It runs in a forked child of a threaded slurmd, just before that becomes a slurmstepd. glibc's
+//! fork makes malloc usable there, but not every lock of the process, and no lock of ours; so it
+//! allocates nothing, locks nothing, writes nothing but its own stack, and leaves no descriptor.
+//! Everything goes by what was recorded when the job was created, not by today's configuration.
+//!
+//! `tests/no_alloc.rs` runs this with an allocator that ends the process.
+
+#![deny(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+use super::error::Words;
+use super::fixed::FixedText;
+use super::identity::{BootId, Identity, read_all};
+use super::state::{MAX_SIZE, PinNumbers, State};
+use super::trusted::{NO_LINKS, is_trusted_owner};
+use crate::sys::clone::NamespaceFlags;
+use crate::sys::process::setns;
+use core::fmt;
+use core::fmt::Write as _;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The longest path of a state file: Linux' PATH_MAX.
+const PATH_MAX: usize = 4096;
+
+/// Why a job's namespaces were not entered. Displaying it allocates nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// `base_path` is too long.
+    Path,
+    /// There is no state file: no such job here, or it is being removed.
+    OpenState(Errno),
+    ReadState(Errno),
+    /// Somebody else could have written it.
+    NotOurs,
+    /// It is not of this format.
+    Malformed,
+    /// It is another job's, or another boot's.
+    Stale,
+    /// Set-up has not come to its end.
+    NotReady,
+    /// The holder has ended, and what keeps the namespaces is gone or does not do.
+    HolderGone(Errno),
+    Enter(Errno),
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("the path of its state file is too long"),
+            Self::OpenState(Errno::NOENT) => {
+                f.write_str("it has no state file under base_path: its set-up failed, or it has ended")
+            }
+            Self::OpenState(errno) => write!(f, "opening its state file: {}", Words(*errno)),
+            Self::ReadState(errno) => write!(f, "reading its state file: {}", Words(*errno)),
+            Self::NotOurs => f.write_str("its state file does not belong to root alone"),
+            Self::Malformed => f.write_str("its state file is damaged"),
+            Self::Stale => f.write_str("its state file is of another job, node or boot"),
+            Self::NotReady => f.write_str("its namespaces are still being set up"),
+            Self::HolderGone(errno) => {
+                write!(f, "the process that holds its namespaces has ended: {}", Words(*errno))
+            }
+            Self::Enter(errno) => write!(f, "setns: {}", Words(*errno)),
+        }
+    }
+}
+
+/// Enters all namespaces of job `job` under `base_path`. On an error none was entered, or the caller
+/// must not go on.
+///
+/// # Errors
+///
+/// [`JoinError`].
+pub fn join(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
+    let mut buffer = [0_u8; MAX_SIZE];
+    let state = read_state(base_path, job, &mut buffer)?;
+    if state.job != job || state.node != node || state.boot != boot.as_bytes() {
+        return Err(JoinError::Stale);
+    }
+    if !state.ready {
+        return Err(JoinError::NotReady);
+    }
+    let holder = state.holder.ok_or(JoinError::Malformed)?;
+    match holder.open() {
+        Ok(pidfd) => match setns(pidfd.as_fd(), state.namespaces) {
+            Ok(()) => Ok(()),
+            // It ended between the two calls.
+            Err(Errno::SRCH) => join_by_pin(&state, Errno::SRCH),
+            Err(errno) => Err(JoinError::Enter(errno)),
+        },
+        Err(errno) => join_by_pin(&state, errno),
+    }
+}
+
+/// Reads and checks who wrote the state file of `job`.
+fn read_state<'a>(base_path: &str, job: u32, buffer: &'a mut [u8]) -> Result<State<'a>, JoinError> {
+    let mut path = FixedText::<PATH_MAX>::new();
+    write!(path, "{base_path}/{job}/.ns/state").map_err(|_| JoinError::Path)?;
+    let path = path.as_c_str().ok_or(JoinError::Path)?;
+    let file =
+        rustix::fs::openat2(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), NO_LINKS)
+            .map_err(JoinError::OpenState)?;
+    let stat = rustix::fs::fstat(&file).map_err(JoinError::ReadState)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+        || stat.st_mode & 0o077 != 0
+        || !is_trusted_owner(stat.st_uid)
+    {
+        return Err(JoinError::NotOurs);
+    }
+    let text = read_all(file.as_fd(), buffer).map_err(JoinError::ReadState)?;
+    State::parse(text).map_err(|_| JoinError::Malformed)
+}
+
+/// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone. That does
+/// for a job without a PID namespace only: one whose PID 1 has ended takes no new process.
+fn join_by_pin(state: &State<'_>, holder_gone: Errno) -> Result<(), JoinError> {
+    let gone = JoinError::HolderGone(holder_gone);
+    if state.namespaces.contains(NamespaceFlags::PID) {
+        return Err(gone);
+    }
+    let pins = state.pins.ok_or(gone)?;
+    // While this is open the number is the slurmstepd's, so the paths below are, too, as long as
+    // it lives; that is looked at again once they are open.
+    let stepd = state.stepd.open().map_err(|_| gone)?;
+    let user = open_pin(&state.stepd, &pins, |pins| pins.user)?;
+    let ipc = open_pin(&state.stepd, &pins, |pins| pins.ipc)?;
+    let mount = open_pin(&state.stepd, &pins, |pins| pins.mount)?;
+    if crate::sys::process::has_ended(stepd.as_fd()).unwrap_or(true) {
+        return Err(gone);
+    }
+    for (pin, kind) in [(user, NamespaceFlags::USER), (ipc, NamespaceFlags::IPC), (mount, NamespaceFlags::MOUNT)] {
+        match pin {
+            Some(pin) => setns(pin.as_fd(), kind).map_err(JoinError::Enter)?,
+            None if state.namespaces.contains(kind) => return Err(gone),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn open_pin(stepd: &Identity, pins: &PinNumbers, which: fn(&PinNumbers) -> i32) -> Result<Option<OwnedFd>, JoinError> {
+    let number = which(pins);
+    if number < 0 {
+        return Ok(None);
+    }
+    let mut path = FixedText::<64>::new();
+    write!(path, "/proc/{}/fd/{number}", stepd.pid.as_raw_nonzero()).map_err(|_| JoinError::Path)?;
+    let path = path.as_c_str().ok_or(JoinError::Path)?;
+    rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map(Some)
+        .map_err(JoinError::HolderGone)
+}

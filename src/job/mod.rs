@@ -1,0 +1,95 @@
+//! The life of a job's namespaces, independent of who asks for it.
+//!
+//! Slurm (`slurm/`), the command `jobns` and the tests are hosts of this code: what it needs from
+//! them is the trait [`Host`]. In the order of a job's life:
+//!
+//! | file | runs in | what it does |
+//! |---|---|---|
+//! | [`plan`] | extern slurmstepd | settings + job to names and flags; no system call |
+//! | [`create`] | extern slurmstepd | directories, detached mounts, scripts, clone, id maps, pins |
+//! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
+//! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
+//! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
+//! | [`delete`] | extern slurmstepd, slurmd | epilog, end of the holder, removal |
+//! | [`remove_tree`] | extern slurmstepd, slurmd | removes a tree that a user made |
+//! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
+//!
+//! Below them: [`record`] (what is known of a job), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
+//! [`identity`] (which process a number means), [`script`], [`error`], [`fixed`].
+
+#![forbid(unsafe_code)]
+
+pub mod child;
+pub mod create;
+pub mod delete;
+pub mod error;
+pub mod fixed;
+pub mod identity;
+pub mod inside;
+pub mod join;
+pub mod plan;
+pub mod record;
+pub mod remove_tree;
+pub mod restore;
+pub mod script;
+pub mod state;
+pub mod trusted;
+
+use core::fmt;
+use error::Error;
+use rustix::process::Pid;
+use std::collections::BTreeSet;
+
+/// How much an administrator wants to know of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Error,
+    Warning,
+    Info,
+    /// Only with `DebugFlags=Namespace`.
+    Debug,
+}
+
+/// What the core needs from the program that it runs in.
+pub trait Host: Sync {
+    /// Logs one line.
+    fn log(&self, level: Level, line: fmt::Arguments<'_>);
+
+    /// The name of the holder process: at most 15 bytes are shown by `top`.
+    fn holder_name(&self) -> &str;
+
+    /// Adds the holder to what tracks the job's processes.
+    ///
+    /// # Errors
+    ///
+    /// When that failed; the job then fails.
+    fn track(&self, holder: Pid) -> Result<(), Error>;
+
+    /// Called once in the job's mount namespace, on a thread that has entered it, before the first
+    /// script of the job can.
+    ///
+    /// # Errors
+    ///
+    /// When that failed; the job then fails.
+    fn set_up_inside(&self) -> Result<(), Error>;
+}
+
+/// A job on this node, as its host describes it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: u32,
+    pub sluid: u64,
+    /// The SLUID as Slurm prints it; empty when there is none.
+    pub sluid_text: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub user: String,
+    /// Slurm's name of this node.
+    pub node: String,
+    /// `NAME=value` pairs that every script of this job gets.
+    pub environment: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// The jobs that have a live slurmstepd on this node.
+#[derive(Clone, Debug, Default)]
+pub struct LiveJobs(pub BTreeSet<u32>);

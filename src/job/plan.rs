@@ -1,0 +1,179 @@
+//! What will be done for one job, decided before anything is done: settings and job in, names and
+//! flags out. No system call.
+
+#![forbid(unsafe_code)]
+
+use super::Job;
+use super::error::Error;
+use crate::config::check::dirs_for_job;
+use crate::config::{Backing, Dir, JobNames, MountFlags, Settings, TmpfsParam};
+use crate::sys::clone::NamespaceFlags;
+use crate::sys::mount::{Atime, Attributes, Propagation};
+use std::ffi::CString;
+
+/// Everything that create needs to know about a job.
+#[derive(Debug)]
+pub struct Plan {
+    pub namespaces: NamespaceFlags,
+    pub propagation: Propagation,
+    /// The directories in which `<job>/` is made: `base_path` first, then those of `dir_confs`.
+    pub bases: Vec<String>,
+    /// In mount order.
+    pub dirs: Vec<PlannedDir>,
+    /// The bases to cover inside the job.
+    pub hidden: Vec<String>,
+}
+
+/// One private directory of this job.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PlannedDir {
+    /// The path that the job sees.
+    pub target: String,
+    pub source: Source,
+    pub attributes: Attributes,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl PlannedDir {
+    fn new(dir: &Dir, source: Source) -> Self {
+        Self { target: dir.path.clone(), mode: mode(dir, &source), source, attributes: attributes(dir.flags) }
+    }
+
+    /// A tmpfs as configured, for trying it out.
+    #[must_use]
+    pub fn from_config(dir: &Dir) -> Self {
+        let params = match &dir.backing {
+            Backing::Tmpfs(params) => params.clone(),
+            _ => Vec::new(),
+        };
+        Self::new(dir, Source::Tmpfs(params))
+    }
+}
+
+/// Where its content lives.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `<bases[base]>/<job>/<name>`.
+    Directory { base: usize, name: String },
+    /// A fresh tmpfs.
+    Tmpfs(Vec<TmpfsParam>),
+}
+
+impl Plan {
+    /// # Errors
+    ///
+    /// When a path of `dir_confs` cannot be expanded for this job.
+    pub fn new(settings: &Settings, job: &Job) -> Result<Self, Error> {
+        let names = JobNames { job_id: job.id, sluid: &job.sluid_text, user: &job.user };
+        let expanded =
+            dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
+        let mut bases = vec![settings.base_path.clone()];
+        let mut taken: Vec<(usize, String)> = Vec::new();
+        let mut dirs: Vec<PlannedDir> = Vec::new();
+        for dir in &expanded {
+            let source = match &dir.backing {
+                Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
+                Backing::BasePath => directory(0, &dir.path, &mut taken),
+                Backing::OtherBase(path) => {
+                    let base = bases.iter().position(|base| base == path).unwrap_or_else(|| {
+                        bases.push(path.clone());
+                        bases.len().saturating_sub(1)
+                    });
+                    directory(base, &dir.path, &mut taken)
+                }
+            };
+            dirs.push(PlannedDir::new(dir, source));
+        }
+        let hidden = if settings.hide_base_path {
+            // One that lies below a private directory is out of sight already.
+            let covered = |base: &&String| !dirs.iter().any(|dir| is_below(base, &dir.target));
+            bases.iter().filter(covered).cloned().collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            namespaces: namespaces(settings),
+            propagation: if settings.shared { Propagation::Slave } else { Propagation::Private },
+            bases,
+            dirs,
+            hidden,
+        })
+    }
+}
+
+/// The namespaces that jobs get under these settings.
+#[must_use]
+pub fn namespaces(settings: &Settings) -> NamespaceFlags {
+    let mut flags = NamespaceFlags::MOUNT;
+    for (on, flag) in [
+        (settings.namespaces.pid, NamespaceFlags::PID),
+        (settings.namespaces.user, NamespaceFlags::USER),
+        (settings.namespaces.ipc, NamespaceFlags::IPC),
+    ] {
+        if on {
+            flags = flags.with(flag);
+        }
+    }
+    flags
+}
+
+/// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as Slurm's plugin names it, but never the name
+/// of another directory (there `/a/b` and `/a_b` share `_a_b`).
+fn directory(base: usize, target: &str, taken: &mut Vec<(usize, String)>) -> Source {
+    let plain = target.replace('/', "_");
+    // A name may have 255 bytes (NAME_MAX); a path may have more.
+    let plain = if plain.len() > 200 { "_long".to_owned() } else { plain };
+    let mut name = plain.clone();
+    let mut number = 2_u32;
+    while taken.contains(&(base, name.clone())) {
+        name = format!("{plain}.{number}");
+        number = number.saturating_add(1);
+    }
+    taken.push((base, name.clone()));
+    Source::Directory { base, name }
+}
+
+fn mode(dir: &Dir, source: &Source) -> u32 {
+    dir.mode.unwrap_or(match source {
+        Source::Directory { .. } => 0o700,
+        // The kernel's own default (tmpfs(5)), which programs expect of /dev/shm.
+        Source::Tmpfs(_) => 0o1777,
+    })
+}
+
+fn attributes(flags: MountFlags) -> Attributes {
+    Attributes {
+        nosuid: flags.nosuid,
+        nodev: flags.nodev,
+        noexec: flags.noexec,
+        read_only: flags.read_only,
+        nodiratime: flags.nodiratime,
+        atime: if flags.noatime {
+            Some(Atime::Noatime)
+        } else if flags.relatime {
+            Some(Atime::Relatime)
+        } else {
+            None
+        },
+    }
+}
+
+fn is_below(path: &str, dir: &str) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// A list of `NAME=value` as exec takes it; values with a NUL, which no C caller can have given,
+/// are cut there.
+#[must_use]
+pub fn environment(pairs: &[(&str, &[u8])]) -> Vec<CString> {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            let value = value.split(|&b| b == 0).next().unwrap_or_default();
+            let mut text = format!("{name}=").into_bytes();
+            text.extend_from_slice(value);
+            CString::new(text).unwrap_or_default()
+        })
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! What is known about a job's namespaces: in the slurmstepd that made them, or read back from the
+//! job's state file.
+
+use super::error::{Doing, Error};
+use super::identity::{BootId, Identity, read_all};
+use super::state::{MAX_SIZE, State};
+use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
+use crate::sys::clone::NamespaceFlags;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{FileType, OFlags};
+use std::ffi::CString;
+
+/// All that deleting a job needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub job: u32,
+    pub sluid: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub user: String,
+    pub node: String,
+    pub namespaces: NamespaceFlags,
+    pub holder: Option<Identity>,
+    /// The directories made for it, the one under `base_path` first.
+    pub trees: Vec<TreeRecord>,
+}
+
+/// The directory `<base>/<job>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeRecord {
+    pub base: String,
+    pub device: u64,
+    /// 0: it was about to be made.
+    pub inode: u64,
+}
+
+/// A record as found on disk, with what tells whether its job can be alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub record: Record,
+    /// The extern slurmstepd that made it.
+    pub stepd: Identity,
+    pub boot_id: Vec<u8>,
+}
+
+impl Found {
+    /// It was made since this boot: its processes can be alive.
+    #[must_use]
+    pub fn is_of(&self, boot: BootId) -> bool {
+        self.boot_id == boot.as_bytes()
+    }
+
+    /// The slurmstepd or the holder lives.
+    #[must_use]
+    pub fn has_live_process(&self, boot: BootId) -> bool {
+        self.is_of(boot) && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
+    }
+}
+
+/// Reads the record of the job directory `name` in `base`. Fails for everything that is not
+/// provably a job directory that this code has made: owner, mode, place, state file and job id must
+/// agree.
+///
+/// # Errors
+///
+/// What does not agree. The directory must then be left alone.
+pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, Error> {
+    let intention = || format!("take {base_path}/{name} for a job's directory");
+    let name_c = CString::new(name).unwrap_or_default();
+    let dir = open_beneath(base, &name_c, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
+    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
+        return Err(Error::because(
+            intention(),
+            format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
+        ));
+    }
+    let file = open_beneath(dir.as_fd(), &c".ns/state".into(), OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)
+        .doing("openat2(.ns/state)", intention)?;
+    let file_stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
+    if FileType::from_raw_mode(file_stat.st_mode) != FileType::RegularFile
+        || !is_trusted_owner(file_stat.st_uid)
+        || file_stat.st_mode & 0o077 != 0
+    {
+        return Err(Error::because(intention(), "its state file is not root's alone"));
+    }
+    let mut buffer = vec![0_u8; MAX_SIZE];
+    let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
+    let state = State::parse(text).map_err(|why| Error::because(intention(), why.to_string()))?;
+    if state.job.to_string() != name {
+        return Err(Error::because(intention(), format!("its state file is about job {}", state.job)));
+    }
+    let mut trees: Vec<TreeRecord> = Vec::new();
+    for tree in state.trees() {
+        let new = TreeRecord { base: tree.base.to_owned(), device: tree.device, inode: tree.inode };
+        match trees.iter_mut().find(|known| known.base == new.base) {
+            Some(known) => *known = new,
+            None => trees.push(new),
+        }
+    }
+    match trees.first() {
+        Some(main) if main.base == base_path && (main.device, main.inode) == (stat.st_dev, stat.st_ino) => {}
+        _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
+    }
+    Ok(Found {
+        record: Record {
+            job: state.job,
+            sluid: state.sluid,
+            uid: state.uid,
+            gid: state.gid,
+            user: state.user.to_owned(),
+            node: state.node.to_owned(),
+            namespaces: state.namespaces,
+            holder: state.holder,
+            trees,
+        },
+        stepd: state.stepd,
+        boot_id: state.boot.to_vec(),
+    })
+}

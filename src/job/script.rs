@@ -1,0 +1,240 @@
+//! Runs an administrator's script: as root, with the environment given and no other, with a time
+//! limit for it and its process group, and with a bound on what is kept of its output.
+
+use super::error::{Doing, Error};
+use crate::config::Script;
+use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
+use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
+use crate::sys::process::{Ended, reap, timespec, wait_ended};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
+use std::ffi::CString;
+use std::time::{Duration, Instant};
+
+/// So much of a script's output is kept for the log; the rest is read and dropped.
+const MAX_OUTPUT: usize = 16 * 1024;
+
+struct ScriptPlan<'a> {
+    path: &'a CString,
+    argv: &'a CStringArray,
+    envp: &'a CStringArray,
+    dev_null: BorrowedFd<'a>,
+    output: BorrowedFd<'a>,
+}
+
+/// The child: root, host namespaces, a copy of a threaded process, so system calls only.
+extern "C" fn exec_script(plan: &ScriptPlan<'_>) -> ! {
+    let prepare = || -> Result<(), Errno> {
+        // A session of its own, so that the time limit reaches what it started.
+        rustix::process::setsid()?;
+        dup_to_standard(plan.dev_null, 0)?;
+        dup_to_standard(plan.output, 1)?;
+        dup_to_standard(plan.output, 2)?;
+        cloexec_from(3)?;
+        set_signal_mask(0)?;
+        Ok(())
+    };
+    if prepare().is_ok() {
+        execveat(CWD, plan.path, plan.argv, plan.envp);
+    }
+    // As shells do for a command that cannot be executed (exit status in sh(1p)).
+    exit_group(127)
+}
+
+/// Runs `script` and returns what it printed.
+///
+/// # Errors
+///
+/// When it cannot be started, ends with another status than 0, or takes too long; it is killed then.
+pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+    let intention = || format!("run {key} {}", script.path);
+    // Made sure of at every run: the file may have changed since slurmd started.
+    super::trusted::check_script(key, &script.path)?;
+    let path = super::trusted::c_path(&script.path)?;
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
+    rustix::io::ioctl_fionbio(&reader, true).doing("ioctl(FIONBIO)", intention)?;
+    let dev_null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .doing("openat", || "open /dev/null".to_owned())?;
+    let child = {
+        let plan = ScriptPlan {
+            path: &path,
+            argv: &CStringArray::new(vec![path.clone()]),
+            envp: &CStringArray::new(environment),
+            dev_null: dev_null.as_fd(),
+            output: writer.as_fd(),
+        };
+        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
+        // Silent: Slurm's own waits must not see it.
+        spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_script).doing("clone3", intention)?
+    };
+    drop(writer);
+
+    let deadline = Instant::now() + Duration::from_secs(script.wait_seconds.into());
+    let mut output = Vec::new();
+    let in_time = collect(&reader, child.pidfd.as_fd(), deadline, &mut output);
+    if !matches!(in_time, Ok(true)) {
+        // The group still is its own: the number cannot be recycled before we reap.
+        let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+        // A script in uninterruptible sleep cannot be killed; do not wait for that.
+        let _ = wait_ended(child.pidfd.as_fd(), 1000);
+    }
+    let printed = || {
+        let text = printable(&output);
+        if text.is_empty() { "it printed nothing".to_owned() } else { format!("it printed: {text}") }
+    };
+    match in_time {
+        Err(errno) => return Err(Error::call(intention(), "poll", errno)),
+        Ok(false) => {
+            if matches!(wait_ended(child.pidfd.as_fd(), 0), Ok(true)) {
+                let _ = reap(child.pidfd.as_fd());
+            }
+            return Err(Error::because(
+                intention(),
+                format!("it took longer than {} seconds and was killed; {}", script.wait_seconds, printed()),
+            )
+            .with_hint(format!("raise {key}_wait")));
+        }
+        Ok(true) => {}
+    }
+    match reap(child.pidfd.as_fd()).doing("waitid", intention)? {
+        Ended::Exited(0) => Ok(printable(&output)),
+        Ended::Exited(127) => {
+            Err(Error::because(intention(), format!("it cannot be executed, or ended with status 127; {}", printed()))
+                .with_hint("does its first line name an interpreter that exists?"))
+        }
+        Ended::Exited(status) => {
+            Err(Error::because(intention(), format!("it ended with status {status}; {}", printed())))
+        }
+        Ended::Killed(signal) => {
+            Err(Error::because(intention(), format!("it was killed by signal {signal}; {}", printed())))
+        }
+    }
+}
+
+/// Reads output until the script has ended (true) or the deadline has passed (false). What it left
+/// behind may hold the pipe open for as long as it likes.
+fn collect(reader: &OwnedFd, pidfd: BorrowedFd<'_>, deadline: Instant, output: &mut Vec<u8>) -> Result<bool, Errno> {
+    let mut pipe_open = true;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let milliseconds = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let events = if pipe_open { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = [
+            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            PollFd::from_borrowed_fd(if pipe_open { reader.as_fd() } else { pidfd }, events),
+        ];
+        match poll(&mut fds, Some(&timespec(milliseconds))) {
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno),
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+        }
+        let ended = !fds[0].revents().is_empty();
+        if pipe_open {
+            pipe_open = drain(reader, output);
+        }
+        if ended {
+            return Ok(true);
+        }
+        // One that prints without end must not keep us from looking at the clock.
+        if left.is_zero() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Reads what is there, keeps the first part of it; false at the end of file.
+fn drain(reader: &OwnedFd, output: &mut Vec<u8>) -> bool {
+    let mut buffer = [0_u8; 4096];
+    // A pipe holds 64 KiB: bounded, whatever the writer does meanwhile.
+    for _ in 0..32 {
+        match rustix::io::read(reader, &mut buffer[..]) {
+            Ok(0) => return false,
+            Ok(n) => {
+                let room = MAX_OUTPUT.saturating_sub(output.len());
+                output.extend_from_slice(buffer.get(..n.min(room)).unwrap_or_default());
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// One line for the log: control characters and other bytes outside of text are escaped.
+fn printable(output: &[u8]) -> String {
+    String::from_utf8_lossy(output.trim_ascii())
+        .chars()
+        .flat_map(|c| {
+            let escaped: Vec<char> = if c == '\n' {
+                " | ".chars().collect()
+            } else if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            };
+            escaped
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn script(text: &str, wait_seconds: u32) -> (tempfile::TempDir, Script) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("script");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (dir, Script { path, wait_seconds })
+    }
+
+    #[test]
+    fn output_environment_and_status_arrive() {
+        let (_dir, ok) =
+            script("#!/bin/sh\necho \"$A\"; /usr/bin/env | /usr/bin/wc -l; exec 2>&1; read x || echo eof\n", 10);
+        let text = run("init_script", &ok, vec![c"A=1 2".into()]).unwrap();
+        // A, and what sh sets by itself (PWD, and in some shells SHLVL and _).
+        assert!(text.starts_with("1 2 | ") && text.ends_with("| eof"), "{text}");
+        let (_dir, bad) = script("#!/bin/sh\nprintf 'no\\033disk\\n' >&2; exit 3\n", 10);
+        let text = run("init_script", &bad, Vec::new()).unwrap_err().to_string();
+        assert!(text.contains("it ended with status 3; it printed: no\\u{1b}disk"), "{text}");
+        let (_dir, none) = script("#!/no/such/shell\n", 10);
+        assert!(run("init_script", &none, Vec::new()).unwrap_err().to_string().contains("interpreter"));
+    }
+
+    #[test]
+    fn the_time_limit_reaches_its_children_and_a_daemon_does_not_hold_us() {
+        let start = Instant::now();
+        let (dir, hung) = script("#!/bin/sh\n/bin/sleep 77.125 & echo $! >$0.pid; wait\n", 1);
+        let text = run("init_script", &hung, Vec::new()).unwrap_err().to_string();
+        assert!(text.contains("longer than 1 seconds"), "{text}");
+        let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+
+        let (dir, daemon) = script("#!/bin/sh\n/usr/bin/setsid /bin/sleep 30 & echo $! >$0.pid\n", 20);
+        run("init_script", &daemon, Vec::new()).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(15));
+        let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+
+    #[test]
+    fn endless_output_is_bounded() {
+        let (_dir, yes) = script("#!/bin/sh\nexec /usr/bin/yes\n", 1);
+        let text = run("init_script", &yes, Vec::new()).unwrap_err().to_string();
+        assert!(text.len() < 4 * MAX_OUTPUT && text.contains("y | y"), "{}", text.len());
+    }
+}

@@ -1,0 +1,296 @@
+//! Directories and scripts that nobody but root (or, for `jobns run` as an ordinary user, that
+//! user) can exchange.
+//!
+//! A path is trusted when every component of it belongs to a trusted owner and no other user may
+//! write to it. Then the path means the same thing at every later use, and only then may root's
+//! code open it again by name. A sticky directory such as /tmp is no exception by itself: it is
+//! tolerated as a parent because what is below it must again belong to a trusted owner, and the
+//! sticky bit keeps others from renaming that.
+
+use super::error::{Doing, Error};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::CString;
+
+/// Symbolic links that root made are followed this often (`/var/spool` may be one), then no more.
+const MAX_LINKS: usize = 8;
+
+/// How our own paths are opened: no link of any kind, not even one of /proc.
+pub const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
+
+/// How a name directly below a directory of ours is opened: it stays below and on the same mount.
+pub const BENEATH: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH).union(ResolveFlags::NO_XDEV);
+
+/// A trusted directory: opened, and by the name without links that it was found under.
+#[derive(Debug)]
+pub struct TrustedDir {
+    pub fd: OwnedFd,
+    pub path: String,
+}
+
+/// A path as C string; an inner NUL is an error in words.
+///
+/// # Errors
+///
+/// When there is a NUL in it.
+pub fn c_path(path: &str) -> Result<CString, Error> {
+    CString::new(path).map_err(|_| Error::because(format!("use the path {path:?}"), "it holds a NUL byte"))
+}
+
+/// `openat2`, again when a rename elsewhere made it give up (EAGAIN, openat2(2)).
+///
+/// # Errors
+///
+/// `openat2(2)`.
+pub fn open_beneath(
+    dir: BorrowedFd<'_>,
+    name: &CString,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    for _ in 0..64 {
+        match rustix::fs::openat2(dir, name.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// What a walk does about components that do not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    Refuse,
+    /// Make them, mode 0755.
+    Make,
+}
+
+/// Opens the directory at `path`, following links that a trusted owner made, and checks every
+/// component. `what` names the path in errors, such as "`base_path`".
+///
+/// # Errors
+///
+/// A component that others can write to, that belongs to somebody else, that is no directory, or
+/// that is missing and not to be made.
+pub fn open_dir(what: &str, path: &str, missing: Missing) -> Result<TrustedDir, Error> {
+    let mut wanted = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match walk(what, &wanted, missing)? {
+            Walk::Found(fd) => return Ok(TrustedDir { fd, path: wanted }),
+            Walk::Link(to) => wanted = to,
+        }
+    }
+    Err(Error::because(format!("open {what} {path}"), "too many symbolic links"))
+}
+
+enum Walk {
+    Found(OwnedFd),
+    /// A component was a link: the whole path with it replaced.
+    Link(String),
+}
+
+fn walk(what: &str, path: &str, missing: Missing) -> Result<Walk, Error> {
+    const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+    let intention = || format!("use {what} {path}");
+    let mut here = open_beneath(CWD, &c_path("/")?, DIRECTORY, NO_LINKS).doing("openat2", intention)?;
+    let mut seen = String::new();
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    for (index, name) in names.iter().enumerate() {
+        let rest = names.get(index + 1..).unwrap_or_default();
+        let name_c = c_path(name)?;
+        let next = match open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS) {
+            Err(Errno::NOENT) if missing == Missing::Make => {
+                match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(0o755)) {
+                    // Whoever was faster is checked below like any other.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(Error::call(format!("make {what} {seen}/{name}"), "mkdirat", errno)),
+                }
+                open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS)
+            }
+            // O_DIRECTORY on a link that NO_SYMLINKS does not follow.
+            Err(Errno::LOOP | Errno::NOTDIR) => match rustix::fs::readlinkat(&here, name_c.as_c_str(), Vec::new()) {
+                Ok(target) => return follow(what, &seen, name, &target, rest).map(Walk::Link),
+                Err(_) => Err(Errno::NOTDIR),
+            },
+            other => other,
+        };
+        let next = next.map_err(|errno| {
+            let error = Error::call(intention(), "openat2", errno);
+            match errno {
+                Errno::NOENT => error.with_hint(format!(
+                    "{seen}/{name} does not exist; make it, or set auto_base_path: true where that applies"
+                )),
+                Errno::NOTDIR => error.with_hint(format!("{seen}/{name} is not a directory")),
+                _ => error,
+            }
+        })?;
+        seen = format!("{seen}/{name}");
+        let stat = rustix::fs::fstat(&next).doing("fstat", intention)?;
+        check_owner(what, path, &seen, &stat, index + 1 == names.len())?;
+        here = next;
+    }
+    Ok(Walk::Found(here))
+}
+
+/// The path after replacing the link `seen/name` by its target.
+fn follow(what: &str, seen: &str, name: &str, target: &CString, rest: &[&str]) -> Result<String, Error> {
+    let refuse = |why: &str| {
+        Error::because(
+            format!("use {what} {seen}/{name}"),
+            format!("it is a symbolic link {why}; write the real path instead"),
+        )
+    };
+    let target = target.to_str().map_err(|_| refuse("to a name that is not UTF-8"))?;
+    if target.split('/').any(|part| part == "..") {
+        return Err(refuse("with \"..\" in its target"));
+    }
+    let behind = if rest.is_empty() { String::new() } else { format!("/{}", rest.join("/")) };
+    Ok(if target.starts_with('/') {
+        format!("{}{behind}", target.trim_end_matches('/'))
+    } else {
+        format!("{seen}/{target}{behind}")
+    })
+}
+
+/// Root, and the user that this process runs as.
+#[must_use]
+pub fn is_trusted_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}
+
+/// Why others could change what `stat` describes; None when they cannot.
+fn writable_by_others(stat: &Stat) -> Option<&'static str> {
+    if stat.st_mode & 0o002 != 0 {
+        Some("every user can write to it")
+    } else if stat.st_mode & 0o020 != 0 && stat.st_gid != 0 {
+        Some("its group can write to it")
+    } else {
+        None
+    }
+}
+
+fn check_owner(what: &str, path: &str, component: &str, stat: &Stat, last: bool) -> Result<(), Error> {
+    let refuse = |why: String, hint: &str| {
+        Err(Error::because(format!("use {what} {path}"), format!("{component}: {why}")).with_hint(hint.to_owned()))
+    };
+    if !is_trusted_owner(stat.st_uid) {
+        return refuse(
+            format!("it belongs to uid {}, who could exchange what is in it", stat.st_uid),
+            "it and every directory above it must belong to root",
+        );
+    }
+    let sticky = stat.st_mode & 0o1000 != 0;
+    match writable_by_others(stat) {
+        Some(why) if last || !sticky => refuse(
+            format!("{why} (mode {:04o})", stat.st_mode & 0o7777),
+            "take away the write permission of group and others, or choose another place",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that the script at `path` is a file that only trusted owners can change, and that it may
+/// be executed.
+///
+/// # Errors
+///
+/// What is wrong with it, by name. `Error::errno` is ENOENT when it does not exist.
+pub fn check_script(key: &str, path: &str) -> Result<(), Error> {
+    let intention = || format!("use {key} {path}");
+    let (dir, name) = path.rsplit_once('/').unwrap_or_default();
+    let dir = open_dir(key, if dir.is_empty() { "/" } else { dir }, Missing::Refuse).map_err(|error| {
+        // Say that it is missing in the same way whichever part of the path is.
+        if error.errno() == Some(Errno::NOENT) { Error::call(intention(), "openat2", Errno::NOENT) } else { error }
+    })?;
+    let stat =
+        rustix::fs::statat(&dir.fd, c_path(name)?.as_c_str(), AtFlags::SYMLINK_NOFOLLOW).doing("fstatat", intention)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Symlink => {
+            return Err(Error::because(intention(), "it is a symbolic link; write the path of the script itself"));
+        }
+        _ => return Err(Error::because(intention(), "it is not a regular file")),
+    }
+    if !is_trusted_owner(stat.st_uid) {
+        return Err(Error::because(
+            intention(),
+            format!("it belongs to uid {}, not to root, who would run it", stat.st_uid),
+        ));
+    }
+    if let Some(why) = writable_by_others(&stat) {
+        return Err(Error::because(intention(), format!("{why}, and root would run it")).with_hint("chmod go-w"));
+    }
+    if stat.st_mode & 0o100 == 0 {
+        return Err(Error::because(intention(), "it is not executable by its owner").with_hint("chmod u+x"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn chmod(path: &std::path::Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_ours_below_sticky_tmp_is_trusted_and_made_on_request() {
+        let top = tempfile::tempdir().unwrap();
+        let base = format!("{}/a/b", top.path().display());
+        assert_eq!(open_dir("base_path", &base, Missing::Refuse).unwrap_err().errno(), Some(Errno::NOENT));
+        assert_eq!(open_dir("base_path", &base, Missing::Make).unwrap().path, base);
+    }
+
+    #[test]
+    fn what_others_can_write_to_is_refused_wherever_it_is_in_the_path() {
+        let top = tempfile::tempdir().unwrap();
+        let base = top.path().join("open/base");
+        std::fs::create_dir_all(&base).unwrap();
+        chmod(&top.path().join("open"), 0o777);
+        let text = open_dir("base_path", base.to_str().unwrap(), Missing::Refuse).unwrap_err().to_string();
+        assert!(text.contains("open: every user can write to it"), "{text}");
+        chmod(&top.path().join("open"), 0o755);
+        chmod(&base, 0o1777);
+        let text = open_dir("base_path", base.to_str().unwrap(), Missing::Refuse).unwrap_err().to_string();
+        assert!(text.contains("base: every user can write to it (mode 1777)"), "{text}");
+    }
+
+    #[test]
+    fn links_of_ours_are_followed_to_the_real_path() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(top.path().join("real/base")).unwrap();
+        symlink("real", top.path().join("relative")).unwrap();
+        symlink(top.path().join("relative"), top.path().join("absolute")).unwrap();
+        let base = format!("{}/absolute/base", top.path().display());
+        let found = open_dir("base_path", &base, Missing::Refuse).unwrap();
+        assert_eq!(found.path, format!("{}/real/base", top.path().display()));
+        symlink("../x", top.path().join("up")).unwrap();
+        let up = format!("{}/up/base", top.path().display());
+        assert!(open_dir("base_path", &up, Missing::Refuse).unwrap_err().to_string().contains("\"..\""));
+    }
+
+    #[test]
+    fn scripts_must_be_plain_executable_and_ours() {
+        let top = tempfile::tempdir().unwrap();
+        let script = top.path().join("s");
+        let path = script.to_str().unwrap();
+        assert_eq!(check_script("init_script", path).unwrap_err().errno(), Some(Errno::NOENT));
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        chmod(&script, 0o644);
+        assert!(check_script("init_script", path).unwrap_err().to_string().contains("not executable"));
+        chmod(&script, 0o775);
+        // A group of root's may write, any other may not.
+        let root_group = std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(&script).unwrap()) == 0;
+        assert_eq!(check_script("init_script", path).is_ok(), root_group);
+        chmod(&script, 0o702);
+        assert!(check_script("init_script", path).unwrap_err().to_string().contains("every user can write"));
+        chmod(&script, 0o700);
+        check_script("init_script", path).unwrap();
+        symlink("s", top.path().join("l")).unwrap();
+        let link = top.path().join("l");
+        assert!(check_script("init_script", link.to_str().unwrap()).unwrap_err().to_string().contains("symbolic link"));
+    }
+}

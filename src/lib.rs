@@ -1,0 +1,41 @@
+//! slurm-jobns: Slurm's `namespace/linux` plugin in Rust.
+//!
+//! # The map
+//!
+//! ```text
+//! slurmd ── init ── config: namespace.yaml → Settings ── node::prepare: can this node do it?
+//!    │       └ restore: delete what dead jobs left         └ send_stepd: config::wire ──pipe──┐
+//!    │                                                                                        ▼
+//!    │                                    slurmstepd (extern) ── recv_stepd: config::wire → Settings
+//!    │                                      stepd_create: job::plan → job::create ── clone3 ──┐
+//!    │                                        job::inside: a thread in the job's mounts       ▼
+//!    │                                                               job::child: attach, then the holder
+//!    │                                      join_external: hand out namespace fds   (sys::holder_image)
+//!    │                                      stepd_delete: job::delete → job::remove_tree
+//!    └ fork ── job::join: setns by pidfd ── exec slurmstepd (batch, steps)
+//! ```
+//!
+//! | room | what lives there | may do |
+//! |---|---|---|
+//! | [`config`] | text to checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
+//! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
+//! | [`job`] | the life of a job's namespaces, behind the trait [`job::Host`] | system calls |
+//! | [`node`] | what slurmd makes sure of before the first job | system calls |
+//! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |
+//! | [`cli`] | `jobns`: the stand-alone host | standard streams |
+//!
+//! # Reading lists for an audit
+//!
+//! * what trusts bytes that others wrote: `config/`, `job/state.rs`, `job/record.rs`;
+//! * what is unsafe: `sys/`, `slurm/`;
+//! * what runs between clone or fork and exec: `job/child.rs`, `job/join.rs` and what they use
+//!   (`job/{fixed,identity,state}.rs`, `sys/`), and `exec_script` in `job/script.rs`.
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod job;
+pub mod node;
+pub mod slurm;
+pub mod sys;

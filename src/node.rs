@@ -1,0 +1,274 @@
+//! What slurmd makes sure of before the first job: that the file is read as its author meant it, and
+//! that this node can do what it asks for. What cannot be done is said now, all of it at once.
+
+#![forbid(unsafe_code)]
+
+use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
+use crate::job::create::{clone_error, describe, make_tmpfs};
+use crate::job::error::{Doing, Error, Words};
+use crate::job::plan::{self, PlannedDir};
+use crate::job::trusted::{self, Missing, is_trusted_owner};
+use crate::job::{Host, Level};
+use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use crate::sys::exec::exit_group;
+use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::process::reap;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+
+/// The name of the file, beside slurm.conf.
+pub const FILE_NAME: &str = "namespace.yaml";
+
+/// Reads `<directory>/namespace.yaml` and prepares the node for it. Warnings are logged.
+///
+/// # Errors
+///
+/// Every reason why the node cannot be used as configured, one line each.
+pub fn prepare(host: &dyn Host, directory: &str, node: &config::Node<'_>) -> Result<NodeSettings, Vec<String>> {
+    let path = format!("{directory}/{FILE_NAME}");
+    let text = read_config(host, &path).map_err(|error| vec![error.to_string()])?;
+    let Parsed { settings, problems, sources } = config::parse_namespace_yaml(&path, &text, node);
+    let mut errors = Vec::new();
+    for problem in &problems {
+        match problem.level {
+            config::Level::Error => errors.push(problem.one_line()),
+            config::Level::Warning => host.log(Level::Warning, format_args!("{}", problem.one_line())),
+        }
+    }
+    let settings = match settings {
+        Some(NodeSettings::Enabled(settings)) if errors.is_empty() => settings,
+        Some(NodeSettings::Disabled(why)) if errors.is_empty() => {
+            host.log(
+                Level::Info,
+                format_args!(
+                    "jobs on this node get no private directories or namespaces: {}",
+                    match why {
+                        DisabledWhy::NotConfigured => format!("{path} gives node {} no base_path", node.name),
+                        DisabledWhy::SetToNone => format!("{path} sets base_path to none for node {}", node.name),
+                    }
+                ),
+            );
+            return Ok(NodeSettings::Disabled(why));
+        }
+        _ => {
+            if errors.is_empty() {
+                errors.push(format!("{path}: it cannot be read"));
+            }
+            return Err(errors);
+        }
+    };
+    let place = |key: &str| match line_of(&sources, key) {
+        Some(line) => format!("{path}:{line}: "),
+        None => format!("{path}: "),
+    };
+    let mut settings = settings;
+    errors.extend(paths(host, &mut settings, &place));
+    errors.extend(kernel(&settings, &place));
+    if errors.is_empty() { Ok(NodeSettings::Enabled(settings)) } else { Err(errors) }
+}
+
+fn line_of(sources: &[Source], key: &str) -> Option<usize> {
+    sources.iter().find(|source| source.key == key).and_then(|source| match source.origin {
+        Origin::BuiltIn => None,
+        Origin::Defaults { line } | Origin::NodeEntry { line } => Some(line),
+    })
+}
+
+/// Reads the file through one descriptor, so that what was checked is what is read.
+pub(crate) fn read_config(host: &dyn Host, path: &str) -> Result<Vec<u8>, Error> {
+    let intention = || format!("read {path}");
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
+        .doing("openat", intention)
+        .map_err(|error| {
+            if error.errno() == Some(Errno::NOENT) {
+                error.with_hint(
+                    "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
+                )
+            } else {
+                error
+            }
+        })?;
+    let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::because(intention(), "it is not a regular file"));
+    }
+    if stat.st_mode & 0o002 != 0 {
+        return Err(Error::because(intention(), "every user can write to it, and it decides what root does")
+            .with_hint("chmod o-w"));
+    }
+    if !is_trusted_owner(stat.st_uid) || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0) {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{path}: uid {} (mode {:04o}) can change what root does on this node",
+                stat.st_uid,
+                stat.st_mode & 0o7777
+            ),
+        );
+    }
+    // One byte more than the parser takes, so that it and not we say that it is too long.
+    let mut text = Vec::new();
+    let mut chunk = vec![0_u8; 64 * 1024];
+    while text.len() <= config::limits::MAX_TEXT {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut chunk[..])).doing("read", intention)? {
+            0 => break,
+            n => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+        }
+    }
+    Ok(text)
+}
+
+/// Makes the base directories, follows links of root's in paths, and looks at the scripts. `place`
+/// says where in the file a key stands. Returns every reason why a job could not use the settings,
+/// one line each.
+pub fn paths(host: &dyn Host, settings: &mut Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+    let mut errors = Vec::new();
+    let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
+    match trusted::open_dir("base_path", &settings.base_path, missing) {
+        Ok(dir) => settings.base_path = dir.path,
+        Err(error) => errors.push(format!("{}{error}", place("base_path"))),
+    }
+    let dirs_place = place_of_dirs(place);
+    let mut seen: Vec<(u64, u64, String)> = Vec::new();
+    for dir in &mut settings.dirs {
+        if let Backing::OtherBase(base) = &mut dir.backing {
+            match trusted::open_dir("base_path of dir_confs", base, missing) {
+                Ok(found) => *base = found.path,
+                Err(error) => errors.push(format!("{dirs_place}{error}")),
+            }
+        }
+        if let Err(error) = check_target(host, dir, &mut seen) {
+            errors.push(format!("{dirs_place}{error}"));
+        }
+    }
+    config::check::sort_dirs(&mut settings.dirs);
+    for (key, script) in [
+        ("init_script", &settings.init_script),
+        ("user_ns_script", &settings.user_ns_script),
+        ("clone_ns_script", &settings.clone_ns_script),
+        ("clone_ns_epilog", &settings.clone_ns_epilog),
+    ] {
+        let Some(script) = script else { continue };
+        match trusted::check_script(key, &script.path) {
+            Ok(()) => {}
+            // It may be on a file system that is mounted later. Until then jobs fail, and say so.
+            Err(error) if error.errno() == Some(Errno::NOENT) => {
+                host.log(Level::Error, format_args!("{}{error}; jobs will fail until it exists", place(key)));
+            }
+            Err(error) => errors.push(format!("{}{error}", place(key))),
+        }
+    }
+    // After the links are followed, two bases may have become one, or one a private directory.
+    if errors.is_empty()
+        && let Err(why) = config::check::settings(settings)
+    {
+        errors.push(format!("{}{why}", place("base_path")));
+    }
+    errors
+}
+
+/// Tries out what the settings ask of the kernel. As [`paths`].
+pub fn kernel(settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+    let mut errors = probe(plan::namespaces(settings), &settings.base_path);
+    let dirs_place = place_of_dirs(place);
+    for dir in &settings.dirs {
+        if matches!(dir.backing, Backing::Tmpfs(_))
+            && let Err(error) = make_tmpfs(&PlannedDir::from_config(dir))
+        {
+            errors.push(format!("{dirs_place}{error}"));
+        }
+    }
+    errors
+}
+
+/// Where the list of directories stands: either key may have it.
+fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
+    let dir_confs = place("dir_confs");
+    if dir_confs == place("") { place("dirs") } else { dir_confs }
+}
+
+/// The target exists, is a directory, and is not another target by another name.
+fn check_target(host: &dyn Host, dir: &mut Dir, seen: &mut Vec<(u64, u64, String)>) -> Result<(), Error> {
+    if dir.path.contains('%') {
+        // Known only when the job is.
+        return Ok(());
+    }
+    let intention = || format!("make {} private", dir.path);
+    // Here links are followed: they are root's, at slurmd's start. In the job none is.
+    let target =
+        rustix::fs::openat(CWD, dir.path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)
+            .map_err(|error| match error.errno() {
+                Some(Errno::NOENT) => error.with_hint("make the directory, or take it from the list"),
+                Some(Errno::NOTDIR) => error.with_hint("only directories can be private"),
+                _ => error,
+            })?;
+    let stat = rustix::fs::fstat(&target).doing("fstat", intention)?;
+    if let Some((_, _, other)) = seen.iter().find(|(dev, ino, _)| (*dev, *ino) == (stat.st_dev, stat.st_ino)) {
+        return Err(
+            Error::because(intention(), format!("it is the same directory as {other}")).with_hint("name it once")
+        );
+    }
+    seen.push((stat.st_dev, stat.st_ino, dir.path.clone()));
+    let real = real_path(&target).doing("readlinkat", intention)?;
+    if real != dir.path {
+        host.log(Level::Info, format_args!("{} is a symbolic link: jobs get a private {real}", dir.path));
+        dir.path = real;
+    }
+    Ok(())
+}
+
+fn real_path(fd: &OwnedFd) -> Result<String, Errno> {
+    use rustix::fd::AsRawFd;
+    let link = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str(), Vec::new())?;
+    link.into_string().map_err(|_| Errno::INVAL)
+}
+
+extern "C" fn exit_at_once((): &()) -> ! {
+    exit_group(0)
+}
+
+/// Tries out every system call that create, join and delete need, in their cheapest form.
+fn probe(namespaces: NamespaceFlags, base_path: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut check = |call: &str, since: &str, result: Result<(), Errno>| {
+        if let Err(errno) = result {
+            errors.push(format!(
+                "this node's kernel does not let the plugin use {call} (Linux {since}): {}; hint: an older kernel, a system call filter of slurmd's service (RestrictSUIDSGID=yes blocks openat2), or a missing capability",
+                Words(errno)
+            ));
+        }
+    };
+    let root = trusted::open_beneath(CWD, &c"/".into(), OFlags::PATH | OFlags::DIRECTORY, trusted::NO_LINKS);
+    check("openat2", "5.6", root.as_ref().map(|_| ()).map_err(|errno| *errno));
+    // Where it will be needed: what has locked mounts below it may not be cloned.
+    let tree =
+        rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    check("open_tree", "5.2", tree.as_ref().map(|_| ()).map_err(|errno| *errno));
+    if let Ok(tree) = &tree {
+        check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default()));
+    }
+    let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+    check("pidfd_open", "5.3", pidfd.map(|_| ()));
+    let clone = || {
+        let _blocked = SignalsBlocked::new()?;
+        let child = spawn(namespaces, ExitSignal::Silent, &(), exit_at_once)?;
+        reap(child.pidfd.as_fd()).map(|_| ())
+    };
+    if let Err(errno) = clone() {
+        errors.push(clone_error(format!("make new namespaces ({})", describe(namespaces)), errno).to_string());
+    }
+    errors
+}
+
+/// The directory of the configuration files, from the path of slurm.conf.
+#[must_use]
+pub fn config_directory(slurm_conf: &str) -> &str {
+    match slurm_conf.rsplit_once('/') {
+        Some(("", _)) => "/",
+        Some((directory, _)) => directory,
+        None => ".",
+    }
+}

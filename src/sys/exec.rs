@@ -1,0 +1,93 @@
+//! Becoming another program, and leaving.
+
+use super::syscall::syscall;
+use core::ffi::{CStr, c_char};
+use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::io::Errno;
+use std::ffi::CString;
+
+/// linux/close_range.h (Linux 5.11)
+const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
+
+/// A null-terminated array of C strings, as `execve(2)` wants them, laid out before the clone.
+#[derive(Debug)]
+pub struct CStringArray {
+    pointers: Vec<*const c_char>,
+    /// Owns what `pointers` points to; a CString's heap block does not move with it.
+    _strings: Vec<CString>,
+}
+
+impl CStringArray {
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(core::ptr::null());
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// Replaces the program by the one at `path` (relative to `dir`), or by the file that `dir` is
+/// when `path` is empty.
+///
+/// Returns only on failure, with the error (`execveat(2)`).
+pub fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
+    // SAFETY: `path` is a C string and both arrays end with a null pointer and own their strings
+    // (`CStringArray`); the kernel only reads them.
+    let result = unsafe {
+        syscall(
+            __NR_execveat,
+            [
+                dir.as_raw_fd() as usize,
+                path.as_ptr() as usize,
+                argv.pointers.as_ptr() as usize,
+                envp.pointers.as_ptr() as usize,
+                if path.is_empty() { AT_EMPTY_PATH as usize } else { 0 },
+                0,
+            ],
+        )
+    };
+    result.err().unwrap_or(Errno::IO)
+}
+
+/// Ends this process at once: no exit handlers, no destructors.
+pub fn exit_group(status: i32) -> ! {
+    loop {
+        // SAFETY: takes no pointer and does not return.
+        let _ = unsafe { syscall(__NR_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Marks every open descriptor from `first` up close-on-exec (`close_range(2)`, Linux 5.11).
+///
+/// # Errors
+///
+/// `close_range(2)`: ENOSYS, EINVAL on older kernels.
+pub fn cloexec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: takes no pointer, and marking a descriptor changes nothing before an exec.
+    unsafe { syscall(__NR_close_range, [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) }?;
+    Ok(())
+}
+
+/// Makes descriptor `number` (0, 1 or 2) another name of `fd`, to survive exec.
+///
+/// Only for a child that is about to exec: it takes no regard of who owns `number`.
+///
+/// # Errors
+///
+/// `dup3(2)`: EINVAL when `fd` already is `number`.
+pub fn dup_to_standard(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
+    if number > 2 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: takes no pointer; the standard descriptors of a child before exec belong to no object.
+    unsafe { syscall(__NR_dup3, [fd.as_raw_fd() as usize, number as usize, 0, 0, 0, 0]) }?;
+    Ok(())
+}
+
+/// Closes a descriptor in the child only. The parent's object goes on owning its own copy.
+pub fn close_in_child(fd: impl AsFd) {
+    // SAFETY: called in a clone3 child, whose table is a copy; the child never runs the destructor
+    // of the object that owns the number, because it leaves by exec or exit_group.
+    let _ = unsafe { syscall(linux_raw_sys::general::__NR_close, [fd.as_fd().as_raw_fd() as usize, 0, 0, 0, 0, 0]) };
+}

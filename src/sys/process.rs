@@ -1,0 +1,130 @@
+//! Waiting for a process by pidfd, and what a process does to itself.
+//!
+//! rustix has these calls; here they get the shape that the core needs.
+
+use super::clone::NamespaceFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, ThreadNameSpaceType};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// By `exit` with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+/// Waits until the child behind `pidfd` has ended, and reaps it.
+///
+/// # Errors
+///
+/// `waitid(2)`: ECHILD when it is not our child, or somebody else has reaped it.
+pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Ended, Errno> {
+    // __WALL: a child whose exit signal is not SIGCHLD is waited for only when asked so.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(linux_raw_sys::general::__WALL);
+    let status =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), options))?.ok_or(Errno::CHILD)?;
+    Ok(match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => Ended::Exited(status),
+        (None, signal) => Ended::Killed(signal.unwrap_or(0)),
+    })
+}
+
+/// True once the process behind `pidfd` has ended (`pidfd_open(2)`: it then polls readable).
+///
+/// # Errors
+///
+/// `poll(2)`.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    wait_ended(pidfd, 0)
+}
+
+/// Waits at most `milliseconds` for the end of the process behind `pidfd`; false when it lives on.
+///
+/// # Errors
+///
+/// `poll(2)`.
+pub fn wait_ended(pidfd: BorrowedFd<'_>, milliseconds: u32) -> Result<bool, Errno> {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let timeout = timespec(milliseconds);
+    Ok(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout)))? > 0)
+}
+
+/// Milliseconds as `poll` takes them.
+#[must_use]
+pub const fn timespec(milliseconds: u32) -> Timespec {
+    Timespec { tv_sec: (milliseconds / 1000) as _, tv_nsec: ((milliseconds % 1000) * 1_000_000) as _ }
+}
+
+/// Enters those namespaces of the process behind `pidfd`, all of them or none (Linux 5.8), or the
+/// one namespace that an nsfs descriptor stands for.
+///
+/// # Errors
+///
+/// `setns(2)`: ESRCH when the process has ended, EINVAL in a process of several threads.
+pub fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno> {
+    rustix::thread::move_into_thread_name_spaces(fd, ThreadNameSpaceType::from_bits_retain(namespaces.bits()))
+}
+
+/// A new user namespace and a mount namespace that it owns, for a process of one thread.
+///
+/// # Errors
+///
+/// `unshare(2)`: EPERM or ENOSPC where ordinary users may not have user namespaces, EINVAL in a
+/// process of several threads.
+pub fn unshare_user_and_mounts() -> Result<(), Errno> {
+    use rustix::thread::UnshareFlags;
+    // SAFETY: neither flag touches the table of descriptors, so no borrowed fd changes meaning.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }
+}
+
+/// Gives this thread a root, working directory and umask of its own, which `setns(2)` asks for
+/// before one thread of several may change its mount namespace.
+///
+/// # Errors
+///
+/// `unshare(2)`: ENOMEM.
+pub fn unshare_fs() -> Result<(), Errno> {
+    // SAFETY: CLONE_FS does not touch the table of descriptors, so no borrowed fd changes meaning.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
+}
+
+/// Nobody without CAP_SYS_PTRACE over this process reads its memory (`PR_SET_DUMPABLE`).
+///
+/// # Errors
+///
+/// None that `prctl(2)` documents.
+pub fn forbid_dump() -> Result<(), Errno> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+}
+
+/// Makes the next exec of a plain file lose every capability, even as uid 0, for good: an empty
+/// bounding set, `SECBIT_NOROOT` (locked) and `no_new_privs`.
+///
+/// # Errors
+///
+/// `prctl(2)`: EPERM without CAP_SETPCAP in this user namespace.
+pub fn drop_privileges_at_exec() -> Result<(), Errno> {
+    rustix::thread::set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+    )?;
+    // The kernel knows at most 64 capabilities and answers EINVAL for those it does not have.
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1_u64 << number);
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::thread::set_no_new_privs(true)
+}

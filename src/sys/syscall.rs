@@ -1,0 +1,59 @@
+//! The one instruction that enters the kernel.
+//!
+//! libc's `syscall()` would do, but it is a libc wrapper and writes `errno` in thread-local
+//! storage, which in the `clone3` child belongs to a thread that does not exist there.
+
+use core::arch::asm;
+use rustix::io::Errno;
+
+/// Makes system call `number` with up to six arguments.
+///
+/// # Errors
+///
+/// What the kernel returns as `-errno` (`syscall(2)`).
+///
+/// # Safety
+///
+/// The arguments must be valid for that system call: the kernel reads and writes through those
+/// that it takes for pointers.
+#[inline]
+pub(super) unsafe fn syscall(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
+    let ret: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the x86-64 convention (syscall(2)): number in rax, arguments in rdi, rsi, rdx, r10,
+    // r8, r9; the kernel overwrites rax, rcx and r11 only. Memory is a declared effect by default.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => ret,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2],
+            in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the arm64 convention (syscall(2)): number in x8, arguments in x0 to x5; the kernel
+    // overwrites x0 only.
+    unsafe {
+        asm!(
+            "svc #0",
+            in("x8") number as usize,
+            inlateout("x0") args[0] => ret,
+            in("x1") args[1], in("x2") args[2], in("x3") args[3],
+            in("x4") args[4], in("x5") args[5],
+            options(nostack)
+        );
+    }
+    // The kernel keeps -4095..=-1 for errors (err.h, MAX_ERRNO).
+    if (-4095..0).contains(&ret) {
+        Err(Errno::from_raw_os_error(ret.unsigned_abs() as i32))
+    } else {
+        Ok(ret.cast_unsigned())
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!(
+    "slurm-jobns knows the system call instruction of x86_64 and aarch64 only; add yours to src/sys/syscall.rs and src/sys/holder_image.rs"
+);
