@@ -1,0 +1,214 @@
+//! The symbols that Slurm looks up. Each takes C values, calls `plugin`, and converts the result.
+//!
+//! No panic leaves an entry point: unwinding into C is undefined, and an abort would take the node's
+//! daemon down. A panic is a defect; it is logged, and the entry point fails.
+
+use super::host::{LOG_LEVEL_ERROR, SlurmHost};
+use super::imports::{self, Step, imports};
+use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId};
+use super::plugin;
+use crate::job::{Host, Level};
+use core::ffi::{c_char, c_int, c_void};
+use rustix::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// `char plugin_name[]`
+#[unsafe(no_mangle)]
+pub static plugin_name: [u8; 30] = *b"slurm-jobns linux plugin 0.1\0\0";
+
+/// `char plugin_type[]`
+#[unsafe(no_mangle)]
+pub static plugin_type: [u8; 16] = *b"namespace/linux\0";
+
+/// `uint32_t plugin_version`: Slurm loads only its own.
+#[unsafe(no_mangle)]
+pub static plugin_version: u32 = layout::VERSION.number();
+
+unsafe extern "C" {
+    /// errno(3), as glibc and musl export it.
+    fn __errno_location() -> *mut c_int;
+}
+
+/// slurmd returns errno where an entry point failed, and takes 0 for success.
+fn set_errno_io() {
+    // SAFETY: the address of this thread's errno, valid as long as the thread.
+    unsafe { __errno_location().write(linux_raw_sys::errno::EIO.cast_signed()) }
+}
+
+fn log_error(line: &str) {
+    if let Some(imports) = imports() {
+        SlurmHost { imports }.log(Level::Error, format_args!("{line}"));
+    }
+}
+
+/// Runs an entry point; a panic or a failure is logged and gives `failed`.
+fn entry<T>(name: &str, failed: T, run: impl FnOnce() -> Result<T, plugin::Failure>) -> T {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => value,
+        Ok(Err(why)) => {
+            log_error(&why);
+            set_errno_io();
+            failed
+        }
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .copied()
+                .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+                .unwrap_or("unknown");
+            log_error(&format!("a defect in slurm-jobns: {name} panicked: {text}; please report it"));
+            set_errno_io();
+            failed
+        }
+    }
+}
+
+fn success(result: Result<(), plugin::Failure>) -> Result<c_int, plugin::Failure> {
+    result.map(|()| SLURM_SUCCESS)
+}
+
+/// `int init(void)`. In a program that is neither slurmd nor slurmstepd there is nothing to do.
+#[unsafe(no_mangle)]
+pub extern "C" fn init() -> c_int {
+    match catch_unwind(imports::load) {
+        Ok(Ok(Some(imports))) => entry("init", SLURM_ERROR, || success(plugin::init(imports))),
+        Ok(Ok(None)) => SLURM_SUCCESS,
+        Ok(Err(symbol)) => {
+            imports::fatal_without(symbol);
+            SLURM_ERROR
+        }
+        Err(_) => SLURM_ERROR,
+    }
+}
+
+/// `void fini(void)`. Called in slurmd only, after its configuration was freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn fini() {}
+
+/// `int namespace_p_restore(char *dir_name, bool recover)`
+///
+/// The directory is slurmd's spool directory, and the jobs found there tell what lives, also where
+/// slurmd was started with `-c`: a job that lives keeps its files.
+#[unsafe(no_mangle)]
+pub extern "C" fn namespace_p_restore(_dir_name: *mut c_char, _recover: bool) -> c_int {
+    entry("restore", SLURM_ERROR, || success(plugin::restore()))
+}
+
+fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, plugin::Failure> {
+    if fd < 0 {
+        return Err(format!("the descriptor {fd} is none"));
+    }
+    // SAFETY: Slurm passes an open descriptor and keeps it open during the call.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// `int namespace_p_send_stepd(int fd)`. Called by several threads at once.
+#[unsafe(no_mangle)]
+pub extern "C" fn namespace_p_send_stepd(fd: c_int) -> c_int {
+    entry("send_stepd", SLURM_ERROR, || success(plugin::send_stepd(descriptor(fd)?)))
+}
+
+/// `int namespace_p_recv_stepd(int fd)`
+#[unsafe(no_mangle)]
+pub extern "C" fn namespace_p_recv_stepd(fd: c_int) -> c_int {
+    entry("recv_stepd", SLURM_ERROR, || success(plugin::recv_stepd(descriptor(fd)?)))
+}
+
+/// # Safety
+///
+/// As [`Step::from_raw`].
+unsafe fn step_of(step: *const u8) -> Result<Step, plugin::Failure> {
+    // SAFETY: by the contract of this function.
+    unsafe { Step::from_raw(step) }.ok_or_else(|| "Slurm passed no step".to_owned())
+}
+
+/// `int namespace_p_stepd_create(stepd_step_rec_t *step)`
+///
+/// # Safety
+///
+/// `step` is slurmstepd's step record.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn namespace_p_stepd_create(step: *const u8) -> c_int {
+    // SAFETY: passed on from the caller.
+    entry("stepd_create", SLURM_ERROR, || success(plugin::stepd_create(unsafe { step_of(step) }?)))
+}
+
+/// `int namespace_p_stepd_delete(stepd_step_rec_t *)`, in 25.11 `(slurm_step_id_t *)`.
+///
+/// The argument is not looked at: what is deleted is what this process has made.
+#[unsafe(no_mangle)]
+pub extern "C" fn namespace_p_stepd_delete(_step: *const c_void) -> c_int {
+    entry("stepd_delete", SLURM_ERROR, || success(plugin::stepd_delete()))
+}
+
+/// `int namespace_p_join(slurm_step_id_t *step_id, uid_t uid, bool step_create)`
+///
+/// # Safety
+///
+/// `step_id` is null or points to a step id.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn namespace_p_join(step_id: *const StepId, _uid: u32, _step_create: bool) -> c_int {
+    let join = || {
+        // SAFETY: by the contract of this function; the id is copied at once.
+        let step_id = unsafe { step_id.as_ref() }.copied().ok_or(plugin::Failed)?;
+        plugin::join(&step_id)
+    };
+    match catch_unwind(AssertUnwindSafe(join)) {
+        Ok(Ok(())) => SLURM_SUCCESS,
+        Ok(Err(plugin::Failed)) => SLURM_ERROR,
+        Err(_) => {
+            if let Some(imports) = imports() {
+                imports
+                    .log(LOG_LEVEL_ERROR, c"namespace/linux: a defect in slurm-jobns: join panicked; please report it");
+            }
+            SLURM_ERROR
+        }
+    }
+}
+
+/// `int namespace_p_join_external(slurm_step_id_t *step_id, list_t *fd_map)`: the number of entries,
+/// or -1. Called by several threads at once.
+///
+/// # Safety
+///
+/// `step_id` points to a step id and `fd_map` is a live list of `ns_fd_map_t *`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_map: *mut c_void) -> c_int {
+    entry("join_external", SLURM_ERROR, || {
+        // SAFETY: by the contract of this function.
+        let step_id = unsafe { step_id.as_ref() }.copied().ok_or("Slurm passed no step id")?;
+        let imports = imports().filter(|_| !fd_map.is_null()).ok_or("Slurm passed no list")?;
+        let entries = plugin::join_external(&step_id)?;
+        // SAFETY: by the contract of this function.
+        unsafe { imports.append_fds(fd_map, entries) }.map_err(|errno| {
+            format!(
+                "job {}: cannot hand out its namespaces: fcntl: {}",
+                step_id.job_id,
+                crate::job::error::Words(errno)
+            )
+        })
+    })
+}
+
+/// `bool namespace_p_can_bpf(stepd_step_rec_t *step)`. False makes Slurm skip device constraints
+/// unless there is a token, so it is the answer for a failure, too.
+///
+/// # Safety
+///
+/// `step` is slurmstepd's step record.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn namespace_p_can_bpf(step: *const u8) -> bool {
+    // SAFETY: passed on from the caller.
+    entry("can_bpf", false, || plugin::can_bpf(unsafe { step_of(step) }?))
+}
+
+/// `int namespace_p_setup_bpf_token(stepd_step_rec_t *step)`
+///
+/// # Safety
+///
+/// `step` is slurmstepd's step record.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn namespace_p_setup_bpf_token(step: *const u8) -> c_int {
+    // SAFETY: passed on from the caller.
+    entry("setup_bpf_token", SLURM_ERROR, || success(plugin::setup_bpf_token(unsafe { step_of(step) }?)))
+}

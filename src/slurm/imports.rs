@@ -1,0 +1,487 @@
+//! Slurm's functions and variables, looked up by name when the plugin is loaded.
+//!
+//! Slurm loads plugins with lazy binding, so its own may name symbols that only some daemons have. A
+//! Rust library is linked with immediate binding (`-z now`, which hardening wants): one symbol that
+//! is missing would make the whole plugin unloadable, in slurmctld and scontrol too. So the library
+//! itself imports nothing of Slurm; `init` looks up what it needs and says by name what is missing.
+//!
+//! The prototypes are those of Slurm 25.11, 26.05 and 26.11.
+
+use super::layout::{self, NsFdMap};
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ptr::NonNull;
+use rustix::fd::{BorrowedFd, IntoRawFd};
+use rustix::io::Errno;
+use std::sync::OnceLock;
+
+unsafe extern "C" {
+    /// dlsym(3). Part of libc since glibc 2.34, and of libdl before, which every daemon has loaded.
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+}
+
+/// `RTLD_DEFAULT`: the program and the libraries that it was linked with, in their order.
+const RTLD_DEFAULT: *mut c_void = core::ptr::null_mut();
+
+type Log = unsafe extern "C" fn(u32, *const c_char, ...);
+type Fatal = unsafe extern "C" fn(*const c_char, ...);
+type ListCall = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> c_int;
+
+/// Functions of libslurmfull, in every daemon that loads the plugin.
+#[derive(Debug)]
+pub struct Imports {
+    /// `void slurm_log_var(const log_level_t, const char *, ...)`
+    log_var: Log,
+    /// `void slurm_fatal(const char *, ...)`
+    fatal: Fatal,
+    /// `void slurm_list_append(list_t *, void *)`
+    list_append: unsafe extern "C" fn(*mut c_void, *mut c_void),
+    /// `int slurm_list_count(list_t *)`
+    list_count: unsafe extern "C" fn(*mut c_void) -> c_int,
+    /// `int slurm_list_for_each(list_t *, ListForF, void *)`
+    list_for_each: ListCall,
+    /// `void *slurm_xcalloc(size_t, size_t, bool, bool, const char *, int, const char *)`
+    xcalloc: unsafe extern "C" fn(usize, usize, bool, bool, *const c_char, c_int, *const c_char) -> *mut c_void,
+    /// `void print_sluid(const sluid_t, char *, size_t)`
+    print_sluid: unsafe extern "C" fn(u64, *mut c_char, usize),
+    /// `slurm_conf_t slurm_conf`
+    slurm_conf: NonNull<u8>,
+    /// `slurmd_conf_t *conf`
+    conf: NonNull<*const u8>,
+    daemon: Daemon,
+    /// `stepd_destroy_ns_fd_map` exists: whoever asks for namespace fds closes and frees them
+    /// (26.11).
+    pub caller_owns_fds: bool,
+}
+
+/// Which daemon has loaded the plugin.
+#[derive(Debug)]
+pub enum Daemon {
+    Slurmd,
+    Slurmstepd(StepdImports),
+}
+
+/// What only slurmstepd is asked for.
+#[derive(Debug)]
+pub struct StepdImports {
+    /// `stepd_step_rec_t *step`
+    step: NonNull<*const u8>,
+    /// `int proctrack_g_add(stepd_step_rec_t *, pid_t)`
+    proctrack_add: unsafe extern "C" fn(*const u8, i32) -> c_int,
+    /// `int switch_g_fs_init(stepd_step_rec_t *)`
+    switch_fs_init: unsafe extern "C" fn(*const u8) -> c_int,
+    /// `int cgroup_g_bpf_get_token(void)`
+    bpf_get_token: unsafe extern "C" fn() -> c_int,
+    /// `void cgroup_g_bpf_set_token(int)`
+    bpf_set_token: unsafe extern "C" fn(c_int),
+    /// `int slurm_stepd_connect(const char *, const char *, slurm_step_id_t *, uint16_t *)`
+    stepd_connect: unsafe extern "C" fn(*const c_char, *const c_char, *const layout::StepId, *mut u16) -> c_int,
+    /// `int stepd_get_bpf_token(int, uint16_t)`
+    stepd_get_bpf_token: unsafe extern "C" fn(c_int, u16) -> c_int,
+}
+
+// SAFETY: the pointers are addresses of functions and of global variables of the daemon, valid in
+// every thread for as long as it runs. What they lead to is only read here, through methods that say
+// when that may be done.
+unsafe impl Send for Imports {}
+// SAFETY: as above.
+unsafe impl Sync for Imports {}
+// SAFETY: as above.
+unsafe impl Send for StepdImports {}
+// SAFETY: as above.
+unsafe impl Sync for StepdImports {}
+
+static IMPORTS: OnceLock<Imports> = OnceLock::new();
+
+/// What [`load`] has found. None before.
+#[must_use]
+pub fn imports() -> Option<&'static Imports> {
+    IMPORTS.get()
+}
+
+fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
+    // SAFETY: `symbol` is a C string.
+    NonNull::new(unsafe { dlsym(RTLD_DEFAULT, symbol.as_ptr()) })
+}
+
+/// Casts the address of a symbol to the type that its comment above states.
+macro_rules! import {
+    ($name:literal) => {
+        match find($name) {
+            // SAFETY: the symbol is a function of the prototype stated at the field (the types of
+            // both sides are pointers of the same size), or the address of the variable stated there.
+            Some(address) => unsafe { core::mem::transmute::<NonNull<c_void>, _>(address) },
+            None => return Err($name),
+        }
+    };
+}
+
+/// Looks up everything. Called once by `init`, before anything else of the plugin.
+///
+/// # Errors
+///
+/// The first symbol that is missing.
+pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
+    if let Some(imports) = IMPORTS.get() {
+        return Ok(Some(imports));
+    }
+    // Only slurmd and slurmstepd have it.
+    let Some(conf) = find(c"conf").map(NonNull::cast) else { return Ok(None) };
+    let daemon = match find(c"step") {
+        Some(step) => Daemon::Slurmstepd(StepdImports {
+            step: step.cast(),
+            proctrack_add: import!(c"proctrack_g_add"),
+            switch_fs_init: import!(c"switch_g_fs_init"),
+            bpf_get_token: import!(c"cgroup_g_bpf_get_token"),
+            bpf_set_token: import!(c"cgroup_g_bpf_set_token"),
+            stepd_connect: import!(c"slurm_stepd_connect"),
+            stepd_get_bpf_token: import!(c"stepd_get_bpf_token"),
+        }),
+        None => Daemon::Slurmd,
+    };
+    let found = Imports {
+        log_var: import!(c"slurm_log_var"),
+        fatal: import!(c"slurm_fatal"),
+        list_append: import!(c"slurm_list_append"),
+        list_count: import!(c"slurm_list_count"),
+        list_for_each: import!(c"slurm_list_for_each"),
+        xcalloc: import!(c"slurm_xcalloc"),
+        print_sluid: import!(c"print_sluid"),
+        slurm_conf: import!(c"slurm_conf"),
+        conf,
+        daemon,
+        caller_owns_fds: find(c"stepd_destroy_ns_fd_map").is_some(),
+    };
+    Ok(Some(IMPORTS.get_or_init(|| found)))
+}
+
+/// Ends the daemon because `symbol` is missing, with what may be there to do so.
+pub fn fatal_without(symbol: &CStr) {
+    let Some(fatal) = find(c"slurm_fatal") else { return };
+    // SAFETY: `void slurm_fatal(const char *, ...)`, a function pointer of the same size.
+    let fatal = unsafe { core::mem::transmute::<NonNull<c_void>, Fatal>(fatal) };
+    // SAFETY: "%s" and one C string, as the format says.
+    unsafe {
+        fatal(
+            c"namespace/linux: this Slurm has no symbol %s; the plugin was built for another version".as_ptr(),
+            symbol.as_ptr(),
+        );
+    }
+}
+
+/// A pointer to a `stepd_step_rec_t` that is valid during the call that gave it.
+#[derive(Clone, Copy, Debug)]
+pub struct Step(NonNull<u8>);
+
+// SAFETY: the record is valid during the call, and the fields that we read are not written to in it,
+// so a thread that ends within the call may read them, too.
+unsafe impl Sync for Step {}
+
+impl Step {
+    /// # Safety
+    ///
+    /// `step` is null or points to a `stepd_step_rec_t` of the version in [`layout::VERSION`] that
+    /// outlives the value made here.
+    #[must_use]
+    pub unsafe fn from_raw(step: *const u8) -> Option<Self> {
+        NonNull::new(step.cast_mut()).map(Self)
+    }
+
+    fn field<T: Copy>(self, offset: usize) -> T {
+        // SAFETY: by `from_raw` the pointer is to the structure whose field of this type lies at
+        // `offset` (only called with the rows of `layout::step`); the fields that we read are set
+        // before the plugin is called and not changed later, so no other thread writes to them.
+        unsafe { self.0.as_ptr().add(offset).cast::<T>().read_unaligned() }
+    }
+
+    fn text(self, offset: usize) -> Option<Vec<u8>> {
+        // SAFETY: a `char *` of the structure, null or a C string that lives as long as it.
+        unsafe { c_text(self.field(offset)) }
+    }
+
+    #[must_use]
+    pub fn step_id(self) -> layout::StepId {
+        self.field(layout::step::STEP_ID)
+    }
+    #[must_use]
+    pub fn uid(self) -> u32 {
+        self.field(layout::step::UID)
+    }
+    #[must_use]
+    pub fn gid(self) -> u32 {
+        self.field(layout::step::GID)
+    }
+    #[must_use]
+    pub fn het_job_id(self) -> u32 {
+        self.field(layout::step::HET_JOB_ID)
+    }
+    #[must_use]
+    pub fn nnodes(self) -> u32 {
+        self.field(layout::step::NNODES)
+    }
+    #[must_use]
+    pub fn cpus(self) -> u16 {
+        self.field(layout::step::CPUS)
+    }
+    /// MB
+    #[must_use]
+    pub fn job_mem(self) -> u64 {
+        self.field(layout::step::JOB_MEM)
+    }
+    #[must_use]
+    pub fn user_name(self) -> Option<Vec<u8>> {
+        self.text(layout::step::USER_NAME)
+    }
+    #[must_use]
+    pub fn cwd(self) -> Option<Vec<u8>> {
+        self.text(layout::step::CWD)
+    }
+    #[must_use]
+    pub fn alias_list(self) -> Option<Vec<u8>> {
+        self.text(layout::step::ALIAS_LIST)
+    }
+
+    /// `gpu:a100:2,…`: what the job has of each GRES on this node. None where it has none, or where
+    /// the place of the count in this version is not known.
+    #[must_use]
+    pub fn gres(self, imports: &Imports) -> Option<Vec<u8>> {
+        let list: *mut c_void = self.field(layout::step::JOB_GRES_LIST);
+        let total_offset = layout::gres_job::total(layout::VERSION)?;
+        if list.is_null() {
+            return None;
+        }
+        let mut walk = GresWalk { total_offset, text: Vec::new() };
+        // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
+        // call (slurmstepd_job.h); `walk` outlives it and is used by `add_gres` alone.
+        unsafe {
+            (imports.list_for_each)(list, add_gres as *mut c_void, (&raw mut walk).cast());
+        }
+        (!walk.text.is_empty()).then_some(walk.text)
+    }
+}
+
+struct GresWalk {
+    total_offset: usize,
+    text: Vec<u8>,
+}
+
+/// A `ListForF` over `gres_state_t`. Must not unwind: it does nothing that could panic.
+unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
+    let read = |at: *mut c_void, offset: usize| {
+        // SAFETY: `at` is a live structure with a pointer at `offset` (layout::gres_state and
+        // layout::gres_job).
+        unsafe { at.cast::<u8>().add(offset).cast::<*mut c_void>().read_unaligned() }
+    };
+    if state.is_null() || walk.is_null() {
+        return 0;
+    }
+    let data = read(state, layout::gres_state::DATA);
+    if data.is_null() {
+        return 0;
+    }
+    // SAFETY: `walk` is the GresWalk of `Step::gres`, which nobody else uses during the walk.
+    let walk = unsafe { &mut *walk.cast::<GresWalk>() };
+    // SAFETY: `total_gres` of a live gres_job_state_t.
+    let total = unsafe { data.cast::<u8>().add(walk.total_offset).cast::<u64>().read_unaligned() };
+    // SAFETY: both are `char *`, null or C strings that live as long as the structure.
+    let (name, kind) = unsafe {
+        (
+            c_text(read(state, layout::gres_state::NAME).cast_const().cast()),
+            c_text(read(data, layout::gres_job::TYPE_NAME).cast_const().cast()),
+        )
+    };
+    if !walk.text.is_empty() {
+        walk.text.push(b',');
+    }
+    walk.text.extend(name.unwrap_or_default());
+    if let Some(kind) = kind {
+        walk.text.push(b':');
+        walk.text.extend(kind);
+    }
+    walk.text.extend(format!(":{total}").bytes());
+    0
+}
+
+/// A copy of a C string; None for null.
+///
+/// # Safety
+///
+/// `text` is null or points to a C string that nobody changes during the call.
+unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract of this function.
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
+}
+
+impl Imports {
+    #[must_use]
+    pub fn in_slurmd(&self) -> bool {
+        matches!(self.daemon, Daemon::Slurmd)
+    }
+
+    #[must_use]
+    pub fn stepd(&self) -> Option<&StepdImports> {
+        match &self.daemon {
+            Daemon::Slurmstepd(stepd) => Some(stepd),
+            Daemon::Slurmd => None,
+        }
+    }
+
+    #[must_use]
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Logs one line, as the level's own functions do. Slurm filters by level.
+    pub fn log(&self, level: u32, line: &CStr) {
+        // SAFETY: "%s" and one C string, as the format says.
+        unsafe { (self.log_var)(level, c"%s".as_ptr(), line.as_ptr()) }
+    }
+
+    /// Logs and ends the daemon (`fatal` of src/common/log.h).
+    pub fn fatal(&self, line: &CStr) {
+        // SAFETY: "%s" and one C string, as the format says.
+        unsafe { (self.fatal)(c"%s".as_ptr(), line.as_ptr()) }
+    }
+
+    /// DebugFlags=Namespace is set.
+    #[must_use]
+    pub fn debug(&self) -> bool {
+        // SAFETY: `debug_flags` of the global slurm_conf, an aligned u64 that other threads only
+        // ever store whole.
+        let flags =
+            unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::DEBUG_FLAGS).cast::<u64>().read_volatile() };
+        flags & layout::slurm_conf::NAMESPACE != 0
+    }
+
+    /// A text of the daemon's `conf`; None when it is not set.
+    #[must_use]
+    pub fn conf_text(&self, offset: usize) -> Option<Vec<u8>> {
+        // SAFETY: `conf` is the daemon's pointer to its slurmd_conf_t, which it sets before it loads
+        // plugins and frees after; `offset` is a `char *` of it (layout::conf), set by then.
+        unsafe {
+            let conf = self.conf.as_ptr().read();
+            if conf.is_null() {
+                return None;
+            }
+            c_text(conf.add(offset).cast::<*const c_char>().read())
+        }
+    }
+
+    /// A SLUID as Slurm prints it.
+    #[must_use]
+    pub fn sluid_text(&self, sluid: u64) -> String {
+        // SLUID_STR_BYTES is 15; more does no harm.
+        let mut buffer = [0_u8; 32];
+        // SAFETY: the buffer is live and as large as said, and its last byte stays 0.
+        unsafe { (self.print_sluid)(sluid, buffer.as_mut_ptr().cast(), buffer.len() - 1) };
+        CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Appends `entries` to a list of `ns_fd_map_t *` and returns how many there are in it. A caller
+    /// that owns what it gets (26.11) is given descriptors and allocations of its own; any other
+    /// keeps pointers to `entries`, for which they are static, so that nothing leaks with each login.
+    ///
+    /// # Errors
+    ///
+    /// `fcntl(2)` where a descriptor has to be duplicated; nothing was appended then.
+    ///
+    /// # Safety
+    ///
+    /// `list` is a live `list_t *` of such entries.
+    pub unsafe fn append_fds(&self, list: *mut c_void, entries: &'static [NsFdMap]) -> Result<c_int, Errno> {
+        let mut own = Vec::new();
+        if self.caller_owns_fds {
+            for entry in entries {
+                // SAFETY: the descriptors of `entries` stay open for as long as this process may be
+                // asked for them.
+                let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
+                own.push(rustix::io::fcntl_dupfd_cloexec(fd, 3)?);
+            }
+        }
+        let mut own = own.into_iter();
+        for entry in entries {
+            let item: *mut c_void = match own.next() {
+                // SAFETY: one zeroed element of this size; xcalloc aborts rather than return null.
+                Some(fd) => unsafe {
+                    let item = (self.xcalloc)(
+                        1,
+                        size_of::<NsFdMap>(),
+                        true,
+                        false,
+                        c"slurm-jobns".as_ptr(),
+                        0,
+                        c"join_external".as_ptr(),
+                    );
+                    item.cast::<NsFdMap>().write(NsFdMap { kind: entry.kind, fd: fd.into_raw_fd() });
+                    item
+                },
+                None => core::ptr::from_ref(entry).cast_mut().cast(),
+            };
+            // SAFETY: by the contract of this function; the item lives until the list is freed.
+            unsafe { (self.list_append)(list, item) };
+        }
+        // SAFETY: by the contract of this function.
+        Ok(unsafe { (self.list_count)(list) })
+    }
+}
+
+impl StepdImports {
+    /// slurmstepd's own step record; None before it has received it.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        // SAFETY: the global `step` of slurmstepd: set once, before the plugin's entry points that
+        // ask for it are called, and valid until the process ends.
+        unsafe { Step::from_raw(self.step.as_ptr().read_volatile()) }
+    }
+
+    #[must_use]
+    pub fn track(&self, step: Step, pid: i32) -> bool {
+        // SAFETY: a live step record, as `Step` promises.
+        unsafe { (self.proctrack_add)(step.0.as_ptr(), pid) == layout::SLURM_SUCCESS }
+    }
+
+    #[must_use]
+    pub fn switch_fs_init(&self, step: Step) -> bool {
+        // SAFETY: a live step record, as `Step` promises. slurmstepd calls it from another thread
+        // than its main one in no release; it touches nothing but the record and /dev.
+        unsafe { (self.switch_fs_init)(step.0.as_ptr()) == layout::SLURM_SUCCESS }
+    }
+
+    #[must_use]
+    pub fn has_bpf_token(&self) -> bool {
+        // SAFETY: takes nothing; returns a number.
+        unsafe { (self.bpf_get_token)() != -1 }
+    }
+
+    /// Fetches the BPF token from the extern slurmstepd of the job and keeps it for this one.
+    ///
+    /// # Errors
+    ///
+    /// What could not be done.
+    pub fn fetch_bpf_token(
+        &self,
+        spooldir: &CStr,
+        node: &CStr,
+        extern_step: &layout::StepId,
+    ) -> Result<(), &'static str> {
+        let mut protocol: u16 = 0;
+        // SAFETY: two C strings, a live step id and a live u16.
+        let fd = unsafe { (self.stepd_connect)(spooldir.as_ptr(), node.as_ptr(), extern_step, &raw mut protocol) };
+        if fd < 0 {
+            return Err("cannot connect to the extern slurmstepd");
+        }
+        // SAFETY: stepd_connect returned a descriptor that is now ours.
+        let connection = unsafe { <rustix::fd::OwnedFd as rustix::fd::FromRawFd>::from_raw_fd(fd) };
+        // SAFETY: an open descriptor and the protocol that goes with it.
+        let token = unsafe { (self.stepd_get_bpf_token)(fd, protocol) };
+        drop(connection);
+        if token < 0 {
+            return Err("the extern slurmstepd has no BPF token to give");
+        }
+        // SAFETY: hands the descriptor over to Slurm, which keeps it.
+        unsafe { (self.bpf_set_token)(token) };
+        Ok(())
+    }
+}

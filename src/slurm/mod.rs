@@ -1,0 +1,30 @@
+//! The plugin as Slurm sees it. The only code that knows Slurm's memory and calls its functions.
+//!
+//! # Safety
+//!
+//! Besides `sys/` the only place where `unsafe` is allowed. What it rests on:
+//!
+//! * Slurm loads a plugin only if its `plugin_version` equals its own version exactly
+//!   (`_verify_syms`, src/common/plugin.c), so the layout chosen at build time ([`layout`]) is that
+//!   of the running daemon;
+//! * prototypes of imported functions are those of Slurm's headers for these versions (`imports`);
+//! * pointers that an entry point gets are valid for the call, as for any C plugin ([`entry`]).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
+//! | `plugin` | what each entry point does, in safe code |
+//! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
+//! | [`layout`] | where the fields of Slurm's structures lie, by release |
+//! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
+//! | `steps` | which jobs have a live slurmstepd: the sockets in the spool directory |
+
+#![allow(unsafe_code)]
+#![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
+
+pub mod entry;
+mod host;
+mod imports;
+pub mod layout;
+mod plugin;
+mod steps;
