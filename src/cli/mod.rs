@@ -1,0 +1,91 @@
+//! `jobns`: the stand-alone host of the same core.
+//!
+//! | file | command |
+//! |---|---|
+//! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
+
+#![forbid(unsafe_code)]
+
+pub mod run;
+
+use crate::job::error::Error;
+use crate::job::{Host, Level};
+use core::fmt;
+use rustix::process::Pid;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Exit status when `jobns` itself cannot do what it was asked to, as env(1) and others have it.
+pub const OWN_FAILURE: u8 = 125;
+
+const USAGE: &str = "\
+usage: jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
+
+  run      runs COMMAND with a private /tmp and /dev/shm in a PID namespace of its own, or in
+           what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
+           in a user namespace. Everything is gone afterwards.
+
+options of run:
+  --config FILE   the configuration; without it an embedded one is used
+  --node NAME     the node that it is read for (default: the name of this machine)
+  --job NUMBER    the job id (default: the process id)
+  --verbose       say what is done
+
+exit status: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
+             jobns fails.
+";
+
+/// Entry point of the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let Some(command) = arguments.next() else {
+        eprint!("{USAGE}");
+        return ExitCode::from(OWN_FAILURE);
+    };
+    let rest: Vec<OsString> = arguments.collect();
+    let result = match command.to_str() {
+        Some("run") => run::main(&rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("--version" | "-V") => {
+            println!("jobns {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err(format!("there is no command {}; see jobns --help", command.display())),
+    };
+    result.unwrap_or_else(|error| {
+        for line in error.lines() {
+            eprintln!("jobns: {line}");
+        }
+        ExitCode::from(OWN_FAILURE)
+    })
+}
+
+/// The terminal as a host of the core.
+#[derive(Debug)]
+pub struct TerminalHost {
+    pub verbose: bool,
+}
+
+impl Host for TerminalHost {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if self.verbose || matches!(level, Level::Error | Level::Warning) {
+            eprintln!("jobns: {line}");
+        }
+    }
+
+    fn holder_name(&self) -> &'static str {
+        "jobns"
+    }
+
+    fn track(&self, _: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_up_inside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}

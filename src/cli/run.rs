@@ -1,0 +1,372 @@
+//! `jobns run`: a command in the namespaces that a configuration asks for, without Slurm.
+//!
+//! It does what slurmd and slurmstepd do, in one process: create, join and exec in a child, wait,
+//! delete. An ordinary user first gets a user namespace in which the rest is allowed.
+
+use super::TerminalHost;
+use crate::config::{self, NodeSettings, Settings};
+use crate::job::create::{Created, create};
+use crate::job::error::{Doing, Error, Words};
+use crate::job::fixed::FixedText;
+use crate::job::{Host, Job, Level, LiveJobs, delete, restore};
+use crate::node;
+use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
+use crate::sys::exec::{CStringArray, execveat, exit_group};
+use crate::sys::process::{Ended, reap, setns, unshare_user_and_mounts};
+use crate::sys::signals::EndSignals;
+use core::fmt::Write as _;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::ExitCode;
+
+/// What jobs get when no file says otherwise. `%u` of the base is the caller's uid.
+const DEFAULT_CONFIG: &str = "\
+defaults:
+  auto_base_path: true
+  base_path: @BASE@
+  clone_ns_flags: CLONE_NEWPID
+";
+
+/// Where root's and an ordinary user's job directories are made by default.
+const ROOT_BASE: &str = "/var/lib/jobns";
+const USER_BASE: &str = "/tmp/jobns-";
+
+#[derive(Debug, Default)]
+struct Options {
+    config: Option<OsString>,
+    node: Option<String>,
+    job: Option<u32>,
+    verbose: bool,
+    command: Vec<OsString>,
+}
+
+fn parse(arguments: &[OsString]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = |name: &str| rest.next().ok_or(format!("{name} needs a value"));
+        match argument.to_str() {
+            Some("--config") => options.config = Some(value("--config")?.clone()),
+            Some("--node") => options.node = Some(value("--node")?.to_string_lossy().into_owned()),
+            Some("--job") => {
+                let number = value("--job")?;
+                let parsed = number.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+                options.job = Some(parsed.ok_or(format!("--job {} is no job id", number.display()))?);
+            }
+            Some("--verbose") => options.verbose = true,
+            Some("--") => break,
+            Some(other) if other.starts_with('-') => {
+                return Err(format!("run has no option {other}; see jobns --help"));
+            }
+            _ => {
+                options.command.push(argument.clone());
+                break;
+            }
+        }
+    }
+    options.command.extend(rest.cloned());
+    if options.command.is_empty() {
+        return Err("run needs a command; see jobns --help".to_owned());
+    }
+    Ok(options)
+}
+
+/// # Errors
+///
+/// What went wrong before, around or after the command, one or more lines.
+pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let options = parse(arguments)?;
+    let host = TerminalHost { verbose: options.verbose };
+    let uname = rustix::system::uname();
+    let hostname = uname.nodename().to_string_lossy().into_owned();
+    let node = options.node.clone().unwrap_or_else(|| hostname.clone());
+    let ended = run(&host, &options, &config::Node { name: &node, hostname: &hostname })?;
+    Ok(match ended {
+        Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
+        Ended::Killed(signal) => die_of(signal),
+    })
+}
+
+fn run(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Result<Ended, String> {
+    let uid = rustix::process::getuid().as_raw();
+    let gid = rustix::process::getgid().as_raw();
+    let mut settings = settings(host, options, node, uid)?;
+    let ended = run_with(host, options, node, &mut settings, (uid, gid));
+    if options.config.is_none() {
+        // Made by us; it stays while another run has something in it.
+        let _ = restore::remove_if_empty(&settings.base_path);
+    }
+    ended
+}
+
+fn run_with(
+    host: &TerminalHost,
+    options: &Options,
+    node: &config::Node<'_>,
+    settings: &mut Settings,
+    (uid, gid): (u32, u32),
+) -> Result<Ended, String> {
+    // Trusted paths are told by their owners, whom a user namespace of one's own does not show.
+    let mut errors = node::paths(host, settings, &|_| String::new());
+    if errors.is_empty() {
+        if uid != 0 {
+            enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
+        }
+        errors = node::kernel(settings, &|_| String::new());
+    }
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
+    }
+    if options.config.is_none() {
+        // What a killed run has left. A base of Slurm's is left to slurmd.
+        restore::restore(host, settings, node.name, Ok(LiveJobs::default()), &[]).map_err(|error| error.to_string())?;
+    }
+    let job = Job {
+        id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
+        sluid: 0,
+        sluid_text: String::new(),
+        uid,
+        gid,
+        user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
+        node: node.name.to_owned(),
+        environment: Vec::new(),
+    };
+    let job = Job {
+        environment: vec![
+            ("SLURM_JOB_ID", job.id.to_string().into_bytes()),
+            ("SLURMD_NODENAME", job.node.clone().into_bytes()),
+            ("SLURM_JOB_UID", uid.to_string().into_bytes()),
+            ("SLURM_JOB_GID", gid.to_string().into_bytes()),
+            ("SLURM_JOB_USER", job.user.clone().into_bytes()),
+        ],
+        ..job
+    };
+    // From here on Ctrl-C ends the command, not us.
+    let signals =
+        EndSignals::block().map_err(|errno| Error::call("wait for signals", "signalfd4", errno).to_string())?;
+    let created = create(host, settings, &job).map_err(|error| error.to_string())?;
+    let ended = start(&created, &options.command, signals.mask_before).and_then(|child| wait(&child, &signals));
+    let Created { record, pins } = created;
+    restore::kill_members(host, &record, pins.mount.as_fd());
+    let gone = delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins));
+    if !gone {
+        host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
+    }
+    ended.map_err(|error| error.to_string())
+}
+
+fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>, uid: u32) -> Result<Settings, String> {
+    let (name, text) = match &options.config {
+        Some(path) => {
+            let name = path.to_string_lossy().into_owned();
+            let text = node::read_config(host, &name).map_err(|error| error.to_string())?;
+            (name, text)
+        }
+        None => {
+            let base = if uid == 0 { ROOT_BASE.to_owned() } else { format!("{USER_BASE}{uid}") };
+            ("the embedded configuration".to_owned(), DEFAULT_CONFIG.replace("@BASE@", &base).into_bytes())
+        }
+    };
+    let parsed = config::parse_namespace_yaml(&name, &text, node);
+    let rendered: Vec<String> =
+        parsed.problems.iter().filter(|p| p.level == config::Level::Error).map(config::Problem::render).collect();
+    for warning in parsed.problems.iter().filter(|p| p.level == config::Level::Warning) {
+        host.log(Level::Warning, format_args!("{}", warning.one_line()));
+    }
+    match parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => Ok(settings),
+        Some(NodeSettings::Disabled(_)) => {
+            Err(format!("{name} gives node {} no namespaces (no base_path, or none)", node.name))
+        }
+        None => Err(rendered.join("\n")),
+    }
+}
+
+/// An ordinary user may make namespaces in a user namespace of their own. Everybody keeps their ids.
+fn enter_own_user_namespace(uid: u32, gid: u32) -> Result<(), Error> {
+    let intention = || "make a user namespace".to_owned();
+    unshare_user_and_mounts().map_err(|errno| {
+        Error::call(intention(), "unshare", errno).with_hint(
+            "this machine does not let ordinary users have them: see user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns (sysctl), or be root",
+        )
+    })?;
+    for (file, text) in [
+        ("setgroups", "deny".to_owned()),
+        ("uid_map", format!("{uid} {uid} 1\n")),
+        ("gid_map", format!("{gid} {gid} 1\n")),
+    ] {
+        let path = format!("/proc/self/{file}");
+        let fd = rustix::fs::openat(CWD, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)?;
+        rustix::io::write(&fd, text.as_bytes()).doing("write", || format!("write {path}"))?;
+    }
+    Ok(())
+}
+
+struct CommandPlan<'a> {
+    holder: BorrowedFd<'a>,
+    namespaces: NamespaceFlags,
+    signal_mask: u64,
+    /// Where the command may be, in the order of PATH.
+    candidates: &'a [CString],
+    name: &'a CString,
+    argv: &'a CStringArray,
+    envp: &'a CStringArray,
+    /// The process id of the command is written here.
+    pid_channel: BorrowedFd<'a>,
+}
+
+/// The first child: enters the namespaces, of which a PID namespace is about future children only
+/// (setns(2)), and makes the command as our child and not its own.
+extern "C" fn enter(plan: &CommandPlan<'_>) -> ! {
+    if let Err(errno) = setns(plan.holder, plan.namespaces) {
+        complain(plan, "setns", errno);
+        exit_group(1);
+    }
+    match spawn(NamespaceFlags::NONE, ExitSignal::Parents, plan, become_command) {
+        Ok(child) => {
+            let pid = child.pid.as_raw_nonzero().get().to_ne_bytes();
+            let _ = rustix::io::write(plan.pid_channel, &pid);
+            exit_group(0)
+        }
+        Err(errno) => {
+            complain(plan, "clone3", errno);
+            exit_group(1)
+        }
+    }
+}
+
+/// The second child, in all namespaces of the job.
+extern "C" fn become_command(plan: &CommandPlan<'_>) -> ! {
+    let _ = set_signal_mask(plan.signal_mask);
+    let mut errno = Errno::NOENT;
+    for path in plan.candidates {
+        match execveat(CWD, path, plan.argv, plan.envp) {
+            // Not here; what another place of PATH said counts more.
+            Errno::NOENT | Errno::NOTDIR => {}
+            other => errno = other,
+        }
+    }
+    complain(plan, "execve", errno);
+    exit_group(if errno == Errno::NOENT { 127 } else { 126 })
+}
+
+fn complain(plan: &CommandPlan<'_>, call: &str, errno: Errno) {
+    let mut line = FixedText::<512>::new();
+    let _ = line.push(b"jobns: cannot run ");
+    let _ = line.push(plan.name.as_bytes());
+    let _ = writeln!(line, ": {call}: {}", Words(errno));
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_log_text().to_bytes());
+}
+
+/// Starts the command as a child in the job's namespaces.
+fn start(created: &Created, command: &[OsString], signal_mask: u64) -> Result<OwnedFd, Error> {
+    let name = command.first().map(OsString::as_os_str).unwrap_or_default();
+    let intention = || format!("run {}", name.display());
+    let c_string = |bytes: &[u8]| CString::new(bytes).map_err(|_| Error::because(intention(), "a NUL byte in it"));
+    let candidates = candidates(name).iter().map(|path| c_string(path)).collect::<Result<Vec<_>, _>>()?;
+    let argv = command.iter().map(|argument| c_string(argument.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+    let envp = std::env::vars_os()
+        .map(|(name, value)| c_string(&[name.into_vec(), b"=".to_vec(), value.into_vec()].concat()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let holder = created.record.holder.ok_or_else(|| Error::because(intention(), "the holder is not known"))?;
+    let holder = holder.open().doing("pidfd_open", intention)?;
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
+    let plan = CommandPlan {
+        holder: holder.as_fd(),
+        namespaces: created.record.namespaces,
+        signal_mask,
+        candidates: &candidates,
+        name: &c_string(name.as_bytes())?,
+        argv: &CStringArray::new(argv),
+        envp: &CStringArray::new(envp),
+        pid_channel: writer.as_fd(),
+    };
+    let first = {
+        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
+        spawn(NamespaceFlags::NONE, ExitSignal::Sigchld, &plan, enter).doing("clone3", intention)?
+    };
+    // It has ended before anything is read, so an empty pipe is its failure, of which it has told.
+    reap(first.pidfd.as_fd()).doing("waitid", intention)?;
+    drop(writer);
+    let mut pid = [0_u8; 4];
+    let n = rustix::io::retry_on_intr(|| rustix::io::read(&reader, &mut pid[..])).doing("read", intention)?;
+    let pid = Some(i32::from_ne_bytes(pid)).filter(|_| n == 4).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| Error::because(intention(), "the line above says why"))?;
+    // Our child, which nobody else reaps: the number is its own.
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing("pidfd_open", intention)
+}
+
+/// The paths at which a command may be (execvp(3)).
+fn candidates(name: &OsStr) -> Vec<Vec<u8>> {
+    if name.as_bytes().contains(&b'/') {
+        return vec![name.as_bytes().to_vec()];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    std::env::split_paths(&path).map(|dir| dir.join(name).into_os_string().into_vec()).collect()
+}
+
+/// Waits for the command and passes on to it the signals that ask us to end.
+fn wait(child: &OwnedFd, signals: &EndSignals) -> Result<Ended, Error> {
+    let intention = || "wait for the command".to_owned();
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(child.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        rustix::io::retry_on_intr(|| poll(&mut fds, None)).doing("poll", intention)?;
+        let ended = !fds[0].revents().is_empty();
+        while let Some(signal) = signals.next_sent().doing("read", intention)? {
+            if let Some(signal) = Signal::from_named_raw(signal) {
+                let _ = rustix::process::pidfd_send_signal(child, signal);
+            }
+        }
+        if ended {
+            return reap(child.as_fd()).doing("waitid", intention);
+        }
+    }
+}
+
+/// Ends as the command did: whoever started us sees the same signal.
+fn die_of(signal: i32) -> ExitCode {
+    // The core, if any, was the command's.
+    let _ = crate::sys::process::forbid_dump();
+    let _ = set_signal_mask(0);
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+    }
+    // A signal that does not end us (or SIGKILL's twin in a shell's terms).
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(super::OWN_FAILURE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &[&str]) -> Result<Options, String> {
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_end_at_the_command() {
+        let found = options(&["--job", "7", "--verbose", "ls", "--job", "x"]).unwrap();
+        assert_eq!((found.job, found.verbose, found.command.len()), (Some(7), true, 3));
+        assert_eq!(options(&["--", "--verbose"]).unwrap().command, ["--verbose"]);
+        for bad in [&["--job", "0", "x"][..], &["--job"], &["--nod", "n", "x"], &[], &["--"]] {
+            assert!(options(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_embedded_configuration_has_no_problem() {
+        let text = DEFAULT_CONFIG.replace("@BASE@", ROOT_BASE);
+        let parsed = config::parse_namespace_yaml("x", text.as_bytes(), &config::Node { name: "n", hostname: "n" });
+        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+    }
+}
