@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use namespace_linux::config::{Level, Node, parse_namespace_yaml};
+use namespace_linux::config::{Level, Node, Problem, parse_namespace_yaml};
 
 #[test]
 fn broken_files_are_explained() {
@@ -25,7 +25,7 @@ fn broken_files_are_explained() {
         let parsed = parse_namespace_yaml(name, &std::fs::read(&path).unwrap(), &node);
         let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
         assert_eq!(parsed.settings.is_none(), errors > 0, "{name}");
-        let mut said: String = parsed.problems.iter().map(|problem| problem.render()).collect();
+        let mut said: String = parsed.problems.iter().map(Problem::render).collect();
         let verdict = if errors > 0 { "refused" } else { "accepted" };
         let _ = writeln!(said, "=> {verdict}, {errors} errors, {} warnings", parsed.problems.len() - errors);
         let expected = path.with_extension("expected");

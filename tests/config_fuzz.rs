@@ -239,7 +239,7 @@ fn bombs_do_not_go_off() {
 fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let long = "x".repeat(250);
     let deep = format!("/{long}").repeat(11);
-    let mut text = format!("defaults:\n  base_path: /b\n  dir_confs:\n");
+    let mut text = "defaults:\n  base_path: /b\n  dir_confs:\n".to_owned();
     for index in 0..256 {
         text.push_str(&format!("  - {{path: {deep}/{index}}}\n"));
     }

@@ -13,10 +13,16 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let word = plain(word);
     known
         .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= edits_for(candidate))
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
         .min_by_key(|&(edits, _)| edits)
-        .filter(|&(edits, candidate)| edits <= 1 + candidate.len() / 4)
+        .filter(|&(edits, candidate)| edits <= edits_for(candidate))
         .map(|(_, candidate)| candidate)
+}
+
+/// How many edits still look like a slip.
+fn edits_for(known: &str) -> usize {
+    1 + known.len() / 4
 }
 
 /// `did you mean "x"?`, or what `otherwise` says.

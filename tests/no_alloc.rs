@@ -1,0 +1,178 @@
+//! Code that runs after clone3 (`job/child.rs`, the script's child, the command's child of `jobns
+//! run`) and after fork (`job/join.rs`) allocates nothing. Here an allocator proves it: in the process
+//! of a test and in no other it works; anywhere else it ends the process with status 77.
+//!
+//! The allocator knows the test's process by its pid, which a clone does not share. Root is needed,
+//! as for everything that makes namespaces.
+
+use namespace_linux::config::{self, NodeSettings};
+use namespace_linux::job::create::{Created, create};
+use namespace_linux::job::error::Error;
+use namespace_linux::job::identity::BootId;
+use namespace_linux::job::{Host, Job, Level, delete, join};
+use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use namespace_linux::sys::exec::exit_group;
+use namespace_linux::sys::process::{Ended, reap};
+use rustix::fd::AsFd;
+use rustix::process::{Pid, getpid};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+struct Trap;
+
+/// The process that may allocate; 0 until it is known.
+static ALLOWED: AtomicI32 = AtomicI32::new(0);
+
+const TRAPPED: i32 = 77;
+
+fn check() {
+    let allowed = ALLOWED.load(Ordering::Relaxed);
+    if allowed != 0 && getpid().as_raw_nonzero().get() != allowed {
+        exit_group(TRAPPED);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Trap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        check();
+        // SAFETY: as asked of us.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        check();
+        // SAFETY: as asked of us.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Trap = Trap;
+
+#[derive(Debug)]
+struct Quiet;
+
+impl Host for Quiet {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if level == Level::Error {
+            eprintln!("{line}");
+        }
+    }
+    fn holder_name(&self) -> &str {
+        "no_alloc"
+    }
+    fn track(&self, _: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+    fn set_up_inside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn allow_this_process() {
+    ALLOWED.store(getpid().as_raw_nonzero().get(), Ordering::Relaxed);
+}
+
+fn job(id: u32, script: bool) -> Job {
+    let environment = if script { vec![("A", b"1".to_vec())] } else { Vec::new() };
+    Job {
+        id,
+        sluid: 0,
+        sluid_text: String::new(),
+        uid: 1,
+        gid: 1,
+        user: "daemon".into(),
+        node: "n".into(),
+        environment,
+    }
+}
+
+fn settings(base: &str, more: &str) -> config::Settings {
+    let text = format!("defaults:\n  base_path: {base}\n{more}");
+    let parsed = config::parse_namespace_yaml("test", text.as_bytes(), &config::Node { name: "n", hostname: "n" });
+    match parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => settings,
+        other => panic!("{other:?} {:?}", parsed.problems),
+    }
+}
+
+struct JoinPlan<'a> {
+    base: &'a str,
+    boot: BootId,
+    job: u32,
+}
+
+/// What join came to, as an exit status.
+extern "C" fn join_in_child(plan: &JoinPlan<'_>) -> ! {
+    let status = match join::join(plan.base, "n", plan.boot, plan.job) {
+        Ok(()) => {
+            // In the job, /tmp is the job's: made by us, empty, owned by uid 1.
+            rustix::fs::stat(c"/tmp").map_or(50, |stat| i32::from(stat.st_uid != 1))
+        }
+        Err(join::JoinError::OpenState(_)) => 51,
+        Err(join::JoinError::HolderGone(_)) => 52,
+        Err(_) => 53,
+    };
+    exit_group(status)
+}
+
+extern "C" fn allocate_in_child((): &()) -> ! {
+    drop(std::hint::black_box(String::from("x")));
+    exit_group(0)
+}
+
+fn child_status<P>(plan: &P, run: extern "C" fn(&P) -> !) -> Ended {
+    let _blocked = SignalsBlocked::new().unwrap();
+    let child = spawn(NamespaceFlags::NONE, ExitSignal::Silent, plan, run).unwrap();
+    reap(child.pidfd.as_fd()).unwrap()
+}
+
+fn join_status(base: &str, job: u32) -> Ended {
+    child_status(&JoinPlan { base, boot: BootId::current().unwrap(), job }, join_in_child)
+}
+
+#[test]
+fn the_trap_works() {
+    allow_this_process();
+    assert_eq!(child_status(&(), allocate_in_child), Ended::Exited(TRAPPED));
+}
+
+/// Creates, joins by holder and by pin, fails in all the ways that a child reports, and deletes.
+#[test]
+fn neither_child_nor_join_allocates() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    allow_this_process();
+    let top = tempfile::tempdir().unwrap();
+    let base = top.path().to_str().unwrap().to_owned();
+    let script = top.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let with_scripts =
+        format!("  init_script: {0}\n  clone_ns_script: {0}\n  clone_ns_epilog: {0}\n", script.display());
+    let all = "  clone_ns_flags: [CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWIPC]\n";
+    for (id, more) in [(1, ""), (2, "  clone_ns_flags: CLONE_NEWPID\n"), (3, all), (4, with_scripts.as_str())] {
+        let settings = settings(&base, more);
+        // A child that allocated would have ended with 77 before it was ready.
+        let created = create(&Quiet, &settings, &job(id, true)).unwrap_or_else(|error| panic!("{more}: {error}"));
+        assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
+        let Created { record, pins } = created;
+        assert!(delete::delete(&Quiet, &record, settings.clone_ns_epilog.as_ref(), &[], Some(pins)));
+        assert_eq!(join_status(&base, id), Ended::Exited(51));
+    }
+    // The holder gone: by the pins where there is no PID namespace, refused where there is one.
+    for (id, more, expected) in [(5, "", 0), (6, "  clone_ns_flags: CLONE_NEWPID\n", 52)] {
+        let settings = settings(&base, more);
+        let created = create(&Quiet, &settings, &job(id, false)).unwrap();
+        let holder = created.record.holder.unwrap().open().unwrap();
+        rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
+        reap(holder.as_fd()).unwrap();
+        assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins)));
+    }
+    // A child that fails says so in words, and leaves nothing.
+    let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
+    let error = create(&Quiet, &missing, &job(7, false)).unwrap_err().to_string();
+    assert!(error.contains("open the private directory /no/such/directory"), "{error}");
+    assert!(!top.path().join("7").exists());
+}
