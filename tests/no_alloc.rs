@@ -59,7 +59,7 @@ impl Host for Quiet {
             eprintln!("{line}");
         }
     }
-    fn holder_name(&self) -> &str {
+    fn holder_name(&self) -> &'static str {
         "no_alloc"
     }
     fn track(&self, _: Pid) -> Result<(), Error> {

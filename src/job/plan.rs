@@ -177,3 +177,86 @@ pub fn environment(pairs: &[(&str, &[u8])]) -> Vec<CString> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Node, NodeSettings, parse_namespace_yaml};
+
+    fn plan(options: &str) -> Result<Plan, Error> {
+        let text = format!("defaults:\n  base_path: /base\n{options}");
+        let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
+        let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        let job = Job {
+            id: 7,
+            sluid: 1,
+            sluid_text: "s1".into(),
+            uid: 1000,
+            gid: 1000,
+            user: "alice".into(),
+            node: "n".into(),
+            environment: Vec::new(),
+        };
+        Plan::new(&settings, &job)
+    }
+
+    fn names(plan: &Plan) -> Vec<(usize, &str)> {
+        let of = |dir: &PlannedDir| match &dir.source {
+            Source::Directory { base, name } => Some((*base, name.clone())),
+            Source::Tmpfs(_) => None,
+        };
+        plan.dirs.iter().filter_map(of).map(|(base, name)| (base, &*name.leak())).collect()
+    }
+
+    #[test]
+    fn names_are_slurms_and_never_shared() {
+        assert_eq!(names(&plan("").unwrap()), [(0, "_tmp")]);
+        let plan = plan("  dirs: /a/b,/a_b,/a/b.2\n").unwrap();
+        let mut found = names(&plan);
+        found.sort_unstable();
+        found.dedup();
+        assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_long_path_gets_a_short_name() {
+        let long = format!("/{}/{}", "x".repeat(200), "y".repeat(200));
+        let plan = plan(&format!("  dirs: {long},{long}z\n")).unwrap();
+        assert_eq!(names(&plan), [(0, "_long"), (0, "_long.2")]);
+    }
+
+    #[test]
+    fn other_bases_are_listed_once_and_hidden() {
+        let confs =
+            "  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
+        let found = plan(confs).unwrap();
+        assert_eq!(found.bases, ["/base", "/x"]);
+        assert_eq!(found.hidden, ["/base", "/x"]);
+        assert_eq!(names(&found), [(1, "_a"), (1, "_b"), (0, "_c")]);
+        assert!(plan("  hide_base_path: false\n").unwrap().hidden.is_empty());
+    }
+
+    #[test]
+    fn values_of_the_job_fill_paths_and_cannot_make_two_one() {
+        let found = plan("  dir_confs:\n    - path: /scratch/%u/%j\n").unwrap();
+        assert_eq!(found.dirs[0].target, "/scratch/alice/7");
+        assert!(plan("  dir_confs:\n    - path: /s/%u\n    - path: /s/alice\n").is_err());
+    }
+
+    #[test]
+    fn namespaces_flags_and_propagation_follow_the_settings() {
+        let found = plan("  shared: true\n  clone_ns_flags: CLONE_NEWPID,CLONE_NEWUSER\n").unwrap();
+        assert_eq!(found.propagation, Propagation::Slave);
+        assert!(found.namespaces.contains(NamespaceFlags::PID.with(NamespaceFlags::USER).with(NamespaceFlags::MOUNT)));
+        assert!(!found.namespaces.contains(NamespaceFlags::IPC));
+        let found = plan("  dir_confs:\n    - {path: /a, options: \"noexec,ro,noatime\"}\n").unwrap();
+        let attributes = found.dirs[0].attributes;
+        assert!(attributes.noexec && attributes.read_only && !attributes.nosuid);
+        assert_eq!(attributes.atime, Some(Atime::Noatime));
+    }
+
+    #[test]
+    fn an_environment_value_ends_at_a_nul() {
+        assert_eq!(environment(&[("A", b"x\0y"), ("B", b"")]), [c"A=x".into(), c"B=".into()]);
+    }
+}

@@ -247,6 +247,7 @@ impl fmt::Display for Line<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests may allocate")]
 mod tests {
     use super::*;
 
