@@ -201,11 +201,11 @@ mod tests {
     }
 
     fn names(plan: &Plan) -> Vec<(usize, &str)> {
-        let of = |dir: &PlannedDir| match &dir.source {
-            Source::Directory { base, name } => Some((*base, name.clone())),
-            Source::Tmpfs(_) => None,
+        let name = |dir| match dir {
+            &PlannedDir { source: Source::Directory { base, ref name }, .. } => Some((base, name.as_str())),
+            _ => None,
         };
-        plan.dirs.iter().filter_map(of).map(|(base, name)| (base, &*name.leak())).collect()
+        plan.dirs.iter().filter_map(name).collect()
     }
 
     #[test]
@@ -257,6 +257,6 @@ mod tests {
 
     #[test]
     fn an_environment_value_ends_at_a_nul() {
-        assert_eq!(environment(&[("A", b"x\0y"), ("B", b"")]), [c"A=x".into(), c"B=".into()]);
+        assert_eq!(environment(&[("A", b"x\0y"), ("B", b"")]), [c"A=x".to_owned(), c"B=".to_owned()]);
     }
 }
