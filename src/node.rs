@@ -241,7 +241,7 @@ fn probe(namespaces: NamespaceFlags, base_path: &str) -> Vec<String> {
             ));
         }
     };
-    let root = trusted::open_beneath(CWD, &c"/".into(), OFlags::PATH | OFlags::DIRECTORY, trusted::NO_LINKS);
+    let root = trusted::open_beneath(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY, trusted::NO_LINKS);
     check("openat2", "5.6", root.as_ref().map(|_| ()).map_err(|errno| *errno));
     // Where it will be needed: what has locked mounts below it may not be cloned.
     let tree =

@@ -65,6 +65,10 @@ impl Host for Quiet {
     fn track(&self, _: Pid) -> Result<(), Error> {
         Ok(())
     }
+    fn has_set_up_inside(&self) -> bool {
+        true
+    }
+
     fn set_up_inside(&self) -> Result<(), Error> {
         Ok(())
     }
@@ -85,6 +89,7 @@ fn job(id: u32, script: bool) -> Job {
         user: "daemon".into(),
         node: "n".into(),
         environment,
+        boot: BootId::current().unwrap(),
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! | file | command |
 //! |---|---|
+//! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod run;
 
 use crate::job::error::Error;
@@ -19,11 +21,22 @@ use std::process::ExitCode;
 pub const OWN_FAILURE: u8 = 125;
 
 const USAGE: &str = "\
-usage: jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
+usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
+       jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
 
+  check    says all that is wrong with FILE (a namespace.yaml or job_container.conf; - is standard
+           input), what it comes to for one node, and where each value comes from.
   run      runs COMMAND with a private /tmp and /dev/shm in a PID namespace of its own, or in
            what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
            in a user namespace. Everything is gone afterwards.
+
+options of check:
+  --node NAME     the node that it is read for, also for %h (default: the name of this machine)
+  --format json   one JSON object, for programs; text is the default
+  --strict        warnings count: exit status 1 when there are some
+  --tmpfs         FILE is a job_container.conf; one of that name is taken for one anyway
+  --here          ask this machine, too: do the paths exist, who can write to them, are the scripts
+                  safe, and, as root, does the kernel take it. Makes nothing.
 
 options of run:
   --config FILE   the configuration; without it an embedded one is used
@@ -31,7 +44,9 @@ options of run:
   --job NUMBER    the job id (default: the process id)
   --verbose       say what is done
 
-exit status: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
+exit status of check: 0 fine (warnings too, without --strict); 1 warnings, with --strict; 2 errors,
+             or FILE cannot be read; 125 wrong usage.
+exit status of run: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
              jobns fails.
 ";
 
@@ -45,6 +60,7 @@ pub fn main() -> ExitCode {
     };
     let rest: Vec<OsString> = arguments.collect();
     let result = match command.to_str() {
+        Some("check") => check::main(&rest),
         Some("run") => run::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
@@ -83,6 +99,10 @@ impl Host for TerminalHost {
 
     fn track(&self, _: Pid) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn has_set_up_inside(&self) -> bool {
+        false
     }
 
     fn set_up_inside(&self) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use crate::config::{self, NodeSettings, Settings};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::fixed::FixedText;
+use crate::job::identity::BootId;
 use crate::job::{Host, Job, Level, LiveJobs, delete, restore};
 use crate::node;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
@@ -136,6 +137,7 @@ fn run_with(
         user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
         node: node.name.to_owned(),
         environment: Vec::new(),
+        boot: BootId::current().map_err(|errno| Error::call("read the boot id", "read", errno).to_string())?,
     };
     let job = Job {
         environment: vec![

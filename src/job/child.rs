@@ -228,6 +228,8 @@ fn attach(mount: &OwnedFd, target: &CStr, opening: Step, attaching: Step, index:
 /// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps
 /// nothing: no memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
 fn become_holder(plan: &ChildPlan<'_>) -> Failed {
+    // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
+    send(plan, Step::Ready, 0, 0);
     let prepare = || {
         // Not slurmd's spool directory, which it would keep busy.
         rustix::process::chdir(c"/").map_err(at(Step::DropPrivileges))?;
@@ -235,13 +237,13 @@ fn become_holder(plan: &ChildPlan<'_>) -> Failed {
         // Standard descriptors too: 0 and 1 of slurmstepd are its pipes to slurmd.
         cloexec_from(0).map_err(at(Step::DropPrivileges))
     };
-    if let Err(failed) = prepare() {
-        return failed;
+    match prepare() {
+        Ok(()) => {
+            let errno = execveat(plan.holder, c"", plan.argv, plan.envp);
+            Failed { step: Step::Exec, index: 0, errno }
+        }
+        Err(failed) => failed,
     }
-    // The parent takes the end of file behind this for the exec, and a second report for its failure.
-    send(plan, Step::Ready, 0, 0);
-    let errno = execveat(plan.holder, c"", plan.argv, plan.envp);
-    Failed { step: Step::Exec, index: 0, errno }
 }
 
 fn send(plan: &ChildPlan<'_>, step: Step, index: usize, errno: i32) {

@@ -7,12 +7,11 @@
 use super::child::{self, ChildPlan, Report, Step};
 use super::delete::{self, Record, TreeRecord};
 use super::error::{Doing, Error};
-use super::identity::{BootId, Identity, read_file};
-use super::inside::{Work, work_inside};
+use super::identity::{Identity, read_file};
 use super::plan::{Plan, PlannedDir, Source, environment};
 use super::state::{Line, MAX_SIZE, PinNumbers, Tree};
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
-use super::{Host, Job, Level, script};
+use super::{Host, Job, Level, inside, script};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::CStringArray;
@@ -26,7 +25,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 
 /// How long the child may take for its dozen system calls. A mount can wait for an automounter.
@@ -160,8 +159,8 @@ pub(super) fn open_base(path: &str) -> Result<OwnedFd, Error> {
 }
 
 /// Makes `<base>/<name>`, which must not exist, and opens it.
-fn make_private_dir(parent: BorrowedFd<'_>, name: &CString, mode: u32) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(parent, name.as_c_str(), Mode::from_raw_mode(mode))?;
+fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?;
     open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)
 }
 
@@ -181,8 +180,7 @@ impl<'a> Making<'a> {
         }
         .doing("mkdirat", intention)?;
         let begin = || -> Result<(Journal, Record), Error> {
-            let ns = make_private_dir(tree.as_fd(), &c".ns".into(), 0o700)
-                .doing("mkdirat", || format!("make {path}/.ns"))?;
+            let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
                 &ns,
                 c"state",
@@ -195,7 +193,6 @@ impl<'a> Making<'a> {
             let stepd = rustix::process::pidfd_open(me, PidfdFlags::empty())
                 .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
                 .doing("pidfd_open", || "identify this process".to_owned())?;
-            let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
             let mut journal = Journal { file, written: 0 };
             let mut lines = vec![Line::Job {
                 job: job.id,
@@ -204,7 +201,7 @@ impl<'a> Making<'a> {
                 gid: job.gid,
                 user: &job.user,
                 node: &job.node,
-                boot,
+                boot: job.boot,
                 stepd,
                 namespaces: plan.namespaces,
             }];
@@ -257,7 +254,12 @@ impl<'a> Making<'a> {
                 &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
             )?;
         }
-        let attach = self.make_sources()?;
+        let mut attach = self.make_sources()?;
+        if self.settings.clone_ns_script.is_none() {
+            for base in &self.plan.hidden {
+                attach.push((inside::cover(base)?, c_path(base)?));
+            }
+        }
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
         let holder = self.holder_program()?;
@@ -275,10 +277,19 @@ impl<'a> Making<'a> {
         self.journal.write(&[Line::Holder(identity)])?;
         self.make_links(child.pid)?;
         self.wait_until_ready(child, &channel)?;
-        // Not before the exec: until then the child's memory, and so its /proc, is slurmstepd's.
-        let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;
+        let process = child.pid.as_raw_nonzero().to_string();
+        let pins = match Pins::open(&process, self.plan.namespaces) {
+            // Without root the child's /proc cannot be read before the exec: its memory is still a copy
+            // of a program that was started outside of our user namespace.
+            Err(error) if error.errno() == Some(Errno::ACCESS) => {
+                self.wait_for_exec(&channel)?;
+                Pins::open(&process, self.plan.namespaces)?
+            }
+            pins => pins?,
+        };
         self.host.track(child.pid)?;
         self.finish_inside(&pins)?;
+        self.exec_failed(&channel)?;
         self.journal.write(&[Line::Pins(pins.numbers()), Line::Ready])?;
         Ok(pins)
     }
@@ -457,7 +468,7 @@ impl<'a> Making<'a> {
 
     /// `.ns/mnt` and the like, for scripts and administrators (`nsenter --mount=…`).
     fn make_links(&self, holder: Pid) -> Result<(), Error> {
-        let ns = open_beneath(self.main_tree()?, &c".ns".into(), OFlags::PATH | OFlags::DIRECTORY, BENEATH)
+        let ns = open_beneath(self.main_tree()?, c".ns", OFlags::PATH | OFlags::DIRECTORY, BENEATH)
             .doing("openat2", || "open .ns".to_owned())?;
         for (flag, name) in [
             (NamespaceFlags::MOUNT, "mnt"),
@@ -473,63 +484,57 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Waits for the child's report and for the exec behind it.
+    /// Waits until the child has mounted everything. The exec behind its report is not waited for: if
+    /// it fails, nothing can enter the namespaces, and [`Making::exec_failed`] may still hear of it.
     fn wait_until_ready(&self, child: &Child, channel: &OwnedFd) -> Result<(), Error> {
-        let mut ready = false;
+        let intention = || "wait for the job's namespace process".to_owned();
         loop {
             let mut fds = [
                 PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(child.pidfd.as_fd(), PollFlags::IN),
             ];
-            let intention = || "wait for the job's namespace process".to_owned();
-            if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(CHILD_TIMEOUT_MS))))
-                .doing("poll", intention)?
-                == 0
-            {
+            let polled = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(CHILD_TIMEOUT_MS))));
+            if polled.doing("poll", intention)? == 0 {
                 return Err(Error::because(
                     "set up the job's namespaces",
                     format!("the namespace process did not answer for {} seconds", CHILD_TIMEOUT_MS / 1000),
                 )
                 .with_hint("does one of the directories wait for an automounter or a dead server?"));
             }
-            let mut bytes = [0_u8; Report::SIZE];
+            let ended = !fds[1].revents().is_empty();
             // Always the channel first: a child that has reported and died must be heard.
-            let read = rustix::io::retry_on_intr(|| {
-                rustix::net::recv(channel, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT)
-            });
-            match read {
-                Ok((0, _)) if ready => return Ok(()),
-                Ok((0, _)) | Err(Errno::AGAIN) if !fds[1].revents().is_empty() => {
-                    let how = match reap(child.pidfd.as_fd()) {
-                        Ok(Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
-                        Ok(Ended::Exited(status)) => format!("it ended with status {status}"),
-                        Err(_) => "it ended".to_owned(),
-                    };
-                    return Err(Error::because(
-                        "set up the job's namespaces",
-                        format!("the namespace process is gone before it was ready: {how}"),
-                    ));
-                }
-                // The channel closes a moment before the pidfd says so.
-                Ok((0, _)) => {
-                    wait_ended(child.pidfd.as_fd(), CHILD_TIMEOUT_MS).doing("poll", intention)?;
-                }
-                Err(Errno::AGAIN) => {}
-                Err(errno) => return Err(Error::call(intention(), "recv", errno)),
-                Ok((Report::SIZE, _)) => match Report::from_bytes(bytes) {
-                    Some(Report { step: Step::Ready, .. }) => ready = true,
-                    Some(report) => return Err(self.child_error(report)),
-                    None => return Err(Error::because(intention(), "it sent what is no report")),
-                },
-                Ok(_) => return Err(Error::because(intention(), "it sent what is no report")),
+            match receive(channel).doing("recv", intention)? {
+                Message::Report(Report { step: Step::Ready, .. }) => return Ok(()),
+                Message::Report(report) => return Err(self.child_error(report)),
+                Message::Garbage => return Err(Error::because(intention(), "it sent what is no report")),
+                Message::Nothing if !ended => {}
+                Message::Nothing | Message::End => return Err(gone_early(child)),
             }
+        }
+    }
+
+    /// Waits for the end of file that the exec causes.
+    fn wait_for_exec(&self, channel: &OwnedFd) -> Result<(), Error> {
+        let mut fds = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(CHILD_TIMEOUT_MS))))
+            .doing("poll", || "wait for the exec of the job's namespace process".to_owned())?;
+        self.exec_failed(channel)
+    }
+
+    /// What the child has said since it was ready, which can only be that its exec failed.
+    fn exec_failed(&self, channel: &OwnedFd) -> Result<(), Error> {
+        match receive(channel).doing("recv", || "hear from the job's namespace process".to_owned())? {
+            Message::Report(report) => Err(self.child_error(report)),
+            Message::Nothing | Message::End | Message::Garbage => Ok(()),
         }
     }
 
     /// The child speaks in records; here they become sentences.
     fn child_error(&self, report: Report) -> Error {
         let errno = Errno::from_raw_os_error(report.errno);
-        let dir = self.plan.dirs.get(usize::from(report.index)).map_or("?", |dir| dir.target.as_str());
+        let index = usize::from(report.index);
+        let hidden = index.checked_sub(self.plan.dirs.len()).and_then(|index| self.plan.hidden.get(index));
+        let dir = self.plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
         match report.step {
             Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
             Step::ForbidDump => Error::call("protect the namespace process", "prctl(PR_SET_DUMPABLE)", errno),
@@ -562,11 +567,8 @@ impl<'a> Making<'a> {
 
     /// What runs in the job's mount namespace, and the script that runs beside it.
     fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
-        let hide = self.plan.hidden.as_slice();
-        let Some(script) = &self.settings.clone_ns_script else {
-            return work_inside(self.host, pins.mount.as_fd(), Work { set_up: true, hide });
-        };
-        work_inside(self.host, pins.mount.as_fd(), Work { set_up: true, hide: &[] })?;
+        inside::set_up_inside(self.host, pins.mount.as_fd())?;
+        let Some(script) = &self.settings.clone_ns_script else { return Ok(()) };
         let ns = format!("{}/{}/.ns/mnt", self.settings.base_path, self.job.id);
         let source = self.mount_point_source();
         self.run_script(
@@ -574,8 +576,8 @@ impl<'a> Making<'a> {
             script,
             &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
         )?;
-        // Only now: the script may have had business there.
-        work_inside(self.host, pins.mount.as_fd(), Work { set_up: false, hide })
+        // Only now: the script may have had business there. With no script the child has done it.
+        inside::hide(pins.mount.as_fd(), &self.plan.hidden)
     }
 
     /// Takes back all that was made, after a failure.
@@ -601,6 +603,39 @@ impl<'a> Making<'a> {
         let pairs = self.job.environment.clone();
         delete::delete(self.host, &self.record, epilog, &pairs, pinned);
     }
+}
+
+/// What the child's end of the channel holds now.
+enum Message {
+    Report(Report),
+    Garbage,
+    Nothing,
+    /// The child has closed it: by exec, or by its end.
+    End,
+}
+
+fn receive(channel: &OwnedFd) -> Result<Message, Errno> {
+    let mut bytes = [0_u8; Report::SIZE];
+    let received =
+        rustix::io::retry_on_intr(|| rustix::net::recv(channel, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT));
+    match received {
+        Err(Errno::AGAIN) => Ok(Message::Nothing),
+        Err(errno) => Err(errno),
+        Ok((0, _)) => Ok(Message::End),
+        Ok((Report::SIZE, _)) => Ok(Report::from_bytes(bytes).map_or(Message::Garbage, Message::Report)),
+        Ok(_) => Ok(Message::Garbage),
+    }
+}
+
+fn gone_early(child: &Child) -> Error {
+    // The channel closes a moment before the pidfd says so.
+    let _ = wait_ended(child.pidfd.as_fd(), 1000);
+    let how = match reap(child.pidfd.as_fd()) {
+        Ok(Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
+        Ok(Ended::Exited(status)) => format!("it ended with status {status}"),
+        Err(_) => "it ended".to_owned(),
+    };
+    Error::because("set up the job's namespaces", format!("the namespace process was gone before it was ready: {how}"))
 }
 
 /// A fresh tmpfs with its parameters, detached.

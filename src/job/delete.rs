@@ -6,7 +6,6 @@
 
 use super::create::{Pins, open_base};
 use super::error::{Doing, Error};
-use super::identity::BootId;
 pub use super::record::{Record, TreeRecord};
 use super::remove_tree::{Summary, remove_tree};
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
@@ -152,12 +151,18 @@ fn move_and_remove(base: BorrowedFd<'_>, base_path: &str, name: &CString) -> Res
 /// Opens, and makes where missing, the trash of a base.
 pub(super) fn open_trash(base: BorrowedFd<'_>, base_path: &str) -> Result<OwnedFd, Error> {
     let intention = || format!("use {base_path}/.trash");
-    match rustix::fs::mkdirat(base, TRASH, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+    let open = || open_beneath(base, TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH);
+    let trash = match open() {
+        Err(Errno::NOENT) => {
+            match rustix::fs::mkdirat(base, TRASH, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+            }
+            open()
+        }
+        result => result,
     }
-    let trash =
-        open_beneath(base, &TRASH.into(), OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    .doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&trash).doing("fstat", intention)?;
     if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
         return Err(Error::because(
@@ -183,8 +188,7 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
         return Err(Error::because(intention(), format!("it belongs to node {}", found.record.node))
             .with_hint("base_path must be unique to each node: use %n in it"));
     }
-    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
-    if found.has_live_process(boot) {
+    if found.has_live_process(job.boot) {
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));

@@ -18,63 +18,74 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
-/// What to do there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work<'a> {
-    /// Call [`Host::set_up_inside`].
-    pub set_up: bool,
-    /// Cover these directories with an empty read-only tmpfs.
-    pub hide: &'a [String],
-}
-
-/// Does `work` in the mount namespace behind `mount_namespace`, an nsfs descriptor.
+/// Calls [`Host::set_up_inside`] in the mount namespace behind `mount_namespace`, an nsfs descriptor.
 ///
 /// # Errors
 ///
 /// The first step that failed.
-pub fn work_inside(host: &dyn Host, mount_namespace: BorrowedFd<'_>, work: Work<'_>) -> Result<(), Error> {
-    if !work.set_up && work.hide.is_empty() {
+pub fn set_up_inside(host: &dyn Host, mount_namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    if !host.has_set_up_inside() {
         return Ok(());
     }
+    on_thread_inside(mount_namespace, || host.set_up_inside())
+}
+
+/// Covers the directories `paths`, there, with an empty read-only tmpfs each.
+///
+/// # Errors
+///
+/// The first step that failed.
+pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let covers = paths.iter().map(|path| Ok((cover(path)?, path))).collect::<Result<Vec<_>, Error>>()?;
+    on_thread_inside(mount_namespace, || {
+        for (cover, path) in &covers {
+            let intention = || format!("hide {path} inside the job");
+            let target = open_beneath(CWD, &c_path(path)?, OFlags::PATH | OFlags::DIRECTORY, NO_LINKS)
+                .doing("openat2", intention)?;
+            rustix::mount::move_mount(
+                cover.as_fd(),
+                c"",
+                target.as_fd(),
+                c"",
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+            )
+            .doing("move_mount", intention)?;
+        }
+        Ok(())
+    })
+}
+
+/// Runs `work` on a thread that has entered the mount namespace.
+fn on_thread_inside(
+    mount_namespace: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<(), Error> + Send,
+) -> Result<(), Error> {
+    let enter_and_work = || {
+        let intention = || "enter the job's mount namespace".to_owned();
+        unshare_fs().doing("unshare(CLONE_FS)", intention)?;
+        setns(mount_namespace, NamespaceFlags::MOUNT).doing("setns", intention)?;
+        work()
+    };
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("jobns-inside".to_owned())
-            .spawn_scoped(scope, || on_thread(host, mount_namespace, work))
-            .map_err(|error| {
-                Error::because("start a thread that enters the job's mount namespace", error.to_string())
-            })?;
+        let thread =
+            std::thread::Builder::new().name("jobns-inside".to_owned()).spawn_scoped(scope, enter_and_work).map_err(
+                |error| Error::because("start a thread that enters the job's mount namespace", error.to_string()),
+            )?;
         thread.join().unwrap_or_else(|_| {
             Err(Error::because("set up inside the job's mount namespace", "the thread that did so panicked"))
         })
     })
 }
 
-fn on_thread(host: &dyn Host, mount_namespace: BorrowedFd<'_>, work: Work<'_>) -> Result<(), Error> {
-    let covers = work.hide.iter().map(|_| empty_read_only_tmpfs()).collect::<Result<Vec<_>, _>>()?;
-    let intention = || "enter the job's mount namespace".to_owned();
-    unshare_fs().doing("unshare(CLONE_FS)", intention)?;
-    setns(mount_namespace, NamespaceFlags::MOUNT).doing("setns", intention)?;
-    if work.set_up {
-        host.set_up_inside()?;
-    }
-    for (cover, path) in covers.iter().zip(work.hide) {
-        let intention = || format!("hide {path} inside the job");
-        let target = open_beneath(CWD, &c_path(path)?, OFlags::PATH | OFlags::DIRECTORY, NO_LINKS)
-            .doing("openat2", intention)?;
-        rustix::mount::move_mount(
-            cover.as_fd(),
-            c"",
-            target.as_fd(),
-            c"",
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-        )
-        .doing("move_mount", intention)?;
-    }
-    Ok(())
-}
-
-/// A tmpfs that holds nothing and never will: one inode, read-only.
-fn empty_read_only_tmpfs() -> Result<OwnedFd, Error> {
+/// What a base is covered with: a tmpfs that holds nothing and never will, read-only, detached.
+///
+/// # Errors
+///
+/// `fsopen(2)` and what follows it.
+pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
         let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"555"), (c"nr_inodes", c"1"), (c"size", c"4k")] {
@@ -89,5 +100,5 @@ fn empty_read_only_tmpfs() -> Result<OwnedFd, Error> {
             MountAttrFlags::from_bits_retain(attributes.bits()),
         )
     };
-    make().doing("fsmount", || "make an empty tmpfs to hide base_path with".to_owned())
+    make().doing("fsmount", || format!("make an empty tmpfs to hide {base_path} with"))
 }

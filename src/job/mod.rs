@@ -37,6 +37,7 @@ pub mod trusted;
 
 use core::fmt;
 use error::Error;
+use identity::BootId;
 use rustix::process::Pid;
 use std::collections::BTreeSet;
 
@@ -65,8 +66,13 @@ pub trait Host: Sync {
     /// When that failed; the job then fails.
     fn track(&self, holder: Pid) -> Result<(), Error>;
 
-    /// Called once in the job's mount namespace, on a thread that has entered it, before the first
-    /// script of the job can.
+    /// There is something for [`Host::set_up_inside`] to do. If not, a thread is saved.
+    fn has_set_up_inside(&self) -> bool {
+        true
+    }
+
+    /// Called once in the job's mount namespace, on a thread that has entered it, before
+    /// clone_ns_script.
     ///
     /// # Errors
     ///
@@ -88,6 +94,8 @@ pub struct Job {
     pub node: String,
     /// `NAME=value` pairs that every script of this job gets.
     pub environment: Vec<(&'static str, Vec<u8>)>,
+    /// This boot's.
+    pub boot: BootId,
 }
 
 /// The jobs that have a live slurmstepd on this node.

@@ -196,6 +196,7 @@ mod tests {
             user: "alice".into(),
             node: "n".into(),
             environment: Vec::new(),
+            boot: crate::job::identity::BootId::current().unwrap(),
         };
         Plan::new(&settings, &job)
     }

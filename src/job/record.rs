@@ -75,7 +75,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
             format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
         ));
     }
-    let file = open_beneath(dir.as_fd(), &c".ns/state".into(), OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)
+    let file = open_beneath(dir.as_fd(), c".ns/state", OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)
         .doing("openat2(.ns/state)", intention)?;
     let file_stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
     if FileType::from_raw_mode(file_stat.st_mode) != FileType::RegularFile

@@ -11,7 +11,7 @@ use super::error::{Doing, Error};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 /// Symbolic links that root made are followed this often (`/var/spool` may be one), then no more.
 const MAX_LINKS: usize = 8;
@@ -43,14 +43,9 @@ pub fn c_path(path: &str) -> Result<CString, Error> {
 /// # Errors
 ///
 /// `openat2(2)`.
-pub fn open_beneath(
-    dir: BorrowedFd<'_>,
-    name: &CString,
-    flags: OFlags,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd, Errno> {
+pub fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     for _ in 0..64 {
-        match rustix::fs::openat2(dir, name.as_c_str(), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        match rustix::fs::openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => return result,
         }

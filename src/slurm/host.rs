@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::imports::{Imports, Step, StepdImports};
+use super::imports::{self, Imports, Step, StepdImports};
 use crate::job::error::Error;
 use crate::job::{Host, Level};
 use core::fmt;
@@ -67,6 +67,10 @@ impl Host for SlurmHost {
         Err(Error::because("track the holder", "this is not a slurmstepd"))
     }
 
+    fn has_set_up_inside(&self) -> bool {
+        false
+    }
+
     fn set_up_inside(&self) -> Result<(), Error> {
         Err(Error::because("set up the switch inside the job", "this is not a slurmstepd"))
     }
@@ -90,6 +94,11 @@ impl Host for StepHost {
             format!("add the namespace process {pid} to the processes of the job's extern step"),
             "proctrack_g_add failed; the lines above say why",
         ))
+    }
+
+    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes.
+    fn has_set_up_inside(&self) -> bool {
+        imports::is_loaded(b"/switch_")
     }
 
     fn set_up_inside(&self) -> Result<(), Error> {

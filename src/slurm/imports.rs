@@ -103,6 +103,34 @@ fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(unsafe { dlsym(RTLD_DEFAULT, symbol.as_ptr()) })
 }
 
+/// `struct dl_phdr_info` (dl_iterate_phdr(3)): the fields that we read, which come first.
+#[repr(C)]
+struct LoadedObject {
+    address: usize,
+    name: *const c_char,
+}
+
+unsafe extern "C" {
+    /// dl_iterate_phdr(3)
+    fn dl_iterate_phdr(
+        callback: unsafe extern "C" fn(*const LoadedObject, usize, *mut c_void) -> c_int,
+        data: *mut c_void,
+    ) -> c_int;
+}
+
+/// True when a library whose path holds `part` is loaded in this process.
+#[must_use]
+pub fn is_loaded(part: &'static [u8]) -> bool {
+    unsafe extern "C" fn holds(object: *const LoadedObject, _: usize, part: *mut c_void) -> c_int {
+        // SAFETY: the loader passes a live object, and the pointer that `is_loaded` gave it.
+        let (name, part) = unsafe { (c_text((*object).name), *part.cast::<&[u8]>()) };
+        c_int::from(name.unwrap_or_default().windows(part.len().max(1)).any(|window| window == part))
+    }
+    let mut part = part;
+    // SAFETY: `holds` has the type that the loader calls, and `part` outlives the call.
+    unsafe { dl_iterate_phdr(holds, (&raw mut part).cast()) != 0 }
+}
+
 /// Casts the address of a symbol to the type that its comment above states.
 macro_rules! import {
     ($name:literal) => {

@@ -243,6 +243,7 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
         user,
         node: daemon.node.clone(),
         environment,
+        boot: daemon.boot,
     })
 }
 
