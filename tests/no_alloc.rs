@@ -9,7 +9,7 @@ use namespace_linux::config::{self, NodeSettings};
 use namespace_linux::job::create::{Created, create};
 use namespace_linux::job::error::Error;
 use namespace_linux::job::identity::BootId;
-use namespace_linux::job::{Host, Job, Level, delete, join};
+use namespace_linux::job::{Host, Job, Level, delete, join, sweep};
 use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use namespace_linux::sys::exec::exit_group;
 use namespace_linux::sys::process::{Ended, reap};
@@ -162,7 +162,14 @@ fn neither_child_nor_join_allocates() {
         let created = create(&Quiet, &settings, &job(id, true)).unwrap_or_else(|error| panic!("{more}: {error}"));
         assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
         let Created { record, pins } = created;
-        assert!(delete::delete(&Quiet, &record, settings.clone_ns_epilog.as_ref(), &[], Some(pins)));
+        assert!(delete::delete(
+            &Quiet,
+            &record,
+            settings.clone_ns_epilog.as_ref(),
+            &[],
+            Some(pins),
+            delete::Removal::Now
+        ));
         assert_eq!(join_status(&base, id), Ended::Exited(51));
     }
     // The holder gone: by the pins where there is no PID namespace, refused where there is one.
@@ -173,11 +180,37 @@ fn neither_child_nor_join_allocates() {
         rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
         reap(holder.as_fd()).unwrap();
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins)));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
     }
     // A child that fails says so in words, and leaves nothing.
     let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
     let error = create(&Quiet, &missing, &job(7, false)).unwrap_err().to_string();
     assert!(error.contains("open the private directory /no/such/directory"), "{error}");
     assert!(!top.path().join("7").exists());
+}
+
+/// The process that empties the trash, which nobody waits for, gets its work done, so it did not end
+/// by the trap.
+#[test]
+fn the_sweeper_does_not_allocate() {
+    allow_this_process();
+    let top = tempfile::tempdir().unwrap();
+    let trash: Vec<_> = ["a", "b"]
+        .iter()
+        .map(|name| {
+            let path = top.path().join(name);
+            std::fs::create_dir_all(path.join("7.0/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20")).unwrap();
+            std::fs::write(path.join("7.0/1/file"), "x").unwrap();
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+            rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap()
+        })
+        .collect();
+    sweep::start(&trash).unwrap();
+    let left =
+        || ["a", "b"].iter().map(|name| std::fs::read_dir(top.path().join(name)).unwrap().count()).sum::<usize>();
+    let start = std::time::Instant::now();
+    while left() > 0 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "the sweeper has removed nothing, or not all");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

@@ -126,7 +126,8 @@ fn run_with(
     }
     if options.config.is_none() {
         // What a killed run has left. A base of Slurm's is left to slurmd.
-        restore::restore(host, settings, node.name, Ok(LiveJobs::default()), &[]).map_err(|error| error.to_string())?;
+        restore::restore(host, settings, node.name, Ok(LiveJobs::default()), &[], delete::Removal::Now)
+            .map_err(|error| error.to_string())?;
     }
     let job = Job {
         id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -156,7 +157,14 @@ fn run_with(
     let ended = start(&created, &options.command, signals.mask_before).and_then(|child| wait(&child, &signals));
     let Created { record, pins } = created;
     restore::kill_members(host, &record, pins.mount.as_fd());
-    let gone = delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins));
+    let gone = delete::delete(
+        host,
+        &record,
+        settings.clone_ns_epilog.as_ref(),
+        &job.environment,
+        Some(pins),
+        delete::Removal::Now,
+    );
     if !gone {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }

@@ -601,7 +601,7 @@ impl<'a> Making<'a> {
         self.trees.clear();
         let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
         let pairs = self.job.environment.clone();
-        delete::delete(self.host, &self.record, epilog, &pairs, pinned);
+        delete::delete(self.host, &self.record, epilog, &pairs, pinned, delete::Removal::Now);
     }
 }
 

@@ -25,6 +25,15 @@ pub const HOLDER_TIMEOUT_MS: u32 = 30_000;
 /// The directory in each base where trees are removed.
 pub const TRASH: &std::ffi::CStr = c".trash";
 
+/// When the files of a deleted job are removed. Its directories are gone from their place at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Before `delete` returns.
+    Now,
+    /// By whoever empties the trash next.
+    Later,
+}
+
 /// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
 /// when nothing is left.
 pub fn delete(
@@ -33,6 +42,7 @@ pub fn delete(
     epilog: Option<&Script>,
     environment: &[(&'static str, Vec<u8>)],
     pins: Option<Pins>,
+    removal: Removal,
 ) -> bool {
     let job = record.job;
     if let Err(error) = end_holder(record) {
@@ -60,7 +70,7 @@ pub fn delete(
     let mut complete = true;
     // The directory with the state file last: until then it says what else there is.
     for tree in record.trees.iter().rev() {
-        match remove_recorded(record, tree) {
+        match remove_recorded(record, tree, removal) {
             Ok(None) => {}
             Ok(Some(summary)) if summary.complete() => {
                 host.log(Level::Debug, format_args!("job {job}: {}/{job}: {summary}", tree.base));
@@ -103,8 +113,9 @@ fn end_holder(record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves one recorded directory into the trash and removes it. None: it was gone already.
-fn remove_recorded(record: &Record, tree: &TreeRecord) -> Result<Option<Summary>, Error> {
+/// Moves one recorded directory into the trash and removes it. None: it was gone already, or is to be
+/// removed later.
+fn remove_recorded(record: &Record, tree: &TreeRecord, removal: Removal) -> Result<Option<Summary>, Error> {
     let name = CString::new(record.job.to_string()).unwrap_or_default();
     let intention = || format!("remove {}/{}", tree.base, record.job);
     let base = match open_base(&tree.base) {
@@ -131,16 +142,22 @@ fn remove_recorded(record: &Record, tree: &TreeRecord) -> Result<Option<Summary>
         return Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"));
     }
     drop(dir);
-    move_and_remove(base.as_fd(), &tree.base, &name).map(Some)
+    move_and_remove(base.as_fd(), &tree.base, &name, removal)
 }
 
-fn move_and_remove(base: BorrowedFd<'_>, base_path: &str, name: &CString) -> Result<Summary, Error> {
+fn move_and_remove(
+    base: BorrowedFd<'_>,
+    base_path: &str,
+    name: &CString,
+    removal: Removal,
+) -> Result<Option<Summary>, Error> {
     let trash = open_trash(base, base_path)?;
     let intention = || format!("move {base_path}/{} to .trash", name.to_string_lossy());
     for number in 0_u32.. {
         let to = CString::new(format!("{}.{number}", name.to_string_lossy())).unwrap_or_default();
         match rustix::fs::renameat_with(base, name.as_c_str(), &trash, to.as_c_str(), RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(remove_tree(trash.as_fd(), &to)),
+            Ok(()) if removal == Removal::Later => return Ok(None),
+            Ok(()) => return Ok(Some(remove_tree(trash.as_fd(), &to))),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::call(intention(), "renameat2", errno)),
         }
@@ -192,7 +209,7 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
-    if delete(host, &found.record, None, &[], None) {
+    if delete(host, &found.record, None, &[], None, Removal::Now) {
         return Ok(());
     }
     // In the trash it is out of the way, whatever is left of it.

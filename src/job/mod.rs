@@ -12,6 +12,7 @@
 //! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
 //! | [`delete`] | extern slurmstepd, slurmd | epilog, end of the holder, removal |
 //! | [`remove_tree`] | extern slurmstepd, slurmd | removes a tree that a user made |
+//! | [`sweep`] | a process of its own | empties the trash; no allocation |
 //! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
 //!
 //! Below them: [`record`] (what is known of a job), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
@@ -33,6 +34,7 @@ pub mod remove_tree;
 pub mod restore;
 pub mod script;
 pub mod state;
+pub mod sweep;
 pub mod trusted;
 
 use core::fmt;

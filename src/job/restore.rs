@@ -6,11 +6,12 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::create::{Pins, open_base};
-use super::delete::{delete, open_trash};
+use super::delete::{Removal, delete, open_trash};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
+use super::sweep;
 use super::{Host, Level, LiveJobs};
 use crate::config::{Backing, Settings};
 use crate::sys::clone::NamespaceFlags;
@@ -62,6 +63,7 @@ pub fn restore(
     node: &str,
     live: Result<LiveJobs, Error>,
     environment: &[(&'static str, Vec<u8>)],
+    removal: Removal,
 ) -> Result<(), Error> {
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
     let live =
@@ -98,15 +100,30 @@ pub fn restore(
                 Level::Warning,
                 format_args!("job {job}: it cannot be told whether it lives; its directory is kept"),
             ),
-            Verdict::Dead => delete_dead(host, settings, &found, boot, environment),
+            Verdict::Dead => delete_dead(host, settings, &found, boot, environment, removal),
         }
     }
     let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
         Backing::OtherBase(path) => Some(path),
         _ => None,
     });
-    for path in std::iter::once(&settings.base_path).chain(others) {
-        empty_trash(host, path);
+    let bases = std::iter::once(&settings.base_path).chain(others);
+    let trash: Vec<OwnedFd> = bases.filter_map(|base| trash_to_empty(host, base)).collect();
+    if trash.is_empty() {
+        return Ok(());
+    }
+    match removal {
+        Removal::Later => sweep::start(&trash),
+        Removal::Now => trash.iter().try_for_each(|trash| empty(host, trash)),
+    }
+}
+
+/// Removes what is in a trash, and waits for it.
+fn empty(host: &dyn Host, trash: &OwnedFd) -> Result<(), Error> {
+    for name in names(trash.as_fd(), ".trash")? {
+        let summary = remove_tree(trash.as_fd(), &CString::new(name.as_str()).unwrap_or_default());
+        let level = if summary.complete() { Level::Info } else { Level::Error };
+        host.log(level, format_args!(".trash/{name}: {summary}"));
     }
     Ok(())
 }
@@ -117,6 +134,7 @@ fn delete_dead(
     found: &Found,
     boot: BootId,
     environment: &[(&'static str, Vec<u8>)],
+    removal: Removal,
 ) {
     let record = &found.record;
     host.log(
@@ -140,7 +158,7 @@ fn delete_dead(
         ("SLURM_JOB_USER", record.user.clone().into_bytes()),
     ];
     pairs.extend_from_slice(environment);
-    delete(host, record, settings.clone_ns_epilog.as_ref(), &pairs, pins);
+    delete(host, record, settings.clone_ns_epilog.as_ref(), &pairs, pins, removal);
 }
 
 /// Kills every process in the job's mount namespace, `members_of`. With a PID namespace there is no
@@ -194,19 +212,26 @@ pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: Borrowe
     }
 }
 
-/// Tries again what is in the trash of a base.
-fn empty_trash(host: &dyn Host, base_path: &str) {
-    let sweep = || -> Result<(), Error> {
-        let trash: OwnedFd = open_trash(open_base(base_path)?.as_fd(), base_path)?;
-        for name in names(trash.as_fd(), base_path)? {
-            let summary = remove_tree(trash.as_fd(), &CString::new(name.as_str()).unwrap_or_default());
-            let level = if summary.complete() { Level::Info } else { Level::Error };
-            host.log(level, format_args!("{base_path}/.trash/{name}: {summary}"));
-        }
-        Ok(())
+/// The trash of a base, if there is something in it.
+fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
+    let open = || -> Result<(OwnedFd, usize), Error> {
+        let trash = open_trash(open_base(base_path)?.as_fd(), base_path)?;
+        let count = names(trash.as_fd(), base_path)?.len();
+        Ok((trash, count))
     };
-    if let Err(error) = sweep() {
-        host.log(Level::Error, format_args!("{error}"));
+    match open() {
+        Ok((_, 0)) => None,
+        Ok((trash, count)) => {
+            host.log(
+                Level::Info,
+                format_args!("{base_path}/.trash: {count} directories of former jobs are to be removed"),
+            );
+            Some(trash)
+        }
+        Err(error) => {
+            host.log(Level::Error, format_args!("{error}"));
+            None
+        }
     }
 }
 

@@ -136,8 +136,15 @@ pub fn restore() -> Result<(), Failure> {
     let host = SlurmHost { imports };
     let environment =
         [("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()), ("SLURMD_NODENAME", daemon.node.clone().into_bytes())];
-    restore_jobs::restore(&host, settings, &daemon.node, live_jobs(&daemon.spooldir, &daemon.node), &environment)
-        .map_err(|error| error.to_string())
+    restore_jobs::restore(
+        &host,
+        settings,
+        &daemon.node,
+        live_jobs(&daemon.spooldir, &daemon.node),
+        &environment,
+        delete::Removal::Later,
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// slurmd tells a slurmstepd the settings.
@@ -269,7 +276,8 @@ pub fn stepd_delete() -> Result<(), Failure> {
     environment.push(("SLURM_JOB_UID", record.uid.to_string().into_bytes()));
     environment.push(("SLURM_JOB_GID", record.gid.to_string().into_bytes()));
     environment.push(("SLURM_JOB_USER", record.user.clone().into_bytes()));
-    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, Some(pins)) {
+    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, Some(pins), delete::Removal::Now)
+    {
         Ok(())
     } else {
         Err(format!("job {}: something of it is left; see above", record.job))

@@ -85,6 +85,34 @@ pub fn dup_to_standard(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Makes `fd` the descriptor `number` as well, in a child that uses no other object's descriptors any
+/// more, and returns the next number.
+///
+/// # Errors
+///
+/// `dup3(2)`.
+pub fn move_down(fd: BorrowedFd<'_>, number: u32) -> Result<u32, Errno> {
+    if fd.as_raw_fd() as u32 == number {
+        return Ok(number + 1);
+    }
+    // SAFETY: takes no pointer. The child owns a copy of the table; what it overwrites there it has
+    // no further use for, and it never runs a destructor.
+    unsafe { syscall(__NR_dup3, [fd.as_raw_fd() as usize, number as usize, 0, 0, 0, 0]) }?;
+    Ok(number + 1)
+}
+
+/// Closes every descriptor from `first` up, in a child that uses none of them any more.
+pub fn close_from(first: u32) {
+    // SAFETY: as `move_down`.
+    let _ = unsafe { syscall(__NR_close_range, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
+}
+
+/// A descriptor that `move_down` has made in this child.
+pub fn low_descriptor(number: u32) -> BorrowedFd<'static> {
+    // SAFETY: open until the child ends, which closes nothing below `close_from`.
+    unsafe { BorrowedFd::borrow_raw(number as i32) }
+}
+
 /// Closes a descriptor in the child only. The parent's object goes on owning its own copy.
 pub fn close_in_child(fd: impl AsFd) {
     // SAFETY: called in a clone3 child, whose table is a copy; the child never runs the destructor

@@ -128,3 +128,12 @@ pub fn drop_privileges_at_exec() -> Result<(), Errno> {
     }
     rustix::thread::set_no_new_privs(true)
 }
+
+/// Nice 19, and disk time only when nobody else wants any (`ioprio_set(2)`, idle class). For a
+/// process that works in the background; that it cannot be set is no reason not to work.
+pub fn lowest_priority() {
+    let _ = rustix::process::setpriority_process(None, 19);
+    // IOPRIO_WHO_PROCESS, ourselves, IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT (linux/ioprio.h).
+    // SAFETY: takes no pointer.
+    let _ = unsafe { super::syscall::syscall(linux_raw_sys::general::__NR_ioprio_set, [1, 0, 3 << 13, 0, 0, 0]) };
+}
