@@ -1,10 +1,11 @@
 //! What the cloned child does before it becomes the holder.
 //!
-//! It runs as root in the job's new namespaces (PID 1 of a new PID namespace), in a copy of a
-//! threaded slurmstepd in which only the calling thread exists. Another thread may have held any
-//! lock at the time of the clone, so nothing here allocates, locks, logs or panics: it makes system
-//! calls on what [`ChildPlan`] holds, tells the parent in one [`Report`] how far it came, and leaves
-//! by `execveat` or `exit_group` only.
+//! It runs as root in the job's new namespaces (PID 1 of a new PID namespace), on a stack of its own
+//! in the memory of a threaded slurmstepd, whose threads go on: what it would write there, they would
+//! see; a lock that it waited for could be held by a thread that waits for it. So nothing here
+//! allocates, locks, logs or panics: it makes system calls on what [`ChildPlan`] holds, writes to its
+//! own stack alone, tells the parent in one [`Report`] how far it came, and leaves by `execveat` or
+//! `exit_group` only. No process of the job exists before the exec, so none can look into that memory.
 //!
 //! `tests/no_alloc.rs` runs this with an allocator that ends the process.
 
@@ -19,9 +20,9 @@
     clippy::arithmetic_side_effects
 )]
 
-use crate::sys::exec::{CStringArray, cloexec_from, close_in_child, execveat, exit_group};
+use crate::sys::exec::{CStringArray, Inherited, cloexec_from, execveat, exit_group};
 use crate::sys::mount::{Attributes, Propagation, set_propagation_of_root};
-use crate::sys::process::{drop_privileges_at_exec, forbid_dump};
+use crate::sys::process::drop_privileges_at_exec;
 use core::ffi::CStr;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -29,12 +30,13 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use std::ffi::CString;
 
-/// All that the child needs, laid out by the parent before the clone.
+/// All that the child needs, laid out by the parent before the clone and left alone until the child
+/// has exec'd or ended. The descriptors are those of the parent, under the same numbers.
 #[derive(Debug)]
-pub struct ChildPlan<'a> {
+pub struct ChildPlan {
     /// The child's end of the socket pair, and the parent's, which the child closes.
-    pub channel: BorrowedFd<'a>,
-    pub parents_end: BorrowedFd<'a>,
+    pub channel: OwnedFd,
+    pub parents_end: Inherited,
     /// Wait for one byte before the first step: the parent writes the id maps first.
     pub wait_for_maps: bool,
     pub propagation: Propagation,
@@ -43,11 +45,12 @@ pub struct ChildPlan<'a> {
     /// Mount a fresh /dev/mqueue, if there is one: there is a new IPC namespace.
     pub fresh_mqueue: bool,
     /// Detached mounts and where they go, in this order.
-    pub attach: &'a [(OwnedFd, CString)],
+    #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+    pub attach: Vec<(OwnedFd, CString)>,
     /// The holder's program, and its arguments and (empty) environment.
-    pub holder: BorrowedFd<'a>,
-    pub argv: &'a CStringArray,
-    pub envp: &'a CStringArray,
+    pub holder: OwnedFd,
+    pub argv: CStringArray,
+    pub envp: CStringArray,
 }
 
 /// Where the child is, as the parent hears of it.
@@ -56,7 +59,6 @@ pub struct ChildPlan<'a> {
 pub enum Step {
     /// The parent went away, or failed, before the id maps were written.
     WaitForMaps = 1,
-    ForbidDump,
     Propagation,
     MakeProc,
     AttachProc,
@@ -73,9 +75,8 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 11] = [
         Self::WaitForMaps,
-        Self::ForbidDump,
         Self::Propagation,
         Self::MakeProc,
         Self::AttachProc,
@@ -134,7 +135,7 @@ const fn at(step: Step) -> impl FnOnce(Errno) -> Failed {
 ///
 /// Place: new mount namespace, and new PID, user and IPC namespaces as planned. Privilege: all
 /// capabilities in the user namespace that owns them; no id maps yet in a new user namespace.
-pub extern "C" fn run(plan: &ChildPlan<'_>) -> ! {
+pub extern "C" fn run(plan: &ChildPlan) -> ! {
     let failed = match set_up(plan) {
         Ok(()) => become_holder(plan),
         Err(failed) => failed,
@@ -143,13 +144,11 @@ pub extern "C" fn run(plan: &ChildPlan<'_>) -> ! {
     exit_group(1)
 }
 
-fn set_up(plan: &ChildPlan<'_>) -> Result<(), Failed> {
+fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     // With this copy open the child would not notice that the parent is gone.
-    close_in_child(plan.parents_end);
-    // Until exec this process holds a copy of slurmstepd's memory, keys and all.
-    forbid_dump().map_err(at(Step::ForbidDump))?;
+    plan.parents_end.close_in_child();
     if plan.wait_for_maps {
-        wait_for_maps(plan.channel).map_err(at(Step::WaitForMaps))?;
+        wait_for_maps(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
     }
     // Before any mount: nothing that is mounted below may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
@@ -227,7 +226,7 @@ fn attach(mount: &OwnedFd, target: &CStr, opening: Step, attaching: Step, index:
 
 /// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps
 /// nothing: no memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
-fn become_holder(plan: &ChildPlan<'_>) -> Failed {
+fn become_holder(plan: &ChildPlan) -> Failed {
     // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
     send(plan, Step::Ready, 0, 0);
     let prepare = || {
@@ -239,17 +238,17 @@ fn become_holder(plan: &ChildPlan<'_>) -> Failed {
     };
     match prepare() {
         Ok(()) => {
-            let errno = execveat(plan.holder, c"", plan.argv, plan.envp);
+            let errno = execveat(plan.holder.as_fd(), c"", &plan.argv, &plan.envp);
             Failed { step: Step::Exec, index: 0, errno }
         }
         Err(failed) => failed,
     }
 }
 
-fn send(plan: &ChildPlan<'_>, step: Step, index: usize, errno: i32) {
+fn send(plan: &ChildPlan, step: Step, index: usize, errno: i32) {
     let report = Report { step, index: u16::try_from(index).unwrap_or(u16::MAX), errno };
     // A parent that is gone cannot be told; SIGPIPE is blocked.
-    let _ = rustix::io::retry_on_intr(|| rustix::io::write(plan.channel, &report.to_bytes()));
+    let _ = rustix::io::retry_on_intr(|| rustix::io::write(&plan.channel, &report.to_bytes()));
 }
 
 #[cfg(test)]

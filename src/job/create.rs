@@ -13,8 +13,8 @@ use super::state::{Line, MAX_SIZE, PinNumbers, Tree};
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use super::{Host, Job, Level, inside, script};
 use crate::config::{Script, Settings};
-use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
-use crate::sys::exec::CStringArray;
+use crate::sys::clone::{Child, NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
+use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::holder_image;
 use crate::sys::mount::set_attributes;
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
@@ -108,7 +108,7 @@ struct Making<'a> {
     trees: Vec<OwnedFd>,
     journal: Journal,
     record: Record,
-    child: Option<Child>,
+    child: Option<SharingChild<ChildPlan>>,
     /// The first script that could have changed something outside has been started.
     script_started: bool,
 }
@@ -263,8 +263,9 @@ impl<'a> Making<'a> {
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
         let holder = self.holder_program()?;
-        self.clone_child(&channel, childs_end, &attach, &holder)?;
-        let child = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
+        self.clone_child(&channel, childs_end, attach, holder)?;
+        let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
+        let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
             self.write_id_maps(child)?;
             rustix::io::retry_on_intr(|| rustix::net::send(&channel, b"m", rustix::net::SendFlags::NOSIGNAL))
@@ -277,19 +278,11 @@ impl<'a> Making<'a> {
         self.journal.write(&[Line::Holder(identity)])?;
         self.make_links(child.pid)?;
         self.wait_until_ready(child, &channel)?;
-        let process = child.pid.as_raw_nonzero().to_string();
-        let pins = match Pins::open(&process, self.plan.namespaces) {
-            // Without root the child's /proc cannot be read before the exec: its memory is still a copy
-            // of a program that was started outside of our user namespace.
-            Err(error) if error.errno() == Some(Errno::ACCESS) => {
-                self.wait_for_exec(&channel)?;
-                Pins::open(&process, self.plan.namespaces)?
-            }
-            pins => pins?,
-        };
-        self.host.track(child.pid)?;
+        let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;
+        let pid = child.pid;
+        self.wait_for_exec(sharing, &channel)?;
+        self.host.track(pid)?;
         self.finish_inside(&pins)?;
-        self.exec_failed(&channel)?;
         self.journal.write(&[Line::Pins(pins.numbers()), Line::Ready])?;
         Ok(pins)
     }
@@ -408,31 +401,28 @@ impl<'a> Making<'a> {
         &mut self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
-        attach: &[(OwnedFd, CString)],
-        holder: &OwnedFd,
+        attach: Vec<(OwnedFd, CString)>,
+        holder: OwnedFd,
     ) -> Result<(), Error> {
         let namespaces = self.plan.namespaces;
         let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.id);
         let plan = ChildPlan {
-            channel: childs_end.as_fd(),
-            parents_end: channel.as_fd(),
+            channel: childs_end,
+            parents_end: Inherited::new(channel),
             wait_for_maps: namespaces.contains(NamespaceFlags::USER),
             propagation: self.plan.propagation,
             fresh_proc: namespaces.contains(NamespaceFlags::PID),
             fresh_mqueue: namespaces.contains(NamespaceFlags::IPC),
             attach,
-            holder: holder.as_fd(),
-            argv: &CStringArray::new(vec![c_path(&title)?]),
-            envp: &CStringArray::new(Vec::new()),
+            holder,
+            argv: CStringArray::new(vec![c_path(&title)?]),
+            envp: CStringArray::new(Vec::new()),
         };
         let intention = || format!("create the job's namespaces ({})", describe(namespaces));
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
         // With SIGCHLD, as Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
-        let child = spawn(namespaces, ExitSignal::Sigchld, &plan, child::run)
-            .map_err(|errno| clone_error(intention(), errno))?;
-        self.child = Some(child);
-        // Now the child alone holds its end, and its death is an end of file.
-        drop(childs_end);
+        let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
+        self.child = Some(child.map_err(|errno| clone_error(intention(), errno))?);
         Ok(())
     }
 
@@ -484,8 +474,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Waits until the child has mounted everything. The exec behind its report is not waited for: if
-    /// it fails, nothing can enter the namespaces, and [`Making::exec_failed`] may still hear of it.
+    /// Waits until the child has mounted everything.
     fn wait_until_ready(&self, child: &Child, channel: &OwnedFd) -> Result<(), Error> {
         let intention = || "wait for the job's namespace process".to_owned();
         loop {
@@ -513,16 +502,14 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// Waits for the end of file that the exec causes.
-    fn wait_for_exec(&self, channel: &OwnedFd) -> Result<(), Error> {
-        let mut fds = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(CHILD_TIMEOUT_MS))))
-            .doing("poll", || "wait for the exec of the job's namespace process".to_owned())?;
-        self.exec_failed(channel)
-    }
-
-    /// What the child has said since it was ready, which can only be that its exec failed.
-    fn exec_failed(&self, channel: &OwnedFd) -> Result<(), Error> {
+    /// Waits until the child is the holder, which has nothing of our memory.
+    fn wait_for_exec(&self, sharing: &SharingChild<ChildPlan>, channel: &OwnedFd) -> Result<(), Error> {
+        if !sharing.wait_for_exec(CHILD_TIMEOUT_MS) {
+            return Err(Error::because(
+                "set up the job's namespaces",
+                "the namespace process does not become the holder",
+            ));
+        }
         match receive(channel).doing("recv", || "hear from the job's namespace process".to_owned())? {
             Message::Report(report) => Err(self.child_error(report)),
             Message::Nothing | Message::End | Message::Garbage => Ok(()),
@@ -537,7 +524,6 @@ impl<'a> Making<'a> {
         let dir = self.plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
         match report.step {
             Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
-            Step::ForbidDump => Error::call("protect the namespace process", "prctl(PR_SET_DUMPABLE)", errno),
             Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
             Step::MakeProc => {
                 let error = Error::call("mount a fresh /proc", "fsmount", errno);
@@ -582,11 +568,9 @@ impl<'a> Making<'a> {
 
     /// Takes back all that was made, after a failure.
     fn undo(&mut self) {
-        let pinned = self
-            .child
-            .as_ref()
-            .and_then(|child| Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces).ok());
-        if let Some(child) = &self.child {
+        let mut pinned = None;
+        if let Some(SharingChild { child, .. }) = &self.child {
+            pinned = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces).ok();
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
             match wait_ended(child.pidfd.as_fd(), delete::HOLDER_TIMEOUT_MS) {
                 Ok(true) => {
@@ -594,7 +578,11 @@ impl<'a> Making<'a> {
                 }
                 _ => self.host.log(
                     Level::Error,
-                    format_args!("job {}: the namespace process {} does not end after SIGKILL; the next start of slurmd cleans up", self.job.id, child.pid.as_raw_nonzero()),
+                    format_args!(
+                        "job {}: the namespace process {} does not end after SIGKILL; the next start of slurmd cleans up",
+                        self.job.id,
+                        child.pid.as_raw_nonzero()
+                    ),
                 ),
             }
         }

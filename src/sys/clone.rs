@@ -1,9 +1,12 @@
 //! `clone3(2)`: a child in new namespaces, with a pidfd, in a copy of this process.
 
 use super::syscall::syscall;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::{
-    __NR_clone3, CLONE_CLEAR_SIGHAND, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT,
-    CLONE_PIDFD, clone_args,
+    __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
+    CLONE_PARENT, CLONE_PIDFD, CLONE_VM, clone_args,
 };
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -109,6 +112,176 @@ pub fn spawn<P>(
             // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nobody else owns it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Child { pid, pidfd })
+        }
+    }
+}
+
+/// The stack of a child that shares memory: half a dozen frames of `job/child.rs`, with room.
+const STACK_SIZE: usize = 64 * 1024;
+/// Below it: one that overflows ends the child and harms nobody.
+const GUARD_SIZE: usize = 4096;
+
+/// Memory for a child's stack, unmapped on drop.
+#[derive(Debug)]
+struct Stack(NonNull<c_void>);
+
+impl Stack {
+    fn new() -> Result<Self, Errno> {
+        use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
+        let flags = MapFlags::PRIVATE | MapFlags::STACK;
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let at = unsafe {
+            mmap_anonymous(core::ptr::null_mut(), GUARD_SIZE + STACK_SIZE, ProtFlags::READ | ProtFlags::WRITE, flags)
+        }?;
+        let stack = Self(NonNull::new(at).ok_or(Errno::NOMEM)?);
+        // SAFETY: the first page of that mapping, which nobody uses yet.
+        unsafe { mprotect(at, GUARD_SIZE, MprotectFlags::empty()) }?;
+        Ok(stack)
+    }
+
+    fn bottom(&self) -> usize {
+        self.0.as_ptr() as usize + GUARD_SIZE
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`; `SharingChild` keeps it while the child may use it.
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr(), GUARD_SIZE + STACK_SIZE) };
+    }
+}
+
+/// A child that shares this process's memory until it execs or ends, as after vfork, while this
+/// process goes on. What it uses of that memory, its plan and its stack, is kept for as long.
+///
+/// A copy of the memory, as fork makes one, costs more than all that the child does: page tables are
+/// copied for all of slurmstepd, and every page that is then written to is copied as well.
+#[derive(Debug)]
+pub struct SharingChild<P: 'static> {
+    pub child: Child,
+    /// What the child uses. Never dropped while it may.
+    used: Option<(Box<P>, Stack)>,
+    /// Not 0 until the child has exec'd or ended, when the kernel sets it to 0 and wakes who waits
+    /// for that (CLONE_CHILD_CLEARTID, clone(2)).
+    sharing: Option<Box<AtomicU32>>,
+}
+
+/// As [`spawn`], with SIGCHLD as the exit signal and memory shared. Descriptors, signal handlers,
+/// working directory and credentials are the child's own.
+///
+/// `child` must write to nothing but its stack: other threads use the same memory meanwhile.
+///
+/// # Errors
+///
+/// As [`spawn`], and ENOMEM for its stack.
+pub fn spawn_sharing_memory<P: Sync + 'static>(
+    namespaces: NamespaceFlags,
+    plan: Box<P>,
+    child: extern "C" fn(&P) -> !,
+) -> Result<SharingChild<P>, Errno> {
+    let stack = Stack::new()?;
+    let sharing = Box::new(AtomicU32::new(1));
+    let mut pidfd: i32 = -1;
+    let args = clone_args {
+        flags: u64::from(namespaces.bits() | CLONE_PIDFD | CLONE_VM | CLONE_CHILD_CLEARTID) | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: sharing.as_ptr() as u64,
+        parent_tid: 0,
+        exit_signal: linux_raw_sys::general::SIGCHLD.into(),
+        stack: stack.bottom() as u64,
+        stack_size: STACK_SIZE as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: `args` is a live clone_args of exactly the size given; the kernel writes to `pidfd`
+    // before it returns, and to `sharing` when the child stops sharing memory. The child starts on
+    // a stack of its own with `plan`, which it only reads. Plan, stack and `sharing` are freed only
+    // when `sharing` is 0 (`SharingChild`), so the child never uses freed memory.
+    let pid = unsafe { clone3_on_stack(&args, core::ptr::from_ref(plan.as_ref()).cast(), child as *const ()) }?;
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(0)).ok_or(Errno::CHILD)?;
+    // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(SharingChild { child: Child { pid, pidfd }, used: Some((plan, stack)), sharing: Some(sharing) })
+}
+
+/// clone3 for a child on another stack: it cannot return into this frame, which is on the old one, so
+/// the instruction behind the system call calls `child(plan)` for it.
+///
+/// # Safety
+///
+/// `args` has a stack; `child` is an `extern "C" fn(&P) -> !` for the `P` that `plan` points to.
+unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const ()) -> Result<usize, Errno> {
+    let ret: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `syscall`. In the child, rsp is the top of its stack, 16-byte aligned as a call
+    // wants it, and the other registers are those of the parent. It never comes to label 2.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, {plan}",
+            "call {child}",
+            "ud2",
+            "2:",
+            plan = in(reg) plan,
+            child = in(reg) child,
+            inlateout("rax") __NR_clone3 as usize => ret,
+            in("rdi") core::ptr::from_ref(args),
+            in("rsi") size_of::<clone_args>(),
+            // Not lateout: `plan` and `child` are used behind the system call, which overwrites these.
+            out("rcx") _, out("r11") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above, with sp for rsp.
+    unsafe {
+        core::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, {plan}",
+            "blr {child}",
+            "brk #1",
+            "2:",
+            plan = in(reg) plan,
+            child = in(reg) child,
+            in("x8") __NR_clone3 as usize,
+            inlateout("x0") core::ptr::from_ref(args) => ret,
+            in("x1") size_of::<clone_args>(),
+            out("x30") _,
+        );
+    }
+    if ret < 0 { Err(Errno::from_raw_os_error(ret.unsigned_abs() as i32)) } else { Ok(ret.cast_unsigned()) }
+}
+
+impl<P: 'static> SharingChild<P> {
+    /// Waits at most `milliseconds` until the child has exec'd or ended; false when it has not.
+    pub fn wait_for_exec(&self, milliseconds: u32) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        let timeout = super::process::timespec(milliseconds);
+        loop {
+            let value = sharing.load(Ordering::Acquire);
+            if value == 0 {
+                return true;
+            }
+            match rustix::thread::futex::wait(sharing, rustix::thread::futex::Flags::empty(), value, Some(&timeout)) {
+                Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return sharing.load(Ordering::Acquire) == 0,
+            }
+        }
+    }
+}
+
+impl<P: 'static> Drop for SharingChild<P> {
+    fn drop(&mut self) {
+        // A child that still shares memory keeps what it uses: leaked, rather than freed under it.
+        if !self.wait_for_exec(0) {
+            core::mem::forget((self.used.take(), self.sharing.take()));
         }
     }
 }

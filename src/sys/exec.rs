@@ -11,12 +11,19 @@ use std::ffi::CString;
 const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
 
 /// A null-terminated array of C strings, as `execve(2)` wants them, laid out before the clone.
+///
+/// It is only read, so it may be shared with a child that shares memory.
 #[derive(Debug)]
 pub struct CStringArray {
     pointers: Vec<*const c_char>,
     /// Owns what `pointers` points to; a CString's heap block does not move with it.
     _strings: Vec<CString>,
 }
+
+// SAFETY: the pointers are to strings that the value owns and nobody writes to.
+unsafe impl Send for CStringArray {}
+// SAFETY: as above.
+unsafe impl Sync for CStringArray {}
 
 impl CStringArray {
     #[must_use]
@@ -113,9 +120,18 @@ pub fn low_descriptor(number: u32) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number as i32) }
 }
 
-/// Closes a descriptor in the child only. The parent's object goes on owning its own copy.
-pub fn close_in_child(fd: impl AsFd) {
-    // SAFETY: called in a clone3 child, whose table is a copy; the child never runs the destructor
-    // of the object that owns the number, because it leaves by exec or exit_group.
-    let _ = unsafe { syscall(linux_raw_sys::general::__NR_close, [fd.as_fd().as_raw_fd() as usize, 0, 0, 0, 0, 0]) };
+/// The number of a descriptor that a child inherits with a copy of the table, and should close.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited(i32);
+
+impl Inherited {
+    pub fn new(fd: impl AsFd) -> Self {
+        Self(fd.as_fd().as_raw_fd())
+    }
+
+    /// Closes it in the child. The parent's object goes on owning the parent's.
+    pub fn close_in_child(self) {
+        // SAFETY: called in a clone3 child, whose table is a copy; no object there owns the number.
+        let _ = unsafe { syscall(linux_raw_sys::general::__NR_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
+    }
 }
