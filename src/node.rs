@@ -4,9 +4,10 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
-use crate::job::create::{clone_error, describe, make_tmpfs};
 use crate::job::error::{Doing, Error, Words};
+use crate::job::handshake::{clone_error, describe};
 use crate::job::plan::{self, PlannedDir};
+use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
 use crate::job::{Host, Level};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};

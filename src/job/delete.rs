@@ -4,10 +4,11 @@
 //! the pins, then move each directory into `.trash` (so that the job id is free at once) and remove
 //! it there. Every step may be done twice.
 
-use super::create::{Pins, open_base};
 use super::error::{Doing, Error};
+use super::pins::Pins;
 pub use super::record::{Record, TreeRecord};
 use super::remove_tree::{Summary, remove_tree};
+use super::sources::open_base;
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
 use super::{Host, Job, Level, plan, record, script};
 use crate::config::{Script, Settings};

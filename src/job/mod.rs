@@ -6,7 +6,9 @@
 //! | file | runs in | what it does |
 //! |---|---|---|
 //! | [`plan`] | extern slurmstepd | settings + job to names and flags; no system call |
-//! | [`create`] | extern slurmstepd | directories, detached mounts, scripts, clone, id maps, pins |
+//! | [`create`] | extern slurmstepd | directories, journal, scripts, clone, in order |
+//! | [`sources`] | extern slurmstepd | the detached mounts |
+//! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
 //! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
@@ -16,7 +18,7 @@
 //! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
 //!
 //! Below them: [`record`] (what is known of a job), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
-//! [`identity`] (which process a number means), [`script`], [`error`], [`fixed`].
+//! [`identity`] (which process a number means), [`pins`], [`script`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
@@ -25,14 +27,18 @@ pub mod create;
 pub mod delete;
 pub mod error;
 pub mod fixed;
+pub mod handshake;
+pub mod id_maps;
 pub mod identity;
 pub mod inside;
 pub mod join;
+pub mod pins;
 pub mod plan;
 pub mod record;
 pub mod remove_tree;
 pub mod restore;
 pub mod script;
+pub mod sources;
 pub mod state;
 pub mod sweep;
 pub mod trusted;

@@ -104,7 +104,11 @@ impl fmt::Display for Summary {
 #[must_use]
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Summary {
     let shared = Shared::new(parent, name);
-    std::thread::scope(|scope| shared.work(name, Some(Helpers { scope })))
+    let mut summary = std::thread::scope(|scope| shared.work(name, Some(Helpers { scope })));
+    // Only now have all threads said what they did.
+    summary.add(&shared.lock().summary);
+    summary.took = shared.start.elapsed();
+    summary
 }
 
 /// As [`remove_tree`], by the calling thread alone. It allocates nothing and takes no lock that
@@ -159,13 +163,13 @@ impl<'a> Shared<'a> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first thread: the tree itself, then what was moved up, until all threads are done.
+    /// The first thread: the tree itself, then what was moved up, until there is nothing more. What it
+    /// returns is its own part.
     fn work<'env>(&'env self, name: &CStr, helpers: Option<Helpers<'_, 'env>>) -> Summary {
         let mut remover = Remover { shared: self, summary: Summary::default(), helpers };
         remover.directory(self.parent, name, 0);
         remover.queue();
         let mut summary = remover.summary;
-        summary.add(&self.lock().summary);
         summary.took = self.start.elapsed();
         summary
     }

@@ -5,12 +5,13 @@
 //! the list of live slurmstepds could be read, has none of this job, and the slurmstepd that made the
 //! directory (which removes it itself after its socket is gone) has ended.
 
-use super::create::{Pins, open_base};
 use super::delete::{Removal, delete, open_trash};
 use super::error::{Doing, Error};
 use super::identity::BootId;
+use super::pins::Pins;
 use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
+use super::sources::open_base;
 use super::sweep;
 use super::{Host, Level, LiveJobs};
 use crate::config::{Backing, Settings};

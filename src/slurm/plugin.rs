@@ -11,11 +11,12 @@ use super::imports::{Daemon, Imports, Step, imports};
 use super::layout::{self, NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use super::steps::live_jobs;
 use crate::config::{self, NodeSettings, Settings, wire};
-use crate::job::create::{Created, Pins, create};
+use crate::job::create::{Created, create};
 use crate::job::error::Error;
 use crate::job::fixed::FixedText;
 use crate::job::identity::BootId;
 use crate::job::join::join as join_job;
+use crate::job::pins::Pins;
 use crate::job::{Host, Job, Level, delete, plan, restore as restore_jobs};
 use crate::node;
 use crate::sys::clone::NamespaceFlags;
@@ -103,7 +104,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                         layout::VERSION.major,
                         layout::VERSION.minor,
                         layout::VERSION.micro,
-                        crate::job::create::describe(plan::namespaces(settings)),
+                        crate::job::handshake::describe(plan::namespaces(settings)),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path
                     ),
@@ -206,7 +207,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
         format_args!(
             "job {}: created {} namespaces for {} in {:.3} ms, held by process {}",
             job.id,
-            crate::job::create::describe(created.record.namespaces),
+            crate::job::handshake::describe(created.record.namespaces),
             settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(","),
             start.elapsed().as_secs_f64() * 1e3,
             created.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),

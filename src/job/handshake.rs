@@ -1,0 +1,157 @@
+//! The parent's side of the conversation with the namespace child: it speaks in records, and here they
+//! become sentences. No wait is without an end.
+
+#![forbid(unsafe_code)]
+
+use super::child::{ChildPlan, Report, Step};
+use super::error::{Doing, Error};
+use super::plan::Plan;
+use crate::sys::clone::{Child, NamespaceFlags, SharingChild};
+use crate::sys::process::{Ended, reap, timespec, wait_ended};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+
+/// How long the child may take for its dozen system calls. A mount can wait for an automounter.
+const CHILD_TIMEOUT_MS: u32 = 60_000;
+
+/// Waits until the child has mounted everything.
+///
+/// # Errors
+///
+/// What the child could not do, or that it is gone.
+pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result<(), Error> {
+    let intention = || "wait for the job's namespace process".to_owned();
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(child.pidfd.as_fd(), PollFlags::IN),
+        ];
+        let polled = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(CHILD_TIMEOUT_MS))));
+        if polled.doing("poll", intention)? == 0 {
+            return Err(Error::because(
+                "set up the job's namespaces",
+                format!("the namespace process did not answer for {} seconds", CHILD_TIMEOUT_MS / 1000),
+            )
+            .with_hint("does one of the directories wait for an automounter or a dead server?"));
+        }
+        let ended = !fds[1].revents().is_empty();
+        // Always the channel first: a child that has reported and died must be heard.
+        match receive(channel).doing("recv", intention)? {
+            Message::Report(Report { step: Step::Ready, .. }) => return Ok(()),
+            Message::Report(report) => return Err(child_error(plan, report)),
+            Message::Garbage => return Err(Error::because(intention(), "it sent what is no report")),
+            Message::Nothing if !ended => {}
+            Message::Nothing | Message::End => return Err(gone_early(child)),
+        }
+    }
+}
+
+/// Waits until the child is the holder, which has nothing of our memory.
+///
+/// # Errors
+///
+/// When it did not become one.
+pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &OwnedFd) -> Result<(), Error> {
+    if !sharing.wait_for_exec(CHILD_TIMEOUT_MS) {
+        return Err(Error::because("set up the job's namespaces", "the namespace process does not become the holder"));
+    }
+    match receive(channel).doing("recv", || "hear from the job's namespace process".to_owned())? {
+        Message::Report(report) => Err(child_error(plan, report)),
+        Message::Nothing | Message::End | Message::Garbage => Ok(()),
+    }
+}
+
+/// The child speaks in records; here they become sentences.
+fn child_error(plan: &Plan, report: Report) -> Error {
+    let errno = Errno::from_raw_os_error(report.errno);
+    let index = usize::from(report.index);
+    let hidden = index.checked_sub(plan.dirs.len()).and_then(|index| plan.hidden.get(index));
+    let dir = plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
+    match report.step {
+        Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
+        Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
+        Step::MakeProc => {
+            let error = Error::call("mount a fresh /proc", "fsmount", errno);
+            if errno == Errno::PERM {
+                error.with_hint("something is mounted over a part of the host's /proc, which the kernel then will not show anew in a user namespace")
+            } else {
+                error
+            }
+        }
+        Step::AttachProc => Error::call("mount a fresh /proc", "move_mount", errno),
+        Step::MakeMqueue => Error::call("mount a fresh /dev/mqueue", "fsmount", errno),
+        Step::AttachMqueue => Error::call("mount a fresh /dev/mqueue", "move_mount", errno),
+        Step::OpenTarget => {
+            let error = Error::call(format!("open the private directory {dir} on this node"), "openat2", errno);
+            match errno {
+                Errno::NOENT => error.with_hint("it must exist on the node before jobs run"),
+                Errno::LOOP => error.with_hint("name the directory itself, not a symbolic link to it"),
+                _ => error,
+            }
+        }
+        Step::Attach => Error::call(format!("mount the private directory {dir}"), "move_mount", errno),
+        Step::Ready => Error::because("set up the job's namespaces", "an unexpected report"),
+        Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
+        Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
+    }
+}
+
+/// What the child's end of the channel holds now.
+enum Message {
+    Report(Report),
+    Garbage,
+    Nothing,
+    /// The child has closed it: by exec, or by its end.
+    End,
+}
+
+fn receive(channel: &OwnedFd) -> Result<Message, Errno> {
+    let mut bytes = [0_u8; Report::SIZE];
+    let received =
+        rustix::io::retry_on_intr(|| rustix::net::recv(channel, &mut bytes[..], rustix::net::RecvFlags::DONTWAIT));
+    match received {
+        Err(Errno::AGAIN) => Ok(Message::Nothing),
+        Err(errno) => Err(errno),
+        Ok((0, _)) => Ok(Message::End),
+        Ok((Report::SIZE, _)) => Ok(Report::from_bytes(bytes).map_or(Message::Garbage, Message::Report)),
+        Ok(_) => Ok(Message::Garbage),
+    }
+}
+
+fn gone_early(child: &Child) -> Error {
+    // The channel closes a moment before the pidfd says so.
+    let _ = wait_ended(child.pidfd.as_fd(), 1000);
+    let how = match reap(child.pidfd.as_fd()) {
+        Ok(Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
+        Ok(Ended::Exited(status)) => format!("it ended with status {status}"),
+        Err(_) => "it ended".to_owned(),
+    };
+    Error::because("set up the job's namespaces", format!("the namespace process was gone before it was ready: {how}"))
+}
+
+/// The namespaces in words.
+#[must_use]
+pub fn describe(namespaces: NamespaceFlags) -> String {
+    let mut names = vec!["mount"];
+    for (flag, name) in [(NamespaceFlags::PID, "PID"), (NamespaceFlags::USER, "user"), (NamespaceFlags::IPC, "IPC")] {
+        if namespaces.contains(flag) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+/// clone3's errnos mislead: ENOSPC has nothing to do with a disk.
+#[must_use]
+pub fn clone_error(intention: String, errno: Errno) -> Error {
+    let error = Error::call(intention, "clone3", errno);
+    match errno {
+        Errno::NOSPC | Errno::USERS => error.with_hint(
+            "a limit on namespaces was reached: user.max_mnt_namespaces, user.max_pid_namespaces, user.max_user_namespaces or user.max_ipc_namespaces (sysctl), or 32 levels of nesting",
+        ),
+        Errno::PERM => error.with_hint("root with CAP_SYS_ADMIN is needed; or a policy (AppArmor, SELinux, a container) forbids new namespaces"),
+        Errno::NOSYS => error.with_hint("the kernel is older than 5.5, or a system call filter hides clone3"),
+        _ => error,
+    }
+}
