@@ -5,30 +5,17 @@
 
 use namespace_linux::config::wire::{self, HEADER_LEN};
 use namespace_linux::config::{
-    Backing, JobNames, Level, Node, NodeSettings, Settings, check, hostlist, mount_options, parse_namespace_yaml, path,
-    pattern,
+    Backing, JobNames, Level, Node, NodeSettings, Parsed, Settings, check, hostlist, mount_options,
+    parse_job_container_conf, parse_namespace_yaml, path, pattern,
 };
+use namespace_linux::job::identity::BootId;
+use namespace_linux::job::state::{Line, State, Tree};
 
 /// Any bytes as namespace.yaml.
 pub fn namespace_yaml(data: &[u8]) {
     let node = Node { name: "n1", hostname: "host1" };
     let parsed = parse_namespace_yaml("namespace.yaml", data, &node);
-    let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
-    assert_eq!(parsed.settings.is_none(), errors > 0, "refused exactly when there is an error");
-    for problem in &parsed.problems {
-        assert!(!problem.what.is_empty());
-        is_printable(&problem.one_line(), false);
-        is_printable(&problem.render(), true);
-        assert!(problem.render().len() < 16 * 1024);
-    }
-    let Some(settings) = parsed.settings else { return };
-    if let NodeSettings::Enabled(settings) = &settings {
-        holds(settings);
-    }
-    let message = wire::encode(&settings);
-    let (header, body) = message.split_first_chunk::<HEADER_LEN>().expect("a header");
-    assert_eq!(wire::body_len(header).as_ref(), Ok(&body.len()));
-    assert_eq!(wire::decode(header, body).as_ref(), Ok(&settings));
+    let Some(settings) = told(parsed) else { return };
     // The same text means the same again, and a comment changes nothing.
     if std::str::from_utf8(data).is_ok() && !data.is_empty() && !data.windows(3).any(|w| w == b"...") {
         let mut with_comment = b"# comment\n".to_vec();
@@ -38,6 +25,155 @@ pub fn namespace_yaml(data: &[u8]) {
             assert_eq!(again, Some(settings));
         }
     }
+}
+
+/// What a reader says of any file; the settings that it accepts.
+fn told(parsed: Parsed) -> Option<NodeSettings> {
+    let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
+    assert_eq!(parsed.settings.is_none(), errors > 0, "refused exactly when there is an error");
+    for problem in &parsed.problems {
+        assert!(!problem.what.is_empty());
+        is_printable(&problem.one_line(), false);
+        is_printable(&problem.render(), true);
+        assert!(problem.render().len() < 16 * 1024);
+    }
+    let settings = parsed.settings?;
+    if let NodeSettings::Enabled(settings) = &settings {
+        holds(settings);
+    }
+    let message = wire::encode(&settings);
+    let (header, body) = message.split_first_chunk::<HEADER_LEN>().expect("a header");
+    assert_eq!(wire::body_len(header).as_ref(), Ok(&body.len()));
+    assert_eq!(wire::decode(header, body).as_ref(), Ok(&settings));
+    Some(settings)
+}
+
+/// Any bytes as job_container.conf. What is behind the first form feed can be included as `b`, and
+/// the whole as `a`, which then includes itself.
+pub fn job_container_conf(data: &[u8]) {
+    let node = Node { name: "n1", hostname: "host1" };
+    let middle = data.iter().position(|b| *b == 0x0c).unwrap_or(data.len());
+    let (text, other) = (&data[..middle], data.get(middle + 1..).unwrap_or_default());
+    let read = |text: &[u8]| {
+        let mut include = |name: &str| match name {
+            "a" => Ok(text.to_vec()),
+            "b" => Ok(other.to_vec()),
+            _ => Err("no such file".to_owned()),
+        };
+        parse_job_container_conf("job_container.conf", text, &node, &mut include)
+    };
+    let parsed = read(text);
+    let entire = parsed.entire_step_in_ns;
+    let Some(settings) = told(parsed.parsed) else { return };
+    if let NodeSettings::Enabled(settings) = &settings {
+        // What this file has no key for.
+        assert!(settings.hide_base_path && !settings.disable_bpf_token && settings.user_ns_script.is_none());
+        assert_eq!(settings.namespaces, namespace_linux::config::Namespaces::default());
+        assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%') && dir.mode.is_none()));
+    }
+    // Neither a comment nor another line break changes anything, when no Include counts the files.
+    if !text.to_ascii_lowercase().windows(7).any(|word| word == b"include") {
+        let mut with_comment = b"# comment\n \t\n".to_vec();
+        with_comment.extend_from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
+        if with_comment.len() <= namespace_linux::config::limits::MAX_TEXT {
+            let again = read(&with_comment);
+            assert_eq!((again.parsed.settings, again.entire_step_in_ns), (Some(settings), entire));
+        }
+    }
+}
+
+/// Any bytes as the state file of a job, and a journal made of them as `create` makes it.
+pub fn state(data: &[u8]) {
+    if let Ok(state) = State::parse(data) {
+        assert!(state.trees().all(|tree| tree.base.starts_with('/') && !tree.base.contains('\n')));
+        let lines = journal(&state, &state.trees().collect::<Vec<_>>());
+        let text: String = lines.iter().map(ToString::to_string).collect();
+        let again = State::parse(text.as_bytes()).expect("what is written is read");
+        assert!(same(&state, &again), "{text}");
+        assert!(again.trees().eq(state.trees()));
+        // A line that was being written when the writer died says nothing.
+        let whole = data.iter().rposition(|b| *b == b'\n').map_or(0, |last| last + 1);
+        for tail in [&b""[..], b"ready", b"job 9", b"tree 1 2 /x", b"uid"] {
+            let cut = [&data[..whole], tail].concat();
+            assert!(
+                State::parse(&cut)
+                    .is_ok_and(|cut| same(&cut, &state) && cut.boot == state.boot && cut.trees().eq(state.trees()))
+            );
+        }
+        prefixes(&text, &again);
+    }
+    // A journal of any numbers, by another hand than `Line`.
+    let mut numbers = data.chunks(8).map(|chunk| chunk.iter().fold(0_u64, |sum, b| sum << 8 | u64::from(*b)));
+    let mut number = || numbers.next().unwrap_or(u64::MAX);
+    let (job, uid, gid) = (number() >> 32, number() >> 32, number() >> 32);
+    let mut id = || format!("{} {} {}", (number() >> 33).max(1), number(), number());
+    let (stepd, holder) = (id(), id());
+    let mut fd = || i64::try_from(number() >> 33).unwrap_or(0) - i64::from(data.len().is_multiple_of(2));
+    let pins = format!("{} {} {} {}", fd(), fd().min(i64::from(i32::MAX)), fd(), -1);
+    let (device, inode, sluid) = (number(), number(), number());
+    let name: String = String::from_utf8_lossy(data).chars().filter(|c| !c.is_control()).take(64).collect();
+    let current = boot();
+    let current = std::str::from_utf8(current.as_bytes()).expect("ASCII");
+    let text = format!(
+        "slurm-jobns 1\njob {job}\nsluid {sluid}\nuid {uid}\ngid {gid}\nuser {name}\nnode n1\nboot {current}\n\
+         stepd {stepd}\nnamespaces 537001984\ntree {device} {inode} /{name}\ntree 0 0 /b\nholder {holder}\n\
+         pins {pins}\nready\n"
+    );
+    let state = State::parse(text.as_bytes()).expect("a journal");
+    let trees: Vec<Tree<'_>> = state.trees().collect();
+    assert_eq!(trees.len(), 2);
+    let again: String = journal(&state, &trees).iter().map(ToString::to_string).collect();
+    assert_eq!(again, text, "what is read is written");
+    prefixes(&text, &state);
+}
+
+/// Every cut of a journal is refused, or says the same of the job and less of the rest.
+fn prefixes(text: &str, whole: &State<'_>) {
+    // Around the ends of the lines, and here and there in between.
+    let step = 1 + text.len() / 64;
+    let at_line_end = |length: usize| text.as_bytes()[length.saturating_sub(1)..=length].contains(&b'\n');
+    for length in (0..text.len()).filter(|length| length % step == 0 || at_line_end(*length)) {
+        let Ok(cut) = State::parse(&text.as_bytes()[..length]) else { continue };
+        assert_eq!((cut.job, cut.uid, cut.gid, cut.user), (whole.job, whole.uid, whole.gid, whole.user));
+        assert!(cut.holder.is_none() || cut.holder == whole.holder);
+        assert!(cut.pins.is_none() || cut.pins == whole.pins);
+        assert!(whole.ready || !cut.ready);
+        assert!(whole.trees().take(cut.trees().count()).eq(cut.trees()));
+    }
+}
+
+/// Equal, apart from the boot and the text that they were read from.
+fn same(a: &State<'_>, b: &State<'_>) -> bool {
+    (a.job, a.sluid, a.uid, a.gid, a.user, a.node) == (b.job, b.sluid, b.uid, b.gid, b.user, b.node)
+        && (a.stepd, a.holder, a.pins, a.ready) == (b.stepd, b.holder, b.pins, b.ready)
+        && a.namespaces.bits() == b.namespaces.bits()
+}
+
+/// The lines that would be written for this state.
+fn journal<'s>(state: &'s State<'_>, trees: &[Tree<'s>]) -> Vec<Line<'s>> {
+    let mut lines = vec![Line::Job {
+        job: state.job,
+        sluid: state.sluid,
+        uid: state.uid,
+        gid: state.gid,
+        user: state.user,
+        node: state.node,
+        boot: boot(),
+        stepd: state.stepd,
+        namespaces: state.namespaces,
+    }];
+    lines.extend(trees.iter().map(|tree| Line::Tree(*tree)));
+    lines.extend(state.holder.map(Line::Holder));
+    lines.extend(state.pins.map(Line::Pins));
+    if state.ready {
+        lines.push(Line::Ready);
+    }
+    lines
+}
+
+fn boot() -> BootId {
+    static BOOT: std::sync::OnceLock<BootId> = std::sync::OnceLock::new();
+    *BOOT.get_or_init(|| BootId::current().expect("the boot id"))
 }
 
 /// What accepted settings hold, told without the code that checked them.

@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use namespace_linux::config::{Node, NodeSettings, hostlist, parse_namespace_yaml, wire};
+use namespace_linux::config::{
+    Node, NodeSettings, ParsedConf, hostlist, parse_job_container_conf, parse_namespace_yaml, wire,
+};
 use proptest::prelude::*;
 
 #[path = "../fuzz/properties.rs"]
@@ -29,6 +31,8 @@ fn corpora() {
     corpus("wire", properties::wire);
     corpus("pattern", properties::pattern);
     corpus("mount_options", properties::mount_options);
+    corpus("job_container_conf", properties::job_container_conf);
+    corpus("state", properties::state);
 }
 
 /// Pieces of which something like a configuration file can be made.
@@ -46,6 +50,26 @@ fn yaml_like() -> impl Strategy<Value = String> {
         1 => Just(" ".to_owned()),
     ];
     proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// A piece of something like job_container.conf.
+fn conf_piece() -> impl Strategy<Value = String> {
+    let words = include_str!("../fuzz/dict/job_container_conf.dict")
+        .lines()
+        .map(|line| {
+            line.trim_matches('"')
+                .replace("\\x0a", "\n")
+                .replace("\\x0c", "\x0c")
+                .replace("\\\\", "\\")
+                .replace("\\\"", "\"")
+        })
+        .collect::<Vec<String>>();
+    prop_oneof![4 => proptest::sample::select(words), 1 => "[ -~]{0,4}", 2 => Just("\n".to_owned()), 2 => Just(" ".to_owned())]
+}
+
+/// A line of something like a state file.
+fn state_piece() -> impl Strategy<Value = String> {
+    "(job|sluid|uid|gid|user|node|boot|stepd|namespaces|tree|holder|pins|ready|x)( (-1|[0-9]{1,20}|/?[a-z ]{0,5})){0,5}\n?"
 }
 
 /// A valid file with odd values: most of these are accepted.
@@ -105,6 +129,19 @@ proptest! {
         properties::wire(&data);
         properties::pattern(&data);
         properties::mount_options(&data);
+        properties::job_container_conf(&data);
+        properties::state(&data);
+    }
+
+    #[test]
+    fn any_conf_like_text(pieces in proptest::collection::vec(conf_piece(), 0..40)) {
+        properties::job_container_conf(pieces.concat().as_bytes());
+    }
+
+    #[test]
+    fn any_state_like_text(pieces in proptest::collection::vec(state_piece(), 0..20)) {
+        let text = format!("slurm-jobns 1\njob 1\nsluid 2\nuid 3\ngid 4\nuser u\nnode n\nboot b\nstepd 1 2 3\nnamespaces 131072\n{}", pieces.concat());
+        properties::state(text.as_bytes());
     }
 
     #[test]
@@ -230,6 +267,47 @@ fn bombs_do_not_go_off() {
         }
         for problem in &parsed.problems {
             assert!(problem.render().len() < 16 * 1024, "{name}");
+        }
+    }
+    assert!(slow.is_empty(), "{slow}");
+}
+
+/// The same for job_container.conf; a file that includes itself is one of them.
+fn conf_bombs() -> Vec<(&'static str, Vec<u8>)> {
+    const SIZE: usize = (1 << 20) - 64;
+    let fill = |head: &str, piece: &str| (head.to_owned() + &piece.repeat(SIZE / piece.len())).into_bytes();
+    vec![
+        ("continuations", fill("BasePath=/b", "\\\n")),
+        ("escapes", fill("BasePath=/b", "\\a")),
+        ("backslashes", fill("BasePath=/b", "\\")),
+        ("settings", fill("", "Shared=1\n")),
+        ("lines of the node", fill("", "NodeName=n1 BasePath=/b\n")),
+        ("one line", fill("BasePath=/b", " Shared=1")),
+        ("unknown keys", fill("", "BasPath=/b\n")),
+        ("directories", fill("BasePath=/b Dirs=", "/a,")),
+        ("bad directories", fill("BasePath=/b Dirs=", "a,")),
+        ("hostlists", fill("NodeName=n[", "0-65535,")),
+        ("quotes", fill("BasePath=", "\"")),
+        ("spaces", fill("BasePath", " ")),
+        ("includes", fill("", "Include a\n")),
+        ("comments", fill("", "#\n")),
+    ]
+}
+
+#[test]
+fn conf_bombs_do_not_go_off() {
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
+    let mut slow = String::new();
+    for (name, bomb) in conf_bombs() {
+        let started = Instant::now();
+        let small = b"Include a\nInclude a\n".to_vec();
+        let node = Node { name: "n1", hostname: "host1" };
+        let ParsedConf { parsed, .. } = parse_job_container_conf("bomb.conf", &bomb, &node, &mut |_| Ok(small.clone()));
+        let took = started.elapsed();
+        assert!(parsed.problems.len() <= 51 * 64, "{name}");
+        eprintln!("{name}: {took:?}, {} problems", parsed.problems.len());
+        if took > limit {
+            slow.push_str(&format!("{name} took {took:?}\n"));
         }
     }
     assert!(slow.is_empty(), "{slow}");

@@ -4,6 +4,17 @@
 /// for ten thousand node names and keeps the worst case far below 50 ms and 32 MiB.
 pub const MAX_TEXT: usize = 1 << 20;
 
+/// Files that include one another in job_container.conf, the outermost one counted. Slurm has no
+/// limit, and a file that includes itself never ends there.
+pub const MAX_INCLUDE_DEPTH: usize = 8;
+
+/// Files that one job_container.conf consists of.
+pub const MAX_INCLUDES: usize = 64;
+
+/// Lines, and settings in all lines, of one job_container.conf with what it includes: a few for each
+/// node of a large site that does not use hostlists.
+pub const MAX_SETTINGS: usize = 16_384;
+
 /// Nesting of lists and mappings. namespace.yaml needs 5; Slurm's own reader stops at 64.
 pub const MAX_DEPTH: usize = 16;
 

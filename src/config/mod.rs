@@ -19,6 +19,7 @@
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | does `n[1-3,7]` contain this node |
 //! | [`check`] | the promises of [`Settings`], checked as a whole |
+//! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
@@ -28,6 +29,7 @@
 pub mod check;
 mod convert;
 pub mod hostlist;
+pub mod job_container_conf;
 mod layer;
 pub mod limits;
 mod merge;
@@ -41,6 +43,7 @@ mod suggest;
 pub mod wire;
 pub mod yaml;
 
+pub use job_container_conf::{ParsedConf, parse_job_container_conf};
 pub use namespace_yaml::{Origin, Parsed, Source, parse_namespace_yaml};
 pub use pattern::JobNames;
 pub use problem::{Level, Problem};

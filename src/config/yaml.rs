@@ -318,7 +318,7 @@ fn place(span: granit_parser::Span) -> Span {
 }
 
 /// Control characters but tab and line breaks, and line breaks that not every YAML reader knows.
-fn is_forbidden(c: char) -> bool {
+pub(super) fn is_forbidden(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
         '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => true,

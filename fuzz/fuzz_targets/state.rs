@@ -1,0 +1,8 @@
+#![no_main]
+//! See `properties::state`.
+
+#[path = "../properties.rs"]
+#[allow(dead_code, reason = "each target uses one of them")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::state(data));

@@ -1,0 +1,285 @@
+//! `jobns check`: what a configuration file comes to for one node, and all that is wrong with it,
+//! before a slurmd reads it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | this | the command: options, reading, exit status |
+//! | [`here`] | `--here`: what only this machine can tell, found out without making anything |
+//! | [`show`] | the settings with their sources, as text and as JSON |
+//!
+//! The output is on standard output, problems included; standard error is for what keeps `jobns`
+//! from checking at all. The JSON is one object:
+//!
+//! ```text
+//! file, format          "namespace.yaml" or "job_container.conf"
+//! node, hostname        whom the file was read for
+//! errors, warnings      counts, those of --here included
+//! problems[]            level ("error", "warning"), file, line, column, length, message, hint, text
+//! state                 "enabled", "disabled" or "refused"
+//! why                   a sentence for "disabled", else null
+//! settings              null, or an object: each key of the file (directories under "dirs") to
+//!                       {value, from ("defaults", "node", "built in"), line}
+//! here                  null, or {errors[], warnings[], notes[]}: sentences of --here
+//! unchecked[]           what could not be checked, one sentence each
+//! ```
+//!
+//! Fields may be added; those that are here keep their meaning.
+
+#![forbid(unsafe_code)]
+
+mod here;
+mod show;
+
+use crate::config::{self, Level, Problem};
+use crate::job::error::Words;
+use here::Here;
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use show::{Checked, Format};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Exit status when there are warnings, and `--strict` counts them.
+const ONLY_WARNINGS: u8 = 1;
+/// Exit status when there is an error.
+const ERRORS: u8 = 2;
+
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one option, free to combine")]
+struct Options {
+    file: OsString,
+    node: Option<String>,
+    json: bool,
+    strict: bool,
+    here: bool,
+    tmpfs: bool,
+}
+
+fn parse(arguments: &[OsString]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut file = None;
+    let mut only_files = false;
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = |name: &str| {
+            let value = rest.next().ok_or(format!("{name} needs a value"))?;
+            value.to_str().map(str::to_owned).ok_or(format!("{name} {} is not UTF-8", value.display()))
+        };
+        match argument.to_str() {
+            Some("--node") if !only_files => {
+                let name = value("--node")?;
+                if name.is_empty() {
+                    return Err("--node needs the name of a node".to_owned());
+                }
+                options.node = Some(name);
+            }
+            Some("--format") if !only_files => {
+                options.json = match value("--format")?.as_str() {
+                    "text" => false,
+                    "json" => true,
+                    other => return Err(format!("--format is text or json, not {other:?}")),
+                }
+            }
+            Some("--strict") if !only_files => options.strict = true,
+            Some("--here") if !only_files => options.here = true,
+            Some("--tmpfs") if !only_files => options.tmpfs = true,
+            Some("--") if !only_files => only_files = true,
+            Some(other) if !only_files && other.len() > 1 && other.starts_with('-') => {
+                return Err(format!("check has no option {other}; see jobns --help"));
+            }
+            _ if file.is_some() => return Err("check reads one file at a time; see jobns --help".to_owned()),
+            _ => file = Some(argument.clone()),
+        }
+    }
+    options.file = file.ok_or("check needs a file, or - for standard input; see jobns --help")?;
+    if options.here && options.node.is_some() {
+        return Err("--here asks this machine, and --node is for another one: use one of the two".to_owned());
+    }
+    Ok(options)
+}
+
+/// # Errors
+///
+/// Wrong usage, and a file that cannot be read.
+pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let options = parse(arguments)?;
+    let name = match options.file.to_str() {
+        Some("-") => "<stdin>".to_owned(),
+        _ => options.file.to_string_lossy().into_owned(),
+    };
+    let text = match read(&options.file) {
+        Ok(text) => text,
+        Err(errno) => {
+            // A broken configuration and none at all are one to whoever only sees the status.
+            eprintln!("jobns: cannot read {}: {}", config::problem::escape(&name), Words(errno));
+            return Ok(ExitCode::from(ERRORS));
+        }
+    };
+    // Slurm's names are short ones (gethostname_short), and most nodes are named as their machine.
+    let uname = rustix::system::uname();
+    let this_machine = uname.nodename().to_string_lossy();
+    let this_machine = this_machine.split('.').next().unwrap_or_default();
+    let node_name = options.node.as_deref().unwrap_or(this_machine);
+    let node = config::Node { name: node_name, hostname: node_name };
+    let mut checked = check(&options, &name, &text, node);
+    if options.here {
+        let path = (options.file != "-").then_some(name.as_str());
+        checked.here = Some(Here::look(&checked, path));
+    }
+    let (errors, warnings) = checked.counts();
+    let said = if options.json { checked.json() } else { checked.text() };
+    // A closed pipe (| head) takes nothing from the verdict.
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), said.as_bytes());
+    Ok(match (errors, warnings) {
+        (1.., _) => ExitCode::from(ERRORS),
+        (0, 1..) if options.strict => ExitCode::from(ONLY_WARNINGS),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::Node<'a>) -> Checked<'a> {
+    let is_tmpfs = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new("job_container.conf"));
+    let format = if is_tmpfs { Format::JobContainerConf } else { Format::NamespaceYaml };
+    let (parsed, entire_step_in_ns) = if is_tmpfs {
+        let config::ParsedConf { parsed, entire_step_in_ns } =
+            config::parse_job_container_conf(name, text, &node, &mut |file| included(&options.file, file));
+        (parsed, Some(entire_step_in_ns))
+    } else {
+        (config::parse_namespace_yaml(name, text, &node), None)
+    };
+    Checked { file: name, format, node, parsed, entire_step_in_ns, here: None }
+}
+
+/// Reads a file that job_container.conf includes: as in Slurm, beside slurm.conf, where it is, too.
+fn included(from: &OsStr, file: &str) -> Result<Vec<u8>, String> {
+    let directory = Path::new(from).parent().filter(|_| from != "-").unwrap_or(Path::new("."));
+    read(directory.join(file).as_os_str()).map_err(|errno| Words(errno).to_string())
+}
+
+/// Reads what is checked: a file of any owner, a pipe, standard input.
+fn read(file: &OsStr) -> Result<Vec<u8>, Errno> {
+    if file == "-" {
+        return read_all(rustix::stdio::stdin());
+    }
+    let file = rustix::fs::openat(CWD, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_all(file)
+}
+
+/// One byte more than the parser takes, so that it and not we say that it is too long.
+fn read_all(file: impl AsFd) -> Result<Vec<u8>, Errno> {
+    let mut text = Vec::new();
+    let mut chunk = vec![0_u8; 64 * 1024];
+    while text.len() <= config::limits::MAX_TEXT {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut chunk[..]))? {
+            0 => break,
+            n => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+        }
+    }
+    Ok(text)
+}
+
+/// How many of these are errors, and how many warnings.
+fn count(problems: &[Problem]) -> (usize, usize) {
+    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    (errors, problems.len() - errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &[&str]) -> Result<Options, String> {
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_read() {
+        let found = options(&["f.yaml", "--node", "n1", "--format", "json", "--strict", "--tmpfs"]).unwrap();
+        assert_eq!((found.node.as_deref(), found.json, found.strict, found.tmpfs), (Some("n1"), true, true, true));
+        assert_eq!(options(&["-"]).unwrap().file, "-");
+        assert_eq!(options(&["--", "--strict"]).unwrap().file, "--strict");
+        for bad in [
+            &[][..],
+            &["a", "b"],
+            &["a", "--nod", "n"],
+            &["a", "--node"],
+            &["a", "--node", ""],
+            &["a", "--format", "xml"],
+            &["a", "--here", "--node", "n"],
+        ] {
+            assert!(options(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    fn checked(yaml: &str) -> Checked<'static> {
+        let options = Options { file: "namespace.yaml".into(), ..Options::default() };
+        check(&options, "namespace.yaml", yaml.as_bytes(), config::Node { name: "n1", hostname: "n1" })
+    }
+
+    #[test]
+    fn text_says_where_each_value_comes_from() {
+        let yaml = "\
+defaults:
+  base_path: /ns/%n
+  clone_ns_flags: CLONE_NEWPID
+node_confs:
+- nodes: n[1-3]
+  options:
+    init_script: /etc/slurm/init
+    dir_confs:
+    - {path: /tmp, mode: 01777}
+    - {path: /scratch/%u, tmpfs: true, options: \"noexec,size=4g\"}
+    - {path: /fast, base_path: /nvme}
+";
+        assert_eq!(
+            checked(yaml).text(),
+            "\
+settings of node n1:
+  base_path          /ns/n1                    defaults, line 2
+  auto_base_path     false                     built in
+  hide_base_path     true                      built in
+  clone_ns_flags     CLONE_NEWNS,CLONE_NEWPID  defaults, line 3
+  shared             false                     built in
+  disable_bpf_token  false                     built in
+  init_script        /etc/slurm/init           node_confs entry, line 7
+  init_script_wait   10                        built in
+  dir_confs                                    node_confs entry, line 8
+    /tmp         in base_path, mode 1777
+    /fast        in /nvme
+    /scratch/%u  tmpfs, options nosuid,nodev,noexec,size=4g
+
+not checked: whether paths exist and who owns them, scripts, what the kernel takes: see --here
+namespace.yaml: no errors, no warnings
+"
+        );
+    }
+
+    #[test]
+    fn text_of_files_without_settings() {
+        let text = checked("defaults: {base_path: none}").text();
+        assert_eq!(
+            text,
+            "\
+node n1 gets no private directories or namespaces: base_path is none (defaults, line 1)
+namespace.yaml: no errors, no warnings
+"
+        );
+        let text = checked("defaults: {base_pth: /x}").text();
+        assert!(text.starts_with("namespace.yaml:1:12: unknown key") && text.contains("         ^~~~"), "{text}");
+        assert!(text.ends_with("\nnamespace.yaml: 1 error, no warnings: slurmd refuses this file\n"), "{text}");
+    }
+
+    #[test]
+    fn json_is_one_stable_object() {
+        assert_eq!(
+            checked("defaults:\n  base_path: /ns\n  dirs: /tmp\n  shared:\n").json(),
+            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":true,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
+"#
+        );
+        let refused = checked("defaults: {base_pth: \"/x\\\"\"}").json();
+        assert!(refused.contains(r#""state":"refused","why":null,"settings":null"#), "{refused}");
+        assert!(refused.contains(r#""text":"defaults: {base_pth: \"/x\\\"\"}""#), "{refused}");
+    }
+}

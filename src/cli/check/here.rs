@@ -1,0 +1,138 @@
+//! `--here`: the checks of slurmd's start on this machine, as far as the caller's rights go. Nothing
+//! is made: not the base path, and of the kernel only what is gone with its descriptor.
+
+#![forbid(unsafe_code)]
+
+use super::show::Checked;
+use crate::config::{NodeSettings, Origin, Settings};
+use crate::job::error::Error;
+use crate::job::trusted::{self, Missing};
+use crate::job::{Host, Level};
+use crate::node;
+use core::fmt;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::sync::Mutex;
+
+/// What was found, in sentences.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    pub(super) errors: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// Worth knowing, and not wrong.
+    pub(super) notes: Vec<String>,
+    /// What the caller's rights did not allow.
+    pub(super) unchecked: Vec<String>,
+}
+
+impl Here {
+    /// Looks at the file, at `path` unless it came through a pipe, and at what it asks for.
+    pub(super) fn look(checked: &Checked<'_>, path: Option<&str>) -> Self {
+        let listener = Listener::default();
+        let mut errors = Vec::new();
+        if let Some(path) = path
+            && let Err(error) = node::read_config(&listener, path)
+        {
+            errors.push(error.to_string());
+        }
+        let mut here = Self::default();
+        if let Some(NodeSettings::Enabled(settings)) = &checked.parsed.settings {
+            let place = |key: &str| match checked.origin(key) {
+                Some(Origin::Defaults { line } | Origin::NodeEntry { line }) => format!("{}:{line}: ", checked.file),
+                _ => format!("{}: ", checked.file),
+            };
+            let (settings, made_later) = existing(settings.clone(), &mut here.notes);
+            let mut settings = settings;
+            let found = node::paths(&listener, &mut settings, &place);
+            // What slurmd will make is missing now, which is told in a note and is no error.
+            errors.extend(found.into_iter().filter(|line| !made_later.iter().any(|error| line.ends_with(error))));
+            if !rustix::process::geteuid().is_root() {
+                here.unchecked.push("what the kernel takes, and what belongs to root: only root can tell".to_owned());
+            } else if errors.is_empty() {
+                let mut settings = settings;
+                settings.base_path = nearest_existing(&settings.base_path);
+                errors.extend(node::kernel(&settings, &place));
+            } else {
+                here.unchecked.push("what the kernel takes: mend the paths first".to_owned());
+            }
+        }
+        for error in errors {
+            // An ordinary user cannot look everywhere; root can, and slurmd is root.
+            if !rustix::process::geteuid().is_root() && error.contains("(EACCES)") {
+                here.unchecked.push(error);
+            } else {
+                here.errors.push(error);
+            }
+        }
+        for (level, line) in listener.0.into_inner().unwrap_or_default() {
+            match level {
+                Level::Error => here.errors.push(line),
+                Level::Warning => here.warnings.push(line),
+                Level::Info => here.notes.push(line),
+                Level::Debug => {}
+            }
+        }
+        here
+    }
+}
+
+/// Settings under which [`node::paths`] makes nothing, and what it will say of base paths that do
+/// not exist yet but that slurmd makes. What exists of the way to those must be safe now.
+fn existing(mut settings: Settings, notes: &mut Vec<String>) -> (Settings, Vec<String>) {
+    let mut made_later = Vec::new();
+    if std::mem::take(&mut settings.auto_base_path) {
+        let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
+            crate::config::Backing::OtherBase(base) => Some(("base_path of dir_confs", base)),
+            _ => None,
+        });
+        for (what, base) in [("base_path", &settings.base_path)].into_iter().chain(others) {
+            let Err(error) = trusted::open_dir(what, base, Missing::Refuse) else { continue };
+            if error.errno() != Some(Errno::NOENT) {
+                continue;
+            }
+            let parent = nearest_existing(base);
+            // A base below the root directory itself has no parent to be looked at.
+            if parent == "/" || trusted::open_dir(what, &parent, Missing::Refuse).is_ok() {
+                notes.push(format!("{what} {base} does not exist; slurmd makes it when it starts"));
+                made_later.push(error.to_string());
+            }
+        }
+    }
+    (settings, made_later)
+}
+
+/// The path, or the directory above it that exists.
+fn nearest_existing(path: &str) -> String {
+    let mut path = path;
+    while rustix::fs::stat(path).is_err() {
+        match path.rsplit_once('/') {
+            Some((parent, _)) if !parent.is_empty() => path = parent,
+            _ => return "/".to_owned(),
+        }
+    }
+    path.to_owned()
+}
+
+/// Keeps what the checks say.
+#[derive(Debug, Default)]
+struct Listener(Mutex<Vec<(Level, String)>>);
+
+impl Host for Listener {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if let Ok(mut lines) = self.0.lock() {
+            lines.push((level, line.to_string()));
+        }
+    }
+
+    fn holder_name(&self) -> &'static str {
+        "jobns"
+    }
+
+    fn track(&self, _: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_up_inside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,394 @@
+//! The settings of a node, each value with its source: as a table, and as JSON for programs.
+
+#![forbid(unsafe_code)]
+
+use super::count;
+use super::here::Here;
+use crate::config::problem::escape;
+use crate::config::{
+    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
+};
+use std::fmt::Write as _;
+
+/// Which of Slurm's files it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    NamespaceYaml,
+    JobContainerConf,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::NamespaceYaml => "namespace.yaml",
+            Self::JobContainerConf => "job_container.conf",
+        }
+    }
+
+    /// The key as this file spells it; `None` when it has no such key.
+    fn key(self, key: &'static str) -> Option<&'static str> {
+        Some(match (self, key) {
+            (Self::NamespaceYaml, _) => key,
+            (_, "base_path") => "BasePath",
+            (_, "auto_base_path") => "AutoBasePath",
+            (_, "shared") => "Shared",
+            (_, "entire_step_in_ns") => "EntireStepInNS",
+            (_, "init_script") => "InitScript",
+            (_, "clone_ns_script") => "CloneNSScript",
+            (_, "clone_ns_script_wait") => "CloneNSScript_Wait",
+            (_, "clone_ns_epilog") => "CloneNSEpilog",
+            (_, "clone_ns_epilog_wait") => "CloneNSEpilog_Wait",
+            (_, "dirs") => "Dirs",
+            _ => return None,
+        })
+    }
+}
+
+/// All that is known about a file and a node.
+#[derive(Debug)]
+pub(super) struct Checked<'a> {
+    pub(super) file: &'a str,
+    pub(super) format: Format,
+    pub(super) node: Node<'a>,
+    pub(super) parsed: Parsed,
+    /// A key that only job_container.conf has.
+    pub(super) entire_step_in_ns: Option<bool>,
+    /// Only with `--here`.
+    pub(super) here: Option<Here>,
+}
+
+/// A value as it is shown.
+enum Value<'a> {
+    Flag(bool),
+    Number(u32),
+    Text(&'a str),
+    Words(Vec<&'static str>),
+    Dirs(&'a [Dir]),
+}
+
+impl Checked<'_> {
+    /// Errors and warnings, of the text and of this machine.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let (errors, warnings) = count(&self.parsed.problems);
+        let here = self.here.as_ref().map_or((0, 0), |here| (here.errors.len(), here.warnings.len()));
+        (errors + here.0, warnings + here.1)
+    }
+
+    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
+        self.parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin)
+    }
+
+    fn unchecked(&self) -> Vec<String> {
+        match (&self.here, &self.parsed.settings) {
+            (Some(here), _) => here.unchecked.clone(),
+            (None, Some(NodeSettings::Enabled(_))) => {
+                vec!["whether paths exist and who owns them, scripts, what the kernel takes: see --here".to_owned()]
+            }
+            (None, _) => Vec::new(),
+        }
+    }
+
+    /// The settings in the order in which they are explained: what, where, then the rest.
+    fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Value<'s>)> {
+        let namespaces = settings.namespaces;
+        let flags = [
+            ("CLONE_NEWNS", true),
+            ("CLONE_NEWPID", namespaces.pid),
+            ("CLONE_NEWUSER", namespaces.user),
+            ("CLONE_NEWIPC", namespaces.ipc),
+        ];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
+        let mut rows = vec![
+            ("base_path", Value::Text(&settings.base_path)),
+            ("auto_base_path", Value::Flag(settings.auto_base_path)),
+            ("hide_base_path", Value::Flag(settings.hide_base_path)),
+            ("clone_ns_flags", Value::Words(flags)),
+            ("shared", Value::Flag(settings.shared)),
+            ("disable_bpf_token", Value::Flag(settings.disable_bpf_token)),
+        ];
+        if let Some(value) = self.entire_step_in_ns {
+            rows.push(("entire_step_in_ns", Value::Flag(value)));
+        }
+        for (key, wait_key, script) in [
+            ("init_script", "init_script_wait", &settings.init_script),
+            ("user_ns_script", "user_ns_script_wait", &settings.user_ns_script),
+            ("clone_ns_script", "clone_ns_script_wait", &settings.clone_ns_script),
+            ("clone_ns_epilog", "clone_ns_epilog_wait", &settings.clone_ns_epilog),
+        ] {
+            if let Some(Script { path, wait_seconds }) = script {
+                rows.push((key, Value::Text(path)));
+                rows.push((wait_key, Value::Number(*wait_seconds)));
+            }
+        }
+        let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
+        rows.push((key, Value::Dirs(&settings.dirs)));
+        rows.retain(|(key, _)| self.format.key(key).is_some());
+        rows
+    }
+
+    fn origin_in_words(&self, key: &str) -> String {
+        match (self.format, self.origin(key)) {
+            (Format::NamespaceYaml, Some(Origin::Defaults { line })) => format!("defaults, line {line}"),
+            (Format::NamespaceYaml, Some(Origin::NodeEntry { line })) => format!("node_confs entry, line {line}"),
+            (_, Some(Origin::Defaults { line })) => format!("for all nodes, line {line}"),
+            (_, Some(Origin::NodeEntry { line })) => format!("NodeName line, line {line}"),
+            (_, Some(Origin::BuiltIn) | None) => "built in".to_owned(),
+        }
+    }
+
+    fn why_disabled(&self, why: DisabledWhy) -> String {
+        let key = self.format.key("base_path").unwrap_or_default();
+        match why {
+            DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
+            DisabledWhy::SetToNone => format!("{key} is none ({})", self.origin_in_words("base_path")),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut out: String = self.parsed.problems.iter().map(Problem::render).collect();
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        let node = escape(self.node.name);
+        match &self.parsed.settings {
+            Some(NodeSettings::Enabled(settings)) => {
+                let _ = writeln!(out, "settings of node {node}:");
+                self.table(settings, &mut out);
+                out.push('\n');
+            }
+            Some(NodeSettings::Disabled(why)) => {
+                let why = self.why_disabled(*why);
+                let _ = writeln!(out, "node {node} gets no private directories or namespaces: {why}");
+            }
+            None => {}
+        }
+        if let Some(here) = &self.here {
+            for (word, lines) in [("error", &here.errors), ("warning", &here.warnings), ("note", &here.notes)] {
+                for line in lines {
+                    let _ = writeln!(out, "{word}: {}", escape(line));
+                }
+            }
+        }
+        for line in self.unchecked() {
+            let _ = writeln!(out, "not checked: {}", escape(&line));
+        }
+        let (errors, warnings) = self.counts();
+        let counted = |count: usize, word: &str| match count {
+            0 => format!("no {word}s"),
+            1 => format!("1 {word}"),
+            _ => format!("{count} {word}s"),
+        };
+        let _ = write!(out, "{}: {}, {}", escape(self.file), counted(errors, "error"), counted(warnings, "warning"));
+        out.push_str(match &self.parsed.settings {
+            None => ": slurmd refuses this file\n",
+            Some(_) if errors > 0 => ": it does not work on this machine\n",
+            Some(_) => "\n",
+        });
+        out
+    }
+
+    fn table(&self, settings: &Settings, out: &mut String) {
+        let rows = self.rows(settings);
+        let shown: Vec<[String; 3]> = rows
+            .iter()
+            .map(|(key, value)| {
+                let value = match value {
+                    Value::Flag(flag) => flag.to_string(),
+                    Value::Number(number) => number.to_string(),
+                    Value::Text(text) => escape(text),
+                    Value::Words(words) => words.join(","),
+                    Value::Dirs([]) => "none".to_owned(),
+                    Value::Dirs(_) => String::new(),
+                };
+                [self.format.key(key).unwrap_or(key).to_owned(), value, self.origin_in_words(key)]
+            })
+            .collect();
+        // One very long path must not push the sources of all values off the screen.
+        let width = |column: usize, most: usize| {
+            let widths = shown.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            widths.filter(|&width| width <= most).max().unwrap_or(0)
+        };
+        let (keys, values) = (width(0, 40), width(1, 60));
+        for [key, value, origin] in &shown {
+            let _ = writeln!(out, "  {key:keys$}  {value:values$}  {origin}");
+        }
+        let paths = settings.dirs.iter().map(|dir| dir.path.chars().count()).filter(|&width| width <= 40);
+        let paths = paths.max().unwrap_or(0);
+        for dir in &settings.dirs {
+            let _ = write!(out, "    {:paths$}  ", escape(&dir.path));
+            match &dir.backing {
+                Backing::BasePath => {
+                    let _ = write!(out, "in {}", self.format.key("base_path").unwrap_or_default());
+                }
+                Backing::OtherBase(base) => {
+                    let _ = write!(out, "in {}", escape(base));
+                }
+                Backing::Tmpfs(_) => out.push_str("tmpfs"),
+            }
+            if let Some(mode) = dir.mode {
+                let _ = write!(out, ", mode {mode:04o}");
+            }
+            let options = options(dir);
+            if !options.is_empty() {
+                let _ = write!(out, ", options {}", escape(&options.join(",")));
+            }
+            out.push('\n');
+        }
+    }
+
+    pub(super) fn json(&self) -> String {
+        let (errors, warnings) = self.counts();
+        let problems = self.parsed.problems.iter().map(json_problem);
+        let (state, why, settings) = match &self.parsed.settings {
+            None => ("refused", None, None),
+            Some(NodeSettings::Disabled(why)) => ("disabled", Some(self.why_disabled(*why)), None),
+            Some(NodeSettings::Enabled(settings)) => ("enabled", None, Some(self.json_settings(settings))),
+        };
+        let here = self.here.as_ref().map(|here| {
+            let list = |lines: &[String]| json_list(lines.iter().map(|line| json_text(line)));
+            json_object([
+                ("errors", list(&here.errors)),
+                ("warnings", list(&here.warnings)),
+                ("notes", list(&here.notes)),
+            ])
+        });
+        json_object([
+            ("file", json_text(self.file)),
+            ("format", json_text(self.format.name())),
+            ("node", json_text(self.node.name)),
+            ("hostname", json_text(self.node.hostname)),
+            ("errors", errors.to_string()),
+            ("warnings", warnings.to_string()),
+            ("problems", json_list(problems)),
+            ("state", json_text(state)),
+            ("why", json_or_null(why.as_deref().map(json_text))),
+            ("settings", json_or_null(settings)),
+            ("here", json_or_null(here)),
+            ("unchecked", json_list(self.unchecked().iter().map(|line| json_text(line)))),
+        ]) + "\n"
+    }
+
+    fn json_settings(&self, settings: &Settings) -> String {
+        let rows = self.rows(settings);
+        json_object(rows.iter().map(|(key, value)| {
+            let shown = match value {
+                Value::Flag(flag) => flag.to_string(),
+                Value::Number(number) => number.to_string(),
+                Value::Text(text) => json_text(text),
+                Value::Words(words) => json_list(words.iter().map(|word| json_text(word))),
+                Value::Dirs(dirs) => json_list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
+            };
+            let (from, line) = match self.origin(key) {
+                Some(Origin::Defaults { line }) => ("defaults", Some(line)),
+                Some(Origin::NodeEntry { line }) => ("node", Some(line)),
+                Some(Origin::BuiltIn) | None => ("built in", None),
+            };
+            let line = json_or_null(line.map(|line| line.to_string()));
+            // Programs look for the directories in one place, whichever key they come from.
+            let key = if *key == "dir_confs" { "dirs" } else { key };
+            (
+                self.format.key(key).unwrap_or(key),
+                json_object([("value", shown), ("from", json_text(from)), ("line", line)]),
+            )
+        }))
+    }
+}
+
+/// The options of a directory, as they could be written in a file.
+fn options(dir: &Dir) -> Vec<String> {
+    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = dir.flags;
+    let flags = [
+        (nosuid, "nosuid"),
+        (nodev, "nodev"),
+        (noexec, "noexec"),
+        (read_only, "ro"),
+        (noatime, "noatime"),
+        (nodiratime, "nodiratime"),
+        (relatime, "relatime"),
+    ];
+    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
+    let params: &[_] = if let Backing::Tmpfs(params) = &dir.backing { params } else { &[] };
+    let params = params.iter().map(|param| match &param.value {
+        Some(value) => format!("{}={value}", param.key),
+        None => param.key.clone(),
+    });
+    flags.chain(params).collect()
+}
+
+fn json_problem(problem: &Problem) -> String {
+    let level = match problem.level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+    };
+    json_object([
+        ("level", json_text(level)),
+        ("file", json_text(&problem.file)),
+        ("line", problem.line.to_string()),
+        ("column", problem.column.to_string()),
+        ("length", problem.length.to_string()),
+        ("message", json_text(&problem.what)),
+        ("hint", json_or_null(problem.hint.as_deref().map(json_text))),
+        ("text", json_text(&problem.line_text)),
+    ])
+}
+
+fn json_dir(dir: &Dir, main_base: &str) -> String {
+    let (backing, base) = match &dir.backing {
+        Backing::BasePath => ("base_path", Some(main_base)),
+        Backing::OtherBase(base) => ("base_path", Some(base.as_str())),
+        Backing::Tmpfs(_) => ("tmpfs", None),
+    };
+    json_object([
+        ("path", json_text(&dir.path)),
+        ("backing", json_text(backing)),
+        ("base_path", json_or_null(base.map(json_text))),
+        ("mode", json_or_null(dir.mode.map(|mode| json_text(&format!("{mode:04o}"))))),
+        ("options", json_list(options(dir).iter().map(|option| json_text(option)))),
+    ])
+}
+
+fn json_object<'k>(fields: impl IntoIterator<Item = (&'k str, String)>) -> String {
+    let fields: Vec<String> = fields.into_iter().map(|(key, value)| format!("{}:{value}", json_text(key))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn json_list(items: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(","))
+}
+
+fn json_or_null(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "null".to_owned())
+}
+
+/// A JSON string of ASCII only, so that it is also safe in a terminal.
+fn json_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            ' '..='~' => out.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::json_text;
+
+    #[test]
+    fn json_strings_are_escaped() {
+        assert_eq!(json_text("a\"b\\c/"), r#""a\"b\\c/""#);
+        assert_eq!(json_text("\n\t\0\x1b\x7f"), r#""\u000a\u0009\u0000\u001b\u007f""#);
+        assert_eq!(json_text("ä\u{2028}\u{202e}😀"), r#""\u00e4\u2028\u202e\ud83d\ude00""#);
+        assert_eq!(json_text(""), r#""""#);
+    }
+}

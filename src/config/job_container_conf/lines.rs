@@ -1,0 +1,234 @@
+//! Physical lines to logical ones, as Slurm's `_get_next_line` makes them: a comment goes from `#` to
+//! the end of the line, also inside quotes; a line that ends in `\` goes on in the next one; `\x` is
+//! `x`. Each byte keeps its place in the file. `Include` is followed here.
+
+#![forbid(unsafe_code)]
+
+use super::Include;
+use super::words::Place;
+use crate::config::limits::{MAX_INCLUDE_DEPTH, MAX_INCLUDES, MAX_SETTINGS, MAX_TEXT};
+use crate::config::problem::{Problem, Span, quote};
+use crate::config::yaml::{is_forbidden, text_of};
+
+/// A logical line.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Which file it is in.
+    pub(super) file: usize,
+    /// Offset in the outermost file: of the line, or of the `Include` that led here.
+    pub(super) top: usize,
+    /// The text after comments, continuations and escapes. UTF-8.
+    pub(super) text: Vec<u8>,
+    /// Where each byte of `text` stands in the file.
+    pub(super) offsets: Vec<usize>,
+}
+
+impl Line {
+    /// The place of a part of `text`.
+    pub(super) fn place(&self, start: usize, end: usize) -> Place {
+        let first = self.offsets.get(start).or(self.offsets.last()).copied().unwrap_or(0);
+        let last = end.checked_sub(1).and_then(|last| self.offsets.get(last)).copied().unwrap_or(first);
+        Place { file: self.file, top: self.top, span: Span { start: first, end: last.max(first) + 1 } }
+    }
+}
+
+/// Collects the lines of a file and of what it includes, in the order in which they count.
+pub(super) struct Loader<'i> {
+    include: Include<'i>,
+    /// Name and text.
+    pub(super) files: Vec<(String, String)>,
+    pub(super) lines: Vec<Line>,
+    /// Errors with a place.
+    pub(super) remarks: Vec<(Place, String, String)>,
+    /// Problems of files that are no text.
+    pub(super) broken: Vec<Problem>,
+    /// The files that are being read, and the place of the outermost `Include`.
+    open: Vec<usize>,
+    top: Option<usize>,
+    bytes: usize,
+    count: usize,
+}
+
+impl<'i> Loader<'i> {
+    pub(super) fn new(include: Include<'i>) -> Self {
+        Self {
+            include,
+            files: Vec::new(),
+            lines: Vec::new(),
+            remarks: Vec::new(),
+            broken: Vec::new(),
+            open: Vec::new(),
+            top: None,
+            bytes: 0,
+            count: 0,
+        }
+    }
+
+    /// Reads one file.
+    pub(super) fn file(&mut self, name: &str, bytes: &[u8]) {
+        let text = match text_of(name, bytes) {
+            Ok(text) => text.to_owned(),
+            Err(mut problems) => {
+                self.broken.append(&mut problems);
+                return;
+            }
+        };
+        self.bytes += text.len();
+        let file = self.files.len();
+        self.files.push((name.to_owned(), text.clone()));
+        if let Some((start, c)) = text.char_indices().find(|&(_, c)| is_forbidden(c)) {
+            let place = Place { file, top: 0, span: Span { start, end: start + c.len_utf8() } };
+            let what = format!("the character U+{:04X} cannot be in this file", u32::from(c));
+            self.remarks.push((place, what, "remove it".to_owned()));
+            return;
+        }
+        self.open.push(file);
+        self.lines_of(file, &text);
+        self.open.pop();
+    }
+
+    fn lines_of(&mut self, file: usize, text: &str) {
+        let mut rest = text.as_bytes();
+        let mut offset = 0;
+        while !rest.is_empty() {
+            let mut line = Line { file, top: self.top.unwrap_or(offset), text: Vec::new(), offsets: Vec::new() };
+            loop {
+                let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |newline| newline + 1);
+                let (physical, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                let kept = without_comment(physical);
+                let (kept, goes_on) = without_continuation(kept);
+                line.text.extend_from_slice(kept);
+                line.offsets.extend(offset..offset + kept.len());
+                rest = after;
+                offset += length;
+                if !goes_on || rest.is_empty() {
+                    break;
+                }
+            }
+            strip_escapes(&mut line);
+            if line.text.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            self.count += 1;
+            if self.count > MAX_SETTINGS {
+                if self.count == MAX_SETTINGS + 1 {
+                    let what = format!("there are more than {MAX_SETTINGS} lines");
+                    let hint = "use hostlists such as n[1-100] instead of single names";
+                    self.remarks.push((line.place(0, line.text.len()), what, hint.to_owned()));
+                }
+                return;
+            }
+            match included(&line.text) {
+                Some(Range { start, end }) => self.included(&line, start, end),
+                None => self.lines.push(line),
+            }
+        }
+    }
+
+    /// Follows an `Include`, whose file name is at this place of the line.
+    fn included(&mut self, line: &Line, start: usize, end: usize) {
+        let name = String::from_utf8_lossy(line.text.get(start..end).unwrap_or_default()).into_owned();
+        let at = line.place(start, end);
+        let mut refuse = |at: Place, what: String, hint: &str| self.remarks.push((at, what, hint.to_owned()));
+        let behind = line.text.get(end..).unwrap_or_default();
+        if let Some(more) = behind.iter().position(|b| !is_space(*b)) {
+            let place = line.place(end + more, line.text.len());
+            return refuse(place, "there is text behind the file name".to_owned(), "include one file per line");
+        }
+        if name.contains('*') {
+            return refuse(
+                at,
+                format!("the Include of {} has a pattern", quote(&name)),
+                "Slurm does not follow it: name each file",
+            );
+        }
+        if name.contains("%c") {
+            let what = format!("the Include of {} has a %c, which Slurm does not know in this file", quote(&name));
+            return refuse(at, what, "write the name of the cluster");
+        }
+        if self.open.len() >= MAX_INCLUDE_DEPTH || self.files.len() >= MAX_INCLUDES {
+            let what =
+                format!("more than {MAX_INCLUDE_DEPTH} files include one another, or more than {MAX_INCLUDES} in all");
+            return refuse(at, what, "a file that includes itself never ends; write the lines into this file");
+        }
+        match (self.include)(&name) {
+            Ok(text) if self.bytes.saturating_add(text.len()) > MAX_TEXT => {
+                let what = format!("with {} the files have more than {MAX_TEXT} bytes", quote(&name));
+                refuse(at, what, "use hostlists such as n[1-100] instead of single names");
+            }
+            Ok(text) => {
+                let outermost = self.top.is_none();
+                if outermost {
+                    self.top = Some(line.top);
+                }
+                self.file(&name, &text);
+                if outermost {
+                    self.top = None;
+                }
+            }
+            Err(why) => refuse(at, format!("cannot include {}: {why}", quote(&name)), "Slurm would not start either"),
+        }
+    }
+}
+
+struct Range {
+    start: usize,
+    end: usize,
+}
+
+/// The file name of an `Include`: the word at the very start of the line, white space, the name.
+fn included(text: &[u8]) -> Option<Range> {
+    let (word, rest) = text.split_at_checked(7)?;
+    if !word.eq_ignore_ascii_case(b"include") || !rest.first().is_some_and(|b| is_space(*b)) {
+        return None;
+    }
+    let start = 7 + rest.iter().position(|b| !is_space(*b))?;
+    let end = text.iter().skip(start).position(|b| is_space(*b)).map_or(text.len(), |length| start + length);
+    Some(Range { start, end })
+}
+
+/// `isspace` of the C locale.
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
+}
+
+/// Up to the first `#` with an even number of backslashes before it.
+fn without_comment(line: &[u8]) -> &[u8] {
+    let mut backslashes = 0_usize;
+    for (index, byte) in line.iter().enumerate() {
+        match byte {
+            b'#' if backslashes.is_multiple_of(2) => return line.get(..index).unwrap_or(line),
+            b'\\' => backslashes += 1,
+            _ => backslashes = 0,
+        }
+    }
+    line
+}
+
+/// The line up to the backslash that makes it go on in the next one, if there is one.
+fn without_continuation(line: &[u8]) -> (&[u8], bool) {
+    let end = line.iter().rposition(|b| !is_space(*b)).map_or(0, |last| last + 1);
+    let text = line.get(..end).unwrap_or(line);
+    let backslashes = text.iter().rev().take_while(|b| **b == b'\\').count();
+    if backslashes % 2 == 1 { (text.get(..end - 1).unwrap_or(text), true) } else { (line, false) }
+}
+
+/// `\x` becomes `x`, wherever it is.
+fn strip_escapes(line: &mut Line) {
+    if !line.text.contains(&b'\\') {
+        return;
+    }
+    let (mut text, mut offsets) = (Vec::new(), Vec::new());
+    let mut pairs = line.text.iter().zip(&line.offsets);
+    while let Some((byte, offset)) = pairs.next() {
+        let (byte, offset) = if *byte == b'\\' {
+            let Some(escaped) = pairs.next() else { break };
+            escaped
+        } else {
+            (byte, offset)
+        };
+        text.push(*byte);
+        offsets.push(*offset);
+    }
+    (line.text, line.offsets) = (text, offsets);
+}
