@@ -4,7 +4,7 @@
 #![allow(clippy::format_push_string, reason = "short beats fast here")]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use namespace_linux::config::{
     Node, NodeSettings, ParsedConf, hostlist, parse_job_container_conf, parse_namespace_yaml, wire,
@@ -22,6 +22,12 @@ fn corpus(target: &str, property: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 0, "{} is empty", dir.display());
+}
+
+/// Time that this thread has had a CPU: what the input costs, however busy the machine is.
+fn cpu_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 #[test]
@@ -257,9 +263,9 @@ fn bombs_do_not_go_off() {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
     let mut slow = String::new();
     for (name, bomb) in bombs() {
-        let started = Instant::now();
+        let started = cpu_time();
         let parsed = parse_namespace_yaml("bomb.yaml", &bomb, &Node { name: "n1", hostname: "host1" });
-        let took = started.elapsed();
+        let took = cpu_time().saturating_sub(started);
         assert!(parsed.problems.len() <= 51, "{name}");
         eprintln!("{name}: {took:?}, {} problems", parsed.problems.len());
         if took > limit {
@@ -299,11 +305,11 @@ fn conf_bombs_do_not_go_off() {
     let limit = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
     let mut slow = String::new();
     for (name, bomb) in conf_bombs() {
-        let started = Instant::now();
+        let started = cpu_time();
         let small = b"Include a\nInclude a\n".to_vec();
         let node = Node { name: "n1", hostname: "host1" };
         let ParsedConf { parsed, .. } = parse_job_container_conf("bomb.conf", &bomb, &node, &mut |_| Ok(small.clone()));
-        let took = started.elapsed();
+        let took = cpu_time().saturating_sub(started);
         assert!(parsed.problems.len() <= 51 * 64, "{name}");
         eprintln!("{name}: {took:?}, {} problems", parsed.problems.len());
         if took > limit {

@@ -60,7 +60,7 @@ impl fmt::Display for JoinError {
         match self {
             Self::Path => f.write_str("the path of its state file is too long"),
             Self::OpenState(Errno::NOENT) => {
-                f.write_str("it has no state file under base_path: its set-up failed, or it has ended")
+                f.write_str("it has no state file under base_path: its set-up failed, it has ended, or base_path was changed while it ran")
             }
             Self::OpenState(errno) => write!(f, "opening its state file: {}", Words(*errno)),
             Self::ReadState(errno) => write!(f, "reading its state file: {}", Words(*errno)),
