@@ -28,6 +28,17 @@ fn main() {
     println!("cargo:rustc-env=JOBNS_SLURM_MINOR={minor}");
     println!("cargo:rustc-env=JOBNS_SLURM_MICRO={micro}");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,namespace_linux.so");
+    link_unwinder_statically();
+}
+
+/// The unwinder (for the panics that slurm/entry.rs catches) goes into the plugin. Else every slurmstepd
+/// would load libgcc_s.so.1 for it, which it does not do otherwise, and which takes longer than to load
+/// the plugin itself. The standard library asks for `-lgcc_s`; this answers with the static twin.
+fn link_unwinder_statically() {
+    let directory = format!("{}/unwinder", env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::create_dir_all(&directory).expect("OUT_DIR can be written to");
+    fs::write(format!("{directory}/libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n").expect("OUT_DIR can be written to");
+    println!("cargo:rustc-cdylib-link-arg=-L{directory}");
 }
 
 /// `#define SLURM_VERSION_NUMBER 0x1a0505`

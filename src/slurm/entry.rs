@@ -71,7 +71,11 @@ fn success(result: Result<(), plugin::Failure>) -> Result<c_int, plugin::Failure
 #[unsafe(no_mangle)]
 pub extern "C" fn init() -> c_int {
     match catch_unwind(imports::load) {
-        Ok(Ok(Some(imports))) => entry("init", SLURM_ERROR, || success(plugin::init(imports))),
+        Ok(Ok(Some(imports))) => {
+            // Into Slurm's log, with the place in the code, and not to standard error.
+            std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
+            entry("init", SLURM_ERROR, || success(plugin::init(imports)))
+        }
         Ok(Ok(None)) => SLURM_SUCCESS,
         Ok(Err(symbol)) => {
             imports::fatal_without(symbol);
