@@ -9,7 +9,10 @@ const NEWEST_KNOWN: &str = "26.05.5";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=SLURM_VERSION");
-    println!("cargo:rerun-if-changed={HEADER}");
+    // Cargo takes a file that is missing for changed, at every build.
+    if fs::exists(HEADER).unwrap_or(false) {
+        println!("cargo:rerun-if-changed={HEADER}");
+    }
     println!("cargo:rerun-if-changed=build.rs");
     let (version, from) = match env::var("SLURM_VERSION") {
         Ok(version) if !version.is_empty() => (version, "SLURM_VERSION"),
