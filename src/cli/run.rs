@@ -26,7 +26,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
 
-/// What jobs get when no file says otherwise. `%u` of the base is the caller's uid.
+/// What jobs get when no file says otherwise. `@BASE@` is one of the two below.
 const DEFAULT_CONFIG: &str = "\
 defaults:
   auto_base_path: true

@@ -210,10 +210,8 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
-    if delete(host, &found.record, None, &[], None, Removal::Now) {
-        return Ok(());
-    }
-    // In the trash it is out of the way, whatever is left of it.
+    // What cannot be removed is logged, and out of the way in the trash.
+    delete(host, &found.record, None, &[], None, Removal::Now);
     Ok(())
 }
 
