@@ -265,6 +265,9 @@ fn dirs() {
         Row("dirs: /tmp,/tmp/", "/tmp /tmp/", "refused", "one directory twice"),
         Row("dirs: /tmp,//tmp", "/tmp //tmp", "refused", "one directory twice"),
         Row("dirs: tmp", "tmp", "refused", LATE),
+        Row("dirs: /a%b", "/a%b", "refused", "%b, the number of an array task, is 0 in every job of Slurm's plugin"),
+        Row("dirs: /a%j,/%u", "/a%j /%u", "/a%j /%u", SAME),
+        Row("dirs: \"/a b\"", "/a b", "/a b", SAME),
         Row("dirs: /b/x", "refused", "refused", SAME),
         Row("dirs: /b", "refused", "refused", SAME),
         Row("dirs: /bx", "/bx", "/bx", SAME),
@@ -388,7 +391,10 @@ fn whole_files() {
         Row("defaults:\n\tbase_path: /b\n", "refused", "refused", SAME),
         Row("defaults: {base_path: /b\n", "refused", "refused", SAME),
         Row("defaults: {base_path: /b}\0trailing", "/b", "refused", "Slurm does not see what comes behind a NUL"),
-        Row("strict: true\ndefaults: {base_path: /b}", "/b", "/b", SAME),
+        Row("strict: true\ndefaults: {base_path: /b}", "/b", "refused", OURS),
+        Row("strict: true\nnode_confs: [{nodes: n1, options: {base_path: /b}}]", "/b", "/b", SAME),
+        Row("strict: true\nnode_confs: [{nodes: n1, options: {base_path: none}}]", "none", "none", SAME),
+        Row("strict: no\ndefaults: {base_path: /b}", "/b", "/b", SAME),
         Row("strict: true\nnode_confs: []", "off", "refused", OURS),
     ];
     check("file", &rows, str::to_owned, |s| s.base_path.clone());

@@ -18,8 +18,9 @@ pub const MAX_SETTINGS: usize = 16_384;
 /// Nesting of lists and mappings. namespace.yaml needs 5; Slurm's own reader stops at 64.
 pub const MAX_DEPTH: usize = 16;
 
-/// Scalars, lists and mappings in a file: 1 MiB of `[[],[],…` would make half a million.
-pub const MAX_NODES: usize = 65_536;
+/// Scalars, lists and mappings in a file: 1 MiB of `[[],[],…` would make half a million. An entry
+/// that sets one thing for one node is seven, so this is 7,000 such entries.
+pub const MAX_NODES: usize = 49_152;
 
 /// Private directories of one node. Each is a mount of every job.
 pub const MAX_DIRS: usize = 256;

@@ -30,16 +30,13 @@ impl Merge<'_, '_, '_> {
         let nothing = Layer::default();
         let (defaults, entry) = (&file.defaults, file.entry.as_ref().unwrap_or(&nothing));
         self.warn_of_empty(defaults, entry);
+        if let (Some(Set { value: true, at }), None) = (&file.strict, &file.entry) {
+            let what = format!("no entry of node_confs names node {}, and strict is set", quote(self.node.name));
+            let hint = "add one, with options: {} for the defaults or base_path: none if jobs are to get nothing";
+            self.report.error(*at, what, hint);
+        }
         let base = self.pick("base_path", entry.base_path.as_ref(), defaults.base_path.as_ref());
         let Some(base) = base else {
-            if let Some(Set { value: true, at }) = file.strict {
-                let what = format!("node {} has no base_path, and strict is set", quote(self.node.name));
-                self.report.error(
-                    at,
-                    what,
-                    "add an entry for the node, with base_path: none if jobs are to get nothing",
-                );
-            }
             return Some((NodeSettings::Disabled(DisabledWhy::NotConfigured), self.sources));
         };
         let pattern = match &base.value {

@@ -93,7 +93,8 @@ pub fn has_other_percent(path: &str) -> bool {
 /// # Errors
 /// When a value does not fit into a path, or the pattern is none of these.
 pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, PatternError> {
-    check_job_fields(path)?;
+    // Whole, so that nothing is taken at run time that was refused at start: `%%` is longer than what it becomes.
+    check_job_pattern(path)?;
     let out = expand(path, |source, padding| match source {
         "%%" => Some(("the percent sign", Cow::Borrowed("%"))),
         "%S" => Some(("the SLUID", Cow::Borrowed(job.sluid))),

@@ -26,7 +26,7 @@ pub(super) struct DirSpec {
 
 const DIR_KEYS: [&str; 5] = ["path", "base_path", "options", "tmpfs", "mode"];
 
-/// `dirs`: paths with commas between them, taken as they are.
+/// `dirs`: paths with commas between them. As in Slurm, `%j` and its like stand for the job's values here, too.
 pub(super) fn dirs(scalar: &Scalar, report: &mut Report<'_>) -> Vec<DirSpec> {
     let mut out = Vec::new();
     let mut spaces = false;
@@ -38,7 +38,7 @@ pub(super) fn dirs(scalar: &Scalar, report: &mut Report<'_>) -> Vec<DirSpec> {
         }
         spaces |= path.len() != word.len();
         let at = scalar.place_of(path);
-        if let Some(normal) = dir_path("dirs", path, at, normalise(path), &out, report) {
+        if let Some(normal) = dir_path("dirs", path, at, check_job_pattern(path), &out, report) {
             let options = MountOptions::default();
             let is_tmpfs = normal == DEV_SHM;
             out.push(DirSpec { path: normal, at, other_base: None, is_tmpfs, options, mode: None });

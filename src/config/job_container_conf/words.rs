@@ -5,6 +5,7 @@
 
 use super::Reports;
 use super::lines::{Line, is_space};
+use crate::config::limits::MAX_SETTINGS;
 use crate::config::problem::{Span, quote};
 
 /// A place in one of the files.
@@ -41,12 +42,13 @@ impl Word {
     }
 }
 
-/// The words of the line; `None` when it is not made of words, which has been said.
+/// The words of the line, at most one more than a file may have; `None` when it is not made of words,
+/// which has been said.
 pub(super) fn split(line: &Line, reports: &mut Reports<'_>) -> Option<Vec<Word>> {
     let text = line.text.as_slice();
     let mut words = Vec::new();
     let mut at = skip(text, 0, is_space);
-    while at < text.len() {
+    while at < text.len() && words.len() <= MAX_SETTINGS {
         let word = one(line, at, reports)?;
         at = skip(text, word.1, is_space);
         words.push(word.0);
