@@ -267,7 +267,6 @@ fn dirs() {
         Row("dirs: tmp", "tmp", "refused", LATE),
         Row("dirs: /a%b", "/a%b", "refused", "%b, the number of an array task, is 0 in every job of Slurm's plugin"),
         Row("dirs: /a%j,/%u", "/a%j /%u", "/a%j /%u", SAME),
-        Row("dirs: \"/a b\"", "/a b", "/a b", SAME),
         Row("dirs: /b/x", "refused", "refused", SAME),
         Row("dirs: /b", "refused", "refused", SAME),
         Row("dirs: /bx", "/bx", "/bx", SAME),

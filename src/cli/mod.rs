@@ -59,7 +59,12 @@ pub fn main() -> ExitCode {
         return ExitCode::from(OWN_FAILURE);
     };
     let rest: Vec<OsString> = arguments.collect();
+    let wants_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
     let result = match command.to_str() {
+        Some("check" | "run") if wants_help => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
         Some("check") => check::main(&rest),
         Some("run") => run::main(&rest),
         Some("help" | "--help" | "-h") => {
