@@ -3,11 +3,15 @@
 //! | file | command |
 //! |---|---|
 //! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
+//! | [`node`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
+//! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod json;
+pub mod node;
 pub mod run;
 
 use crate::job::error::Error;
@@ -22,10 +26,14 @@ pub const OWN_FAILURE: u8 = 125;
 
 const USAGE: &str = "\
 usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
+       jobns list [--spool DIR] [--format text|json]
+       jobns clean [--dry-run] [--spool DIR]
        jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
 
   check    says all that is wrong with FILE (a namespace.yaml or job_container.conf; - is standard
            input), what it comes to for one node, and where each value comes from.
+  list     shows the jobs that have namespaces on this node, and what is left of those that are gone.
+  clean    removes what is left, as slurmd does when it starts; --dry-run only shows it, as list does.
   run      runs COMMAND with a private /tmp and /dev/shm in a PID namespace of its own, or in
            what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
            in a user namespace. Everything is gone afterwards.
@@ -38,6 +46,9 @@ options of check:
   --here          ask this machine, too: do the paths exist, who can write to them, are the scripts
                   safe, and, as root, does the kernel take it. Makes nothing.
 
+options of list and clean, which only root can use:
+  --spool DIR     slurmd's spool directory (default: /var/spool/slurmd or /var/lib/slurm/slurmd)
+
 options of run:
   --config FILE   the configuration; without it an embedded one is used
   --node NAME     the node that it is read for (default: the name of this machine)
@@ -46,6 +57,8 @@ options of run:
 
 exit status of check: 0 fine (warnings too, without --strict); 1 warnings, with --strict; 2 errors,
              or FILE cannot be read; 125 wrong usage.
+exit status of list and clean: 0; 1 when something is left of a job that is gone; 125 when the node
+             cannot be looked at.
 exit status of run: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
              jobns fails.
 ";
@@ -61,11 +74,13 @@ pub fn main() -> ExitCode {
     let rest: Vec<OsString> = arguments.collect();
     let wants_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
     let result = match command.to_str() {
-        Some("check" | "run") if wants_help => {
+        Some("check" | "list" | "clean" | "run") if wants_help => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
         Some("check") => check::main(&rest),
+        Some("list") => node::list(&rest),
+        Some("clean") => node::clean(&rest),
         Some("run") => run::main(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -126,8 +126,15 @@ fn run_with(
     }
     if options.config.is_none() {
         // What a killed run has left. A base of Slurm's is left to slurmd.
-        restore::restore(host, settings, node.name, Ok(LiveJobs::default()), &[], delete::Removal::Now)
-            .map_err(|error| error.to_string())?;
+        let former = restore::Node {
+            name: node.name,
+            bases: std::slice::from_ref(&settings.base_path),
+            other_bases: Vec::new(),
+            epilog: None,
+            environment: &[],
+            removal: delete::Removal::Now,
+        };
+        restore::restore(host, &former, Ok(LiveJobs::default())).1.map_err(|error| error.to_string())?;
     }
     let job = Job {
         id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),

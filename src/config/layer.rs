@@ -31,6 +31,7 @@ pub(super) struct Layer {
     pub(super) shared: Option<Set<bool>>,
     pub(super) disable_bpf_token: Option<Set<bool>>,
     pub(super) scripts: [ScriptKeys; 4],
+    pub(super) removal_timeout: Option<Set<u32>>,
     pub(super) dirs: Option<Set<Vec<DirSpec>>>,
     pub(super) dir_confs: Option<Set<Vec<DirSpec>>>,
     /// Keys that are there with an empty value, which Slurm takes for not there.
@@ -61,7 +62,7 @@ pub(super) const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// The keys of a layer.
-pub(super) const KEYS: [&str; 16] = [
+pub(super) const KEYS: [&str; 17] = [
     "auto_base_path",
     "base_path",
     "hide_base_path",
@@ -78,6 +79,7 @@ pub(super) const KEYS: [&str; 16] = [
     "clone_ns_script_wait",
     "clone_ns_epilog",
     "clone_ns_epilog_wait",
+    "removal_timeout",
 ];
 
 /// Reads one mapping; `place` names it in messages.
@@ -90,6 +92,7 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
             "hide_base_path" => layer.hide_base_path = boolean(name, value, report),
             "shared" => layer.shared = boolean(name, value, report),
             "disable_bpf_token" => layer.disable_bpf_token = boolean(name, value, report),
+            "removal_timeout" => layer.removal_timeout = seconds(name, value, report),
             "base_path" => {
                 if let Some(scalar) = filled("base_path", value, &mut layer, report) {
                     layer.base_path = base_path(scalar, value.at, report);
@@ -145,7 +148,7 @@ fn script_key(name: &str, value: &Value, layer: &mut Layer, report: &mut Report<
             return true;
         }
         if name == wait_key {
-            let wait = seconds(wait_key, value, report);
+            let wait = wait(wait_key, value, report);
             if let Some(script) = layer.scripts.get_mut(index) {
                 script.wait = wait;
             }
@@ -215,12 +218,18 @@ fn seconds(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32
         report.error(value.at, what, "write a whole number such as 10, without a unit");
         return None;
     };
-    if seconds == 0 {
-        report.warning(value.at, format!("{name}: 0 does not mean \"no limit\""), "it means 10 seconds: write 10");
-    } else if seconds > LONG_WAIT_SECONDS {
-        report.warning(value.at, format!("{name} is more than a day"), "a script that hangs keeps the job waiting");
-    }
     Some(Set { value: seconds, at: value.at })
+}
+
+/// Seconds that a script may take.
+fn wait(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32>> {
+    let Set { value: seconds, at } = seconds(name, value, report)?;
+    if seconds == 0 {
+        report.warning(at, format!("{name}: 0 does not mean \"no limit\""), "it means 10 seconds: write 10");
+    } else if seconds > LONG_WAIT_SECONDS {
+        report.warning(at, format!("{name} is more than a day"), "a script that hangs keeps the job waiting");
+    }
+    Some(Set { value: seconds, at })
 }
 
 fn base_path(scalar: &Scalar, at: Span, report: &mut Report<'_>) -> Option<Set<BasePath>> {

@@ -59,6 +59,8 @@ impl Merge<'_, '_, '_> {
             self.script(keys, entry, defaults)
         };
         let (init_script, user_ns_script, clone_ns_script, clone_ns_epilog) = (script(), script(), script(), script());
+        let timeout = self.pick("removal_timeout", entry.removal_timeout.as_ref(), defaults.removal_timeout.as_ref());
+        let removal_timeout = timeout.map(|set| set.value);
         let dirs = self.dirs(entry, defaults, base_path.as_deref(), base.at);
         let settings = Settings {
             auto_base_path,
@@ -71,6 +73,7 @@ impl Merge<'_, '_, '_> {
             user_ns_script,
             clone_ns_script,
             clone_ns_epilog,
+            removal_timeout,
             dirs,
         };
         if self.report.errors() == 0

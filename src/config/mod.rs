@@ -112,6 +112,9 @@ pub struct Settings {
     pub clone_ns_script: Option<Script>,
     /// Runs before the namespaces go away.
     pub clone_ns_epilog: Option<Script>,
+    /// Seconds that the end of a job waits for the removal of its files; the rest is removed later, in
+    /// the background. `None`: as long as it takes. Ours, not Slurm's.
+    pub removal_timeout: Option<u32>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
 }

@@ -27,7 +27,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -181,6 +181,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         user_ns_script,
         clone_ns_script,
         clone_ns_epilog,
+        removal_timeout,
         dirs,
     } = settings;
     put_text(out, base_path);
@@ -193,6 +194,10 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
             put_text(out, path);
             out.extend_from_slice(&wait_seconds.to_le_bytes());
         }
+    }
+    out.push(u8::from(removal_timeout.is_some()));
+    if let Some(seconds) = removal_timeout {
+        out.extend_from_slice(&seconds.to_le_bytes());
     }
     put_count(out, dirs.len());
     for Dir { path, backing, flags, mode } in dirs {
@@ -263,6 +268,7 @@ impl<'a> Reader<'a> {
             user_ns_script: self.script()?,
             clone_ns_script: self.script()?,
             clone_ns_epilog: self.script()?,
+            removal_timeout: self.option(|reader| Ok(u32::from_le_bytes(reader.array()?)))?,
             dirs: self.list(MAX_DIRS, Self::dir)?,
         })
     }
@@ -396,6 +402,7 @@ mod tests {
             user_ns_script: None,
             clone_ns_script: script("/b"),
             clone_ns_epilog: None,
+            removal_timeout: Some(30),
             dirs: vec![
                 Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
                 Dir { path: "/dev/shm".to_owned(), backing: tmpfs, flags, mode: Some(0o1777) },

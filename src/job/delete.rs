@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::CString;
+use std::time::{Duration, Instant};
 
 /// How long a killed holder, and with it every process of its PID namespace, may take to end. One
 /// in uninterruptible sleep (a dead file server) can take for ever.
@@ -31,8 +32,24 @@ pub const TRASH: &std::ffi::CStr = c".trash";
 pub enum Removal {
     /// Before `delete` returns.
     Now,
+    /// As far as that goes before this moment; the rest by whoever empties the trash next.
+    Until(Instant),
     /// By whoever empties the trash next.
     Later,
+}
+
+impl Removal {
+    /// What the settings want at the end of a job.
+    #[must_use]
+    pub fn at_end_of_job(settings: &Settings) -> Self {
+        match settings.removal_timeout {
+            None => Self::Now,
+            Some(0) => Self::Later,
+            Some(seconds) => {
+                Instant::now().checked_add(Duration::from_secs(seconds.into())).map_or(Self::Now, Self::Until)
+            }
+        }
+    }
 }
 
 /// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
@@ -75,6 +92,15 @@ pub fn delete(
             Ok(None) => {}
             Ok(Some(summary)) if summary.complete() => {
                 host.log(Level::Debug, format_args!("job {job}: {}/{job}: {summary}", tree.base));
+            }
+            Ok(Some(summary)) if summary.out_of_time && summary.failed == 0 && summary.mounts == 0 => {
+                host.log(
+                    Level::Info,
+                    format_args!(
+                        "job {job}: {}/{job}: {summary}; the rest is in {}/.trash and removed in the background",
+                        tree.base, tree.base
+                    ),
+                );
             }
             Ok(Some(summary)) => {
                 complete = false;
@@ -146,7 +172,7 @@ fn remove_recorded(record: &Record, tree: &TreeRecord, removal: Removal) -> Resu
     move_and_remove(base.as_fd(), &tree.base, &name, removal)
 }
 
-fn move_and_remove(
+pub(super) fn move_and_remove(
     base: BorrowedFd<'_>,
     base_path: &str,
     name: &CString,
@@ -158,7 +184,10 @@ fn move_and_remove(
         let to = CString::new(format!("{}.{number}", name.to_string_lossy())).unwrap_or_default();
         match rustix::fs::renameat_with(base, name.as_c_str(), &trash, to.as_c_str(), RenameFlags::NOREPLACE) {
             Ok(()) if removal == Removal::Later => return Ok(None),
-            Ok(()) => return Ok(Some(remove_tree(trash.as_fd(), &to))),
+            Ok(()) => {
+                let deadline = if let Removal::Until(deadline) = removal { Some(deadline) } else { None };
+                return Ok(Some(remove_tree(trash.as_fd(), &to, deadline)));
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::call(intention(), "renameat2", errno)),
         }

@@ -76,13 +76,39 @@ impl fmt::Display for JoinError {
     }
 }
 
-/// Enters all namespaces of job `job` under `base_path`. On an error none was entered, or the caller
-/// must not go on.
+/// Enters all namespaces of job `job`, which is under one of `bases`: the one of its state file, or, after
+/// a switch-over, the one in which Slurm's own plugin has made it. On an error none was entered, or
+/// the caller must not go on.
 ///
 /// # Errors
 ///
 /// [`JoinError`].
-pub fn join(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
+pub fn join<'b>(
+    bases: impl Iterator<Item = &'b str> + Clone,
+    node: &str,
+    boot: BootId,
+    job: u32,
+) -> Result<(), JoinError> {
+    const NONE: JoinError = JoinError::OpenState(Errno::NOENT);
+    for base in bases.clone() {
+        match join_below(base, node, boot, job) {
+            Err(NONE) => {}
+            result => return result,
+        }
+    }
+    for base in bases {
+        for below in ["", node] {
+            match join_made_by_slurm(base, below, job) {
+                Err(NONE) => {}
+                result => return result,
+            }
+        }
+    }
+    Err(NONE)
+}
+
+/// As [`join`], by the state file under `base_path`.
+fn join_below(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
     let mut buffer = [0_u8; MAX_SIZE];
     let state = read_state(base_path, job, &mut buffer)?;
     if state.job != job || state.node != node || state.boot != boot.as_bytes() {
@@ -120,6 +146,31 @@ fn read_state<'a>(base_path: &str, job: u32, buffer: &'a mut [u8]) -> Result<Sta
     }
     let text = read_all(file.as_fd(), buffer).map_err(JoinError::ReadState)?;
     State::parse(text).map_err(|_| JoinError::Malformed)
+}
+
+/// Enters what Slurm's own plugin has mounted on `<base>[/<node>]/<job>/.ns/{pid,user,mnt}`, in the
+/// order in which it does so itself.
+fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), JoinError> {
+    let kinds = [("pid", NamespaceFlags::PID), ("user", NamespaceFlags::USER), ("mnt", NamespaceFlags::MOUNT)];
+    let mut opened = [None, None, None];
+    for ((name, kind), slot) in kinds.into_iter().zip(&mut opened) {
+        let mut path = FixedText::<PATH_MAX>::new();
+        write!(path, "{base_path}/{below}/{job}/.ns/{name}").map_err(|_| JoinError::Path)?;
+        let path = path.as_c_str().ok_or(JoinError::Path)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS) {
+            Ok(fd) => *slot = Some((fd, kind)),
+            // Of the other two the job need not have one.
+            Err(Errno::NOENT) if kind != NamespaceFlags::MOUNT => {}
+            // Ours are links: a job whose state file was removed.
+            Err(Errno::LOOP) => return Err(JoinError::OpenState(Errno::NOENT)),
+            Err(errno) => return Err(JoinError::OpenState(errno)),
+        }
+    }
+    for (fd, kind) in opened.into_iter().flatten() {
+        setns(fd.as_fd(), kind).map_err(JoinError::Enter)?;
+    }
+    Ok(())
 }
 
 /// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone. That does

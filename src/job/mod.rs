@@ -16,12 +16,14 @@
 //! | [`remove_tree`] | extern slurmstepd, slurmd | removes a tree that a user made |
 //! | [`sweep`] | a process of its own | empties the trash; no allocation |
 //! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
+//! | [`c_plugin`] | slurmd | does so with what Slurm's own plugin has left |
 //!
-//! Below them: [`record`] (what is known of a job), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
+//! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
 //! [`identity`] (which process a number means), [`pins`], [`script`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
+pub mod c_plugin;
 pub mod child;
 pub mod create;
 pub mod delete;
@@ -35,6 +37,7 @@ pub mod join;
 pub mod pins;
 pub mod plan;
 pub mod record;
+pub mod registry;
 pub mod remove_tree;
 pub mod restore;
 pub mod script;

@@ -52,6 +52,8 @@ pub struct Summary {
     pub mounts: u64,
     /// Other entries that could not be removed.
     pub failed: u64,
+    /// It was stopped when its time was over; something is left, which another call goes on with.
+    pub out_of_time: bool,
     /// The first reason why something was left.
     pub first_failure: Option<Errno>,
     pub took: Duration,
@@ -61,7 +63,7 @@ impl Summary {
     /// Nothing is left of the tree.
     #[must_use]
     pub const fn complete(&self) -> bool {
-        self.mounts == 0 && self.failed == 0
+        self.mounts == 0 && self.failed == 0 && !self.out_of_time
     }
 
     fn failed(&mut self, errno: Errno) {
@@ -74,6 +76,7 @@ impl Summary {
         self.directories += other.directories;
         self.mounts += other.mounts;
         self.failed += other.failed;
+        self.out_of_time |= other.out_of_time;
         self.first_failure = self.first_failure.or(other.first_failure);
     }
 }
@@ -88,6 +91,9 @@ impl fmt::Display for Summary {
             self.took.as_secs(),
             self.took.subsec_millis()
         )?;
+        if self.out_of_time {
+            write!(f, ", which is all the time it had")?;
+        }
         if self.mounts > 0 {
             write!(f, "; left {} mounts that are not ours inside", self.mounts)?;
         }
@@ -100,10 +106,10 @@ impl fmt::Display for Summary {
 
 /// Removes the directory `name` in `parent` and all that is in it, with the help of threads if it is
 /// large. `parent` must be a directory that only we write to: directories from deep in the tree are
-/// moved there for a while.
+/// moved there for a while. It stops when `deadline` is over.
 #[must_use]
-pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Summary {
-    let shared = Shared::new(parent, name);
+pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, deadline: Option<Instant>) -> Summary {
+    let shared = Shared::new(parent, name, deadline);
     let mut summary = std::thread::scope(|scope| shared.work(name, Some(Helpers { scope })));
     // Only now have all threads said what they did.
     summary.add(&shared.lock().summary);
@@ -115,7 +121,7 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr) -> Summary {
 /// another thread could hold.
 #[must_use]
 pub fn remove_tree_alone(parent: BorrowedFd<'_>, name: &CStr) -> Summary {
-    Shared::new(parent, name).work(name, None)
+    Shared::new(parent, name, None).work(name, None)
 }
 
 /// What the threads that remove one tree share: the directories that were moved up, which are
@@ -128,6 +134,7 @@ struct Shared<'a> {
     /// A copy of `Queue::idle`, to be looked at without the lock.
     idle: AtomicUsize,
     start: Instant,
+    deadline: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -148,7 +155,7 @@ struct Helpers<'scope, 'env> {
 }
 
 impl<'a> Shared<'a> {
-    fn new(parent: BorrowedFd<'a>, name: &'a CStr) -> Self {
+    fn new(parent: BorrowedFd<'a>, name: &'a CStr, deadline: Option<Instant>) -> Self {
         Self {
             parent,
             name,
@@ -156,6 +163,7 @@ impl<'a> Shared<'a> {
             changed: Condvar::new(),
             idle: AtomicUsize::new(0),
             start: Instant::now(),
+            deadline,
         }
     }
 
@@ -243,6 +251,9 @@ impl Remover<'_, '_> {
                 }
                 Err(errno) => return self.summary.failed(errno),
             }
+            if self.is_late() {
+                return;
+            }
             // At the top it is among ours already.
             if depth >= MAX_DEPTH || (depth > 0 && self.shared.idle.load(Ordering::Relaxed) > 0) {
                 return self.move_up(dir, name);
@@ -261,6 +272,12 @@ impl Remover<'_, '_> {
         }
         // Full again after every round.
         self.summary.failed(Errno::NOTEMPTY);
+    }
+
+    /// True when there is no time left, which is noted.
+    fn is_late(&mut self) -> bool {
+        self.summary.out_of_time |= self.shared.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        self.summary.out_of_time
     }
 
     /// Moves a directory next to the tree, to be done later or by another thread.
@@ -306,6 +323,9 @@ impl Remover<'_, '_> {
                     break;
                 }
             };
+            if self.is_late() {
+                return;
+            }
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -410,7 +430,7 @@ mod tests {
         rustix::fs::mknodat(CWD, tree.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
 
-        let summary = remove_tree(dir_fd(&top.path().join("trash")).as_fd(), c"7");
+        let summary = remove_tree(dir_fd(&top.path().join("trash")).as_fd(), c"7", None);
         assert!(summary.complete(), "{summary}");
         assert_eq!((summary.files, summary.directories), (9, 4));
         assert!(!tree.exists());
@@ -428,7 +448,7 @@ mod tests {
             here = rustix::fs::openat(&here, c"d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         }
         drop(here);
-        let summary = remove_tree(trash.as_fd(), c"9");
+        let summary = remove_tree(trash.as_fd(), c"9", None);
         assert!(summary.complete(), "{summary}");
         assert_eq!(summary.directories, 3001);
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
@@ -446,7 +466,8 @@ mod tests {
                 }
             }
             let trash = dir_fd(top.path());
-            let summary = if alone { remove_tree_alone(trash.as_fd(), c"9") } else { remove_tree(trash.as_fd(), c"9") };
+            let summary =
+                if alone { remove_tree_alone(trash.as_fd(), c"9") } else { remove_tree(trash.as_fd(), c"9", None) };
             assert!(summary.complete(), "{summary}");
             assert_eq!((summary.files, summary.directories), (4800, 122));
             assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
@@ -464,7 +485,7 @@ mod tests {
         std::fs::write(tree.join("a/file"), "x").unwrap();
         // A bind of the same file system: the device number tells nothing.
         rustix::mount::mount_bind(&outside, tree.join("a/mount")).unwrap();
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9");
+        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
         rustix::mount::unmount(tree.join("a/mount"), rustix::mount::UnmountFlags::DETACH).unwrap();
         assert_eq!((summary.mounts, summary.failed, summary.files), (1, 0, 1));
         assert!(outside.join("keep").exists() && !tree.join("a/file").exists());
@@ -495,12 +516,12 @@ mod tests {
             set(&tree.join(path), flag);
         }
         set(&tree, IFlags::IMMUTABLE);
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9");
+        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
         // The file that has a name outside keeps its flag, and the tree stays with it.
         assert_eq!((summary.failed, summary.first_failure), (1, Some(Errno::PERM)), "{summary}");
         assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 1);
         set(&top.path().join("other"), IFlags::empty());
-        assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9").complete());
+        assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9", None).complete());
     }
 
     #[test]
@@ -508,8 +529,23 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(top.path().join("9/1/2/3/4/5/6/7/8/9/10")).unwrap();
         std::fs::create_dir(top.path().join("9+0")).unwrap();
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9");
+        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
         assert!(summary.complete(), "{summary}");
         assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn out_of_time_it_stops_and_goes_on_when_called_again() {
+        let top = tempfile::tempdir().unwrap();
+        for name in ["9/a/b", "9/c"] {
+            std::fs::create_dir_all(top.path().join(name)).unwrap();
+        }
+        std::fs::write(top.path().join("9/a/file"), "x").unwrap();
+        let late = remove_tree(dir_fd(top.path()).as_fd(), c"9", Some(Instant::now()));
+        assert!(late.out_of_time && !late.complete() && late.failed == 0, "{late}");
+        assert!(top.path().join("9/a/file").exists());
+        let later = Instant::now().checked_add(Duration::from_secs(3600));
+        assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9", later).complete());
+        assert!(!top.path().join("9").exists());
     }
 }

@@ -5,6 +5,7 @@
 //! the list of live slurmstepds could be read, has none of this job, and the slurmstepd that made the
 //! directory (which removes it itself after its socket is gone) has ended.
 
+use super::c_plugin::{self, Leftover};
 use super::delete::{Removal, delete, open_trash};
 use super::error::{Doing, Error};
 use super::identity::BootId;
@@ -14,17 +15,18 @@ use super::remove_tree::remove_tree;
 use super::sources::open_base;
 use super::sweep;
 use super::{Host, Level, LiveJobs};
-use crate::config::{Backing, Settings};
+use crate::config::{Backing, Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 
-/// What is to be done with one entry of `base_path`.
+/// What is to be done with one job directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
     Dead,
     Alive,
     /// Another slurmd's.
@@ -53,96 +55,219 @@ const fn verdict(facts: Facts) -> Verdict {
     }
 }
 
-/// Deletes what dead jobs left on this node.
+/// A node, as restore needs to know it.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// Slurm's name of it.
+    pub name: &'a str,
+    /// Where its job directories are, or were before the configuration was changed.
+    pub bases: &'a [String],
+    /// Other directories with a trash: those of `dir_confs`.
+    pub other_bases: Vec<&'a str>,
+    pub epilog: Option<&'a Script>,
+    /// Of the epilog, for every job.
+    pub environment: &'a [(&'static str, Vec<u8>)],
+    pub removal: Removal,
+}
+
+/// The bases of `settings` besides the main one.
+#[must_use]
+pub fn other_bases(settings: &Settings) -> Vec<&str> {
+    let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
+        Backing::OtherBase(path) => Some(path.as_str()),
+        _ => None,
+    });
+    others.collect()
+}
+
+/// One directory under a base that is a job's, and what is to be done with it.
+#[derive(Debug)]
+pub struct Sight {
+    pub verdict: Verdict,
+    pub job: SightOf,
+}
+
+/// Whose job directory it is.
+#[derive(Debug)]
+pub enum SightOf {
+    Ours(Box<Found>),
+    /// Made by Slurm's own plugin.
+    Slurms(Leftover),
+}
+
+/// What there is in `base`, an open base path, of the node's jobs. What is not provably a job's is
+/// not among it, and said.
 ///
 /// # Errors
 ///
-/// When `base_path` itself cannot be read.
-pub fn restore(
+/// When the directory cannot be read.
+pub fn look(
     host: &dyn Host,
-    settings: &Settings,
+    base: BorrowedFd<'_>,
+    base_path: &str,
     node: &str,
-    live: Result<LiveJobs, Error>,
-    environment: &[(&'static str, Vec<u8>)],
-    removal: Removal,
-) -> Result<(), Error> {
+    live: Option<&LiveJobs>,
+) -> Result<Vec<Sight>, Error> {
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
-    let live =
-        live.inspect_err(|error| host.log(Level::Error, format_args!("{error}; no job directory is removed now"))).ok();
-    let base = open_base(&settings.base_path)?;
-    for name in names(base.as_fd(), &settings.base_path)? {
+    let mut sights = Vec::new();
+    for name in names(base, base_path)? {
         if !is_job_id(&name) {
             continue;
         }
-        let found = match record::read(base.as_fd(), &settings.base_path, &name) {
+        if let Some(leftover) = c_plugin::recognise(base, &name) {
+            let verdict = match live.map(|live| live.0.contains(&leftover.job)) {
+                None => Verdict::InDoubt,
+                Some(true) => Verdict::Alive,
+                Some(false) => Verdict::Dead,
+            };
+            sights.push(Sight { verdict, job: SightOf::Slurms(leftover) });
+            continue;
+        }
+        let found = match record::read(base, base_path, &name) {
             Ok(found) => found,
             Err(error) => {
                 host.log(Level::Warning, format_args!("{error}; it is left alone"));
                 continue;
             }
         };
-        let job = found.record.job;
-        let facts = Facts {
+        let verdict = verdict(Facts {
             same_node: found.record.node == node,
             same_boot: found.is_of(boot),
             stepd_alive: found.is_of(boot) && found.stepd.is_alive(),
-            step_alive: live.as_ref().map(|live| live.0.contains(&job)),
-        };
-        match verdict(facts) {
-            Verdict::Alive => host.log(Level::Debug, format_args!("job {job}: lives on")),
-            Verdict::Foreign => host.log(
-                Level::Warning,
-                format_args!(
-                    "job {job}: {}/{name} belongs to node {}; it is left alone",
-                    settings.base_path, found.record.node
-                ),
-            ),
-            Verdict::InDoubt => host.log(
-                Level::Warning,
-                format_args!("job {job}: it cannot be told whether it lives; its directory is kept"),
-            ),
-            Verdict::Dead => delete_dead(host, settings, &found, boot, environment, removal),
+            step_alive: live.map(|live| live.0.contains(&found.record.job)),
+        });
+        sights.push(Sight { verdict, job: SightOf::Ours(Box::new(found)) });
+    }
+    Ok(sights)
+}
+
+/// Deletes what dead jobs left on this node. Returns the bases that still have a job's directory, or
+/// could not be looked at.
+///
+/// # Errors
+///
+/// When a base could not be looked at, or a trash cannot be emptied. Everything else was done.
+pub fn restore(host: &dyn Host, node: &Node<'_>, live: Result<LiveJobs, Error>) -> (Vec<String>, Result<(), Error>) {
+    let live =
+        live.inspect_err(|error| host.log(Level::Error, format_args!("{error}; no job directory is removed now"))).ok();
+    let mut in_use = Vec::new();
+    let mut result = Ok(());
+    // A base that is gone has no jobs.
+    let is_gone = |error: &Error| error.errno() == Some(Errno::NOENT);
+    for path in node.bases {
+        match one_base(host, node, path, live.as_ref()) {
+            Ok(0) => {}
+            Ok(_) => in_use.push(path.clone()),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => {
+                in_use.push(path.clone());
+                result = Err(error);
+            }
         }
     }
-    let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
-        Backing::OtherBase(path) => Some(path),
-        _ => None,
-    });
-    let bases = std::iter::once(&settings.base_path).chain(others);
+    (in_use, result.and(empty_trash(host, node)))
+}
+
+/// How many job directories stay in this base.
+fn one_base(host: &dyn Host, node: &Node<'_>, path: &str, live: Option<&LiveJobs>) -> Result<usize, Error> {
+    let base = open_base(path)?;
+    let mut stay = act(host, node, &base, path, look(host, base.as_fd(), path, node.name, live)?);
+    // Where Slurm's plugin is built for several slurmds per host, its directories are one level below.
+    let below = format!("{path}/{}", node.name);
+    if let Ok(base) = open_base(&below) {
+        let sights = look(host, base.as_fd(), &below, node.name, live)?;
+        stay += act(host, node, &base, &below, sights);
+    }
+    Ok(stay)
+}
+
+/// Does what the verdicts say; returns how many directories stay.
+fn act(host: &dyn Host, node: &Node<'_>, base: &OwnedFd, base_path: &str, sights: Vec<Sight>) -> usize {
+    let mut stay = 0;
+    for Sight { verdict, job } in sights {
+        let id = job.id();
+        stay += usize::from(verdict != Verdict::Dead);
+        match (verdict, job) {
+            (Verdict::Alive, _) => host.log(Level::Debug, format_args!("job {id}: lives on")),
+            (Verdict::Foreign, SightOf::Ours(found)) => host.log(
+                Level::Warning,
+                format_args!("job {id}: {base_path}/{id} belongs to node {}; it is left alone", found.record.node),
+            ),
+            (Verdict::InDoubt | Verdict::Foreign, _) => host.log(
+                Level::Warning,
+                format_args!("job {id}: it cannot be told whether it lives; its directory is kept"),
+            ),
+            (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, &found),
+            (Verdict::Dead, SightOf::Slurms(leftover)) => {
+                host.log(
+                    Level::Info,
+                    format_args!("job {id}: removing {base_path}/{id}, which Slurm's own plugin has left"),
+                );
+                stay += usize::from(!leftover.remove(host, base.as_fd(), base_path, node.removal));
+            }
+        }
+    }
+    stay
+}
+
+impl SightOf {
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        match self {
+            Self::Ours(found) => found.record.job,
+            Self::Slurms(leftover) => leftover.job,
+        }
+    }
+}
+
+/// Removes what is in the trash of every base.
+fn empty_trash(host: &dyn Host, node: &Node<'_>) -> Result<(), Error> {
+    let bases = node.bases.iter().map(String::as_str).chain(node.other_bases.iter().copied());
     let trash: Vec<OwnedFd> = bases.filter_map(|base| trash_to_empty(host, base)).collect();
     if trash.is_empty() {
         return Ok(());
     }
-    match removal {
+    match node.removal {
         Removal::Later => sweep::start(&trash),
-        Removal::Now => trash.iter().try_for_each(|trash| empty(host, trash)),
+        Removal::Now | Removal::Until(_) => trash.iter().try_for_each(|trash| empty(host, trash)),
     }
+}
+
+/// Starts the process that empties the trash, if the end of a job has left something there.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub fn sweep_what_is_left(settings: &Settings) -> Result<(), Error> {
+    let bases = std::iter::once(settings.base_path.as_str()).chain(other_bases(settings));
+    let mut trash = Vec::new();
+    for base in bases {
+        let fd = open_trash(open_base(base)?.as_fd(), base)?;
+        if !names(fd.as_fd(), base)?.is_empty() {
+            trash.push(fd);
+        }
+    }
+    if trash.is_empty() { Ok(()) } else { sweep::start(&trash) }
 }
 
 /// Removes what is in a trash, and waits for it.
 fn empty(host: &dyn Host, trash: &OwnedFd) -> Result<(), Error> {
     for name in names(trash.as_fd(), ".trash")? {
-        let summary = remove_tree(trash.as_fd(), &CString::new(name.as_str()).unwrap_or_default());
+        let summary = remove_tree(trash.as_fd(), &CString::new(name.as_str()).unwrap_or_default(), None);
         let level = if summary.complete() { Level::Info } else { Level::Error };
         host.log(level, format_args!(".trash/{name}: {summary}"));
     }
     Ok(())
 }
 
-fn delete_dead(
-    host: &dyn Host,
-    settings: &Settings,
-    found: &Found,
-    boot: BootId,
-    environment: &[(&'static str, Vec<u8>)],
-    removal: Removal,
-) {
+fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) {
     let record = &found.record;
     host.log(
         Level::Info,
         format_args!("job {}: no slurmstepd of it is left; deleting its namespaces and directories", record.job),
     );
-    let pins = record.holder.filter(|_| found.is_of(boot)).and_then(|holder| {
+    let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
+    let pins = record.holder.filter(|_| of_this_boot).and_then(|holder| {
         // Open while the number is known to be the holder's.
         let pidfd = holder.open().ok()?;
         let pins = Pins::open(&holder.pid.as_raw_nonzero().to_string(), record.namespaces).ok()?;
@@ -158,16 +283,20 @@ fn delete_dead(
         ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
         ("SLURM_JOB_USER", record.user.clone().into_bytes()),
     ];
-    pairs.extend_from_slice(environment);
-    delete(host, record, settings.clone_ns_epilog.as_ref(), &pairs, pins, removal);
+    pairs.extend_from_slice(node.environment);
+    delete(host, record, node.epilog, &pairs, pins, node.removal);
 }
 
 /// Kills every process in the job's mount namespace, `members_of`. With a PID namespace there is no
 /// need to: they all end with its PID 1, the holder.
 pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: BorrowedFd<'_>) {
-    if record.namespaces.contains(NamespaceFlags::PID) {
-        return;
+    if !record.namespaces.contains(NamespaceFlags::PID) {
+        kill_all(host, record.job, members_of, record.holder.map(|holder| holder.pid));
     }
+}
+
+/// Kills every process in a mount namespace but `spare`, unless it is our own.
+pub(super) fn kill_all(host: &dyn Host, job: u32, members_of: BorrowedFd<'_>, spare: Option<Pid>) {
     let (Ok(theirs), Ok(ours)) = (rustix::fs::fstat(members_of), rustix::fs::stat(c"/proc/self/ns/mnt")) else {
         return;
     };
@@ -175,9 +304,9 @@ pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: Borrowe
     if id == (ours.st_dev, ours.st_ino) {
         return;
     }
-    let holder = record.holder.map(|holder| holder.pid.as_raw_nonzero().to_string());
+    let spare = spare.map(|pid| pid.as_raw_nonzero().to_string());
     let is_member = |pid: &str| {
-        if holder.as_deref() == Some(pid) {
+        if spare.as_deref() == Some(pid) {
             return false;
         }
         rustix::fs::stat(format!("/proc/{pid}/ns/mnt").as_str()).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id)
@@ -209,7 +338,7 @@ pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: Borrowe
         }
     }
     if killed > 0 {
-        host.log(Level::Info, format_args!("job {}: killed {killed} processes that it left", record.job));
+        host.log(Level::Info, format_args!("job {job}: killed {killed} processes that it left"));
     }
 }
 
@@ -229,6 +358,7 @@ fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
             );
             Some(trash)
         }
+        Err(error) if error.errno() == Some(Errno::NOENT) => None,
         Err(error) => {
             host.log(Level::Error, format_args!("{error}"));
             None
@@ -237,7 +367,7 @@ fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
 }
 
 /// The names in a directory that are text; ours all are.
-pub(super) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Error> {
+pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Error> {
     let dir = rustix::fs::openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || format!("list {path}"))?;
     let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];

@@ -27,4 +27,4 @@ mod host;
 mod imports;
 pub mod layout;
 mod plugin;
-mod steps;
+pub mod steps;

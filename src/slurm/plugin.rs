@@ -15,8 +15,9 @@ use crate::job::create::{Created, create};
 use crate::job::error::Error;
 use crate::job::fixed::FixedText;
 use crate::job::identity::BootId;
-use crate::job::join::join as join_job;
+use crate::job::join::{JoinError, join as join_job};
 use crate::job::pins::Pins;
+use crate::job::registry::Registry;
 use crate::job::{Host, Job, Level, delete, plan, restore as restore_jobs};
 use crate::node;
 use crate::sys::clone::NamespaceFlags;
@@ -44,6 +45,8 @@ static CREATED: Mutex<Option<Created>> = Mutex::new(None);
 /// What `join_external` hands out. In an extern slurmstepd, the pins of what it has made; in any
 /// other, its own namespaces.
 static EXTERNAL: OnceLock<Vec<NsFdMap>> = OnceLock::new();
+/// Bases besides today's under which a job of this node lived when slurmd started.
+static OLD_BASES: OnceLock<Vec<String>> = OnceLock::new();
 static DELETED: AtomicBool = AtomicBool::new(false);
 
 /// Why an entry point failed; already a sentence.
@@ -132,25 +135,60 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
 /// slurmd has started: deletes what dead jobs left.
 pub fn restore() -> Result<(), Failure> {
     let imports = loaded()?;
-    let Some(settings) = settings()? else { return Ok(()) };
+    let settings = settings()?;
     let daemon = daemon(imports)?;
     let host = SlurmHost { imports };
+    let mut bases: Vec<String> = settings.map(|settings| settings.base_path.clone()).into_iter().collect();
+    let today = bases.len();
+    match Registry::read(&daemon.spooldir) {
+        Ok(registry) => {
+            let known = registry.unwrap_or_default().bases;
+            bases.extend(known.into_iter().filter(|base| settings.is_none_or(|today| today.base_path != *base)));
+        }
+        Err(error) => host.log(
+            Level::Error,
+            format_args!("{error}; jobs under a former base_path are not found, and get no new steps"),
+        ),
+    }
     let environment =
         [("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()), ("SLURMD_NODENAME", daemon.node.clone().into_bytes())];
-    restore_jobs::restore(
-        &host,
-        settings,
-        &daemon.node,
-        live_jobs(&daemon.spooldir, &daemon.node),
-        &environment,
-        delete::Removal::Later,
-    )
-    .map_err(|error| error.to_string())
+    let node = restore_jobs::Node {
+        name: &daemon.node,
+        bases: &bases,
+        other_bases: settings.map(restore_jobs::other_bases).unwrap_or_default(),
+        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
+        environment: &environment,
+        removal: delete::Removal::Later,
+    };
+    let (in_use, result) = restore_jobs::restore(&host, &node, live_jobs(&daemon.spooldir, &daemon.node));
+    let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
+    let registry = Registry {
+        node: daemon.node.clone(),
+        hostname: daemon.hostname.clone(),
+        slurm_conf: daemon.slurm_conf.clone(),
+        bases: bases.into_iter().take(today).chain(old.iter().cloned()).collect(),
+    };
+    let _ = OLD_BASES.set(old);
+    if let Err(error) = registry.write(&daemon.spooldir) {
+        host.log(
+            Level::Error,
+            format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
+        );
+    }
+    result.map_err(|error| error.to_string())
 }
 
 /// slurmd tells a slurmstepd the settings.
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
+    if let NodeSettings::Enabled(settings) = settings
+        && settings.removal_timeout.is_some()
+        && let Err(error) = restore_jobs::sweep_what_is_left(settings)
+        && let Some(imports) = imports()
+    {
+        // The job that starts has nothing to do with it.
+        SlurmHost { imports }.log(Level::Error, format_args!("{error}"));
+    }
     let message = wire::encode(settings);
     let mut rest = message.as_slice();
     while !rest.is_empty() {
@@ -277,8 +315,8 @@ pub fn stepd_delete() -> Result<(), Failure> {
     environment.push(("SLURM_JOB_UID", record.uid.to_string().into_bytes()));
     environment.push(("SLURM_JOB_GID", record.gid.to_string().into_bytes()));
     environment.push(("SLURM_JOB_USER", record.user.clone().into_bytes()));
-    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, Some(pins), delete::Removal::Now)
-    {
+    let removal = delete::Removal::at_end_of_job(settings);
+    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, Some(pins), removal) {
         Ok(())
     } else {
         Err(format!("job {}: something of it is left; see above", record.job))
@@ -296,15 +334,22 @@ pub fn join(step: &StepId) -> Result<(), Failed> {
     if step.job_id == 0 {
         return Ok(());
     }
-    let settings = match SETTINGS.get() {
-        Some(NodeSettings::Enabled(settings)) => settings,
-        Some(NodeSettings::Disabled(_)) => return Ok(()),
+    let today = match SETTINGS.get() {
+        Some(NodeSettings::Enabled(settings)) => Some(settings.base_path.as_str()),
+        Some(NodeSettings::Disabled(_)) => None,
         None => return Err(Failed),
     };
+    let old = OLD_BASES.get().map(Vec::as_slice).unwrap_or_default();
+    if today.is_none() && old.is_empty() {
+        return Ok(());
+    }
+    let bases = today.into_iter().chain(old.iter().map(String::as_str));
     // Set by init in slurmd and by create in the extern slurmstepd, from which we were forked.
     let daemon = DAEMON.get().ok_or(Failed)?;
     let mut line = FixedText::<512>::new();
-    match join_job(&settings.base_path, &daemon.node, daemon.boot, step.job_id) {
+    match join_job(bases, &daemon.node, daemon.boot, step.job_id) {
+        // A job that was never given any: the plugin is off on this node.
+        Err(JoinError::OpenState(Errno::NOENT)) if today.is_none() => Ok(()),
         Ok(()) => {
             if imports.debug() {
                 let _ = write!(line, "NAMESPACE: {PREFIX}job {}: entered its namespaces", step.job_id);

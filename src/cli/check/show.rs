@@ -4,6 +4,7 @@
 
 use super::count;
 use super::here::Here;
+use crate::cli::json;
 use crate::config::problem::escape;
 use crate::config::{
     Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
@@ -119,6 +120,9 @@ impl Checked<'_> {
                 rows.push((key, Value::Text(path)));
                 rows.push((wait_key, Value::Number(*wait_seconds)));
             }
+        }
+        if let Some(seconds) = settings.removal_timeout {
+            rows.push(("removal_timeout", Value::Number(seconds)));
         }
         let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
         rows.push((key, Value::Dirs(&settings.dirs)));
@@ -245,50 +249,50 @@ impl Checked<'_> {
             Some(NodeSettings::Enabled(settings)) => ("enabled", None, Some(self.json_settings(settings))),
         };
         let here = self.here.as_ref().map(|here| {
-            let list = |lines: &[String]| json_list(lines.iter().map(|line| json_text(line)));
-            json_object([
+            let list = |lines: &[String]| json::list(lines.iter().map(|line| json::text(line)));
+            json::object([
                 ("errors", list(&here.errors)),
                 ("warnings", list(&here.warnings)),
                 ("notes", list(&here.notes)),
             ])
         });
-        json_object([
-            ("file", json_text(self.file)),
-            ("format", json_text(self.format.name())),
-            ("node", json_text(self.node.name)),
-            ("hostname", json_text(self.node.hostname)),
+        json::object([
+            ("file", json::text(self.file)),
+            ("format", json::text(self.format.name())),
+            ("node", json::text(self.node.name)),
+            ("hostname", json::text(self.node.hostname)),
             ("errors", errors.to_string()),
             ("warnings", warnings.to_string()),
-            ("problems", json_list(problems)),
-            ("state", json_text(state)),
-            ("why", json_or_null(why.as_deref().map(json_text))),
-            ("settings", json_or_null(settings)),
-            ("here", json_or_null(here)),
-            ("unchecked", json_list(self.unchecked().iter().map(|line| json_text(line)))),
+            ("problems", json::list(problems)),
+            ("state", json::text(state)),
+            ("why", json::or_null(why.as_deref().map(json::text))),
+            ("settings", json::or_null(settings)),
+            ("here", json::or_null(here)),
+            ("unchecked", json::list(self.unchecked().iter().map(|line| json::text(line)))),
         ]) + "\n"
     }
 
     fn json_settings(&self, settings: &Settings) -> String {
         let rows = self.rows(settings);
-        json_object(rows.iter().map(|(key, value)| {
+        json::object(rows.iter().map(|(key, value)| {
             let shown = match value {
                 Value::Flag(flag) => flag.to_string(),
                 Value::Number(number) => number.to_string(),
-                Value::Text(text) => json_text(text),
-                Value::Words(words) => json_list(words.iter().map(|word| json_text(word))),
-                Value::Dirs(dirs) => json_list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
+                Value::Text(text) => json::text(text),
+                Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
+                Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
             };
             let (from, line) = match self.origin(key) {
                 Some(Origin::Defaults { line }) => ("defaults", Some(line)),
                 Some(Origin::NodeEntry { line }) => ("node", Some(line)),
                 Some(Origin::BuiltIn) | None => ("built in", None),
             };
-            let line = json_or_null(line.map(|line| line.to_string()));
+            let line = json::or_null(line.map(|line| line.to_string()));
             // Programs look for the directories in one place, whichever key they come from.
             let key = if *key == "dir_confs" { "dirs" } else { key };
             (
                 self.format.key(key).unwrap_or(key),
-                json_object([("value", shown), ("from", json_text(from)), ("line", line)]),
+                json::object([("value", shown), ("from", json::text(from)), ("line", line)]),
             )
         }))
     }
@@ -320,15 +324,15 @@ fn json_problem(problem: &Problem) -> String {
         Level::Error => "error",
         Level::Warning => "warning",
     };
-    json_object([
-        ("level", json_text(level)),
-        ("file", json_text(&problem.file)),
+    json::object([
+        ("level", json::text(level)),
+        ("file", json::text(&problem.file)),
         ("line", problem.line.to_string()),
         ("column", problem.column.to_string()),
         ("length", problem.length.to_string()),
-        ("message", json_text(&problem.what)),
-        ("hint", json_or_null(problem.hint.as_deref().map(json_text))),
-        ("text", json_text(&problem.line_text)),
+        ("message", json::text(&problem.what)),
+        ("hint", json::or_null(problem.hint.as_deref().map(json::text))),
+        ("text", json::text(&problem.line_text)),
     ])
 }
 
@@ -338,57 +342,11 @@ fn json_dir(dir: &Dir, main_base: &str) -> String {
         Backing::OtherBase(base) => ("base_path", Some(base.as_str())),
         Backing::Tmpfs(_) => ("tmpfs", None),
     };
-    json_object([
-        ("path", json_text(&dir.path)),
-        ("backing", json_text(backing)),
-        ("base_path", json_or_null(base.map(json_text))),
-        ("mode", json_or_null(dir.mode.map(|mode| json_text(&format!("{mode:04o}"))))),
-        ("options", json_list(options(dir).iter().map(|option| json_text(option)))),
+    json::object([
+        ("path", json::text(&dir.path)),
+        ("backing", json::text(backing)),
+        ("base_path", json::or_null(base.map(json::text))),
+        ("mode", json::or_null(dir.mode.map(|mode| json::text(&format!("{mode:04o}"))))),
+        ("options", json::list(options(dir).iter().map(|option| json::text(option)))),
     ])
-}
-
-fn json_object<'k>(fields: impl IntoIterator<Item = (&'k str, String)>) -> String {
-    let fields: Vec<String> = fields.into_iter().map(|(key, value)| format!("{}:{value}", json_text(key))).collect();
-    format!("{{{}}}", fields.join(","))
-}
-
-fn json_list(items: impl IntoIterator<Item = String>) -> String {
-    format!("[{}]", items.into_iter().collect::<Vec<_>>().join(","))
-}
-
-fn json_or_null(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "null".to_owned())
-}
-
-/// A JSON string of ASCII only, so that it is also safe in a terminal.
-fn json_text(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::json_text;
-
-    #[test]
-    fn json_strings_are_escaped() {
-        assert_eq!(json_text("a\"b\\c/"), r#""a\"b\\c/""#);
-        assert_eq!(json_text("\n\t\0\x1b\x7f"), r#""\u000a\u0009\u0000\u001b\u007f""#);
-        assert_eq!(json_text("ä\u{2028}\u{202e}😀"), r#""\u00e4\u2028\u202e\ud83d\ude00""#);
-        assert_eq!(json_text(""), r#""""#);
-    }
 }

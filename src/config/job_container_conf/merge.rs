@@ -213,6 +213,7 @@ impl<'s> Merge<'_, '_, 's> {
             user_ns_script: None,
             clone_ns_script,
             clone_ns_epilog,
+            removal_timeout: None,
             dirs,
         };
         if self.reports.errors() == 0

@@ -1,0 +1,315 @@
+//! `jobns list` and `jobns clean`: the jobs of this node, and what is left of those that are gone.
+//!
+//! Both go by the file that slurmd keeps in its spool directory ([`crate::job::registry`]): it names the
+//! node and every base path. `clean` does what slurmd does when it starts, no more: in doubt a directory stays.
+//!
+//! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`
+//! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`;
+//! null for what Slurm's plugin does not record), `trash[]` (`base`, `count`), `unknown[]` (sentences).
+
+#![forbid(unsafe_code)]
+
+use super::{TerminalHost, json};
+use crate::config::{self, NodeSettings, Settings};
+use crate::job::delete::{Removal, TRASH};
+use crate::job::error::Error;
+use crate::job::handshake::describe;
+use crate::job::registry::Registry;
+use crate::job::restore::{self, Sight, SightOf, Verdict};
+use crate::job::sources::open_base;
+use crate::job::trusted::{BENEATH, open_beneath};
+use crate::job::{Host, Level, LiveJobs};
+use crate::node;
+use crate::slurm::steps::live_jobs;
+use core::fmt;
+use rustix::fd::AsFd;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// Where slurmd's spool directory usually is: Slurm's default, and Debian's.
+const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];
+
+/// Exit status of `list` when something dead is left, and of `clean` when something stays.
+const LEFT: u8 = 1;
+
+#[derive(Debug, Default)]
+struct Options {
+    spool: Option<String>,
+    json: bool,
+    dry_run: bool,
+}
+
+fn parse(command: &str, arguments: &[OsString]) -> Result<Options, String> {
+    let mut options = Options::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = |name: &str| {
+            let value = rest.next().ok_or(format!("{name} needs a value"))?;
+            value.to_str().map(str::to_owned).ok_or(format!("{name} {} is not UTF-8", value.display()))
+        };
+        match argument.to_str() {
+            Some("--spool") => options.spool = Some(value("--spool")?),
+            Some("--format") => {
+                options.json = match value("--format")?.as_str() {
+                    "text" => false,
+                    "json" => true,
+                    other => return Err(format!("--format is text or json, not {other:?}")),
+                }
+            }
+            Some("--dry-run") if command == "clean" => options.dry_run = true,
+            _ => return Err(format!("{command} has no argument {}; see jobns --help", argument.display())),
+        }
+    }
+    Ok(options)
+}
+
+/// Keeps the lines of the core, so that they are shown in their place.
+#[derive(Debug, Default)]
+struct Collector(Mutex<Vec<String>>);
+
+impl Host for Collector {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if matches!(level, Level::Error | Level::Warning) {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
+        }
+    }
+    fn holder_name(&self) -> &'static str {
+        "jobns"
+    }
+    fn track(&self, _: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+    fn set_up_inside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// The node as slurmd has left it in its spool directory.
+fn registry(options: &Options) -> Result<(String, Registry), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can look into the directories of jobs".to_owned());
+    }
+    let spools = options.spool.as_deref().map_or_else(|| SPOOLS.to_vec(), |spool| vec![spool]);
+    let mut why = String::new();
+    for spool in &spools {
+        match Registry::read(spool) {
+            Ok(Some(registry)) => return Ok(((*spool).to_owned(), registry)),
+            Ok(None) => {}
+            Err(error) => why = format!(" ({error})"),
+        }
+    }
+    Err(format!(
+        "no slurmd with this plugin has started with the spool directory {}{why}; name SlurmdSpoolDir with --spool (scontrol show config, slurmd -C)",
+        spools.join(" or ")
+    ))
+}
+
+/// A job directory with the base that it is in.
+struct Seen {
+    base: String,
+    sight: Sight,
+}
+
+/// Everything under the bases of the node.
+fn look(host: &dyn Host, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
+    let mut seen = Vec::new();
+    for base in &registry.bases {
+        for path in [base.clone(), format!("{base}/{}", registry.node)] {
+            let open = match open_base(&path) {
+                Ok(open) => open,
+                Err(error) if error.errno() == Some(Errno::NOENT) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let sights =
+                restore::look(host, open.as_fd(), &path, &registry.node, live).map_err(|error| error.to_string())?;
+            seen.extend(sights.into_iter().map(|sight| Seen { base: path.clone(), sight }));
+        }
+    }
+    seen.sort_by_key(|seen| seen.sight.job.id());
+    Ok(seen)
+}
+
+/// How many entries the trash of a base has.
+fn trash(base: &str) -> usize {
+    open_base(base)
+        .ok()
+        .and_then(|base| open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok())
+        .and_then(|trash| restore::names(trash.as_fd(), ".trash").ok())
+        .map_or(0, |names| names.len())
+}
+
+const fn state(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Alive => "alive",
+        Verdict::Dead => "dead",
+        Verdict::Foreign => "foreign",
+        Verdict::InDoubt => "in doubt",
+    }
+}
+
+/// Seconds since the state file was last written to, that is, since the job's namespaces were ready.
+fn age(base: &str, job: u32) -> Option<u64> {
+    let written = rustix::fs::stat(format!("{base}/{job}/.ns").as_str()).ok()?.st_mtime;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    Some(now.saturating_sub(u64::try_from(written).ok()?))
+}
+
+fn shown_age(seconds: Option<u64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 60 => format!("{seconds}s"),
+        Some(seconds) if seconds < 3600 => format!("{}m", seconds / 60),
+        Some(seconds) if seconds < 86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        Some(seconds) => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
+    let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
+    for Seen { base, sight } in seen {
+        let job = sight.job.id();
+        let (user, holder, namespaces) = match &sight.job {
+            SightOf::Ours(found) => (
+                config::problem::escape(&found.record.user),
+                found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
+                describe(found.record.namespaces).replace(", ", ","),
+            ),
+            SightOf::Slurms(_) => ("-".to_owned(), "-".to_owned(), "Slurm's plugin".to_owned()),
+        };
+        let directory = format!("{}/{job}", config::problem::escape(base));
+        let age = shown_age(age(base, job));
+        rows.push([job.to_string(), user, state(sight.verdict).to_owned(), age, holder, namespaces, directory]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        out.push_str(line.join("  ").trim_end());
+        out.push('\n');
+    }
+    for base in &registry.bases {
+        let count = trash(base);
+        if count > 0 {
+            let _ =
+                writeln!(out, "{base}/.trash: {count} directories of former jobs are being removed, or could not be");
+        }
+    }
+    for sentence in unknown {
+        let _ = writeln!(out, "note: {sentence}");
+    }
+    out
+}
+
+fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) -> String {
+    let number = |number: u64| number.to_string();
+    let jobs = seen.iter().map(|Seen { base, sight }| {
+        let job = sight.job.id();
+        let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
+        let namespaces = record.map(|record| describe(record.namespaces));
+        let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
+        let trees = record
+            .map(|record| json::list(record.trees.iter().map(|tree| json::text(&format!("{}/{job}", tree.base)))));
+        json::object([
+            ("job", number(job.into())),
+            ("base", json::text(base)),
+            ("plugin", json::text(if record.is_some() { "ours" } else { "slurm" })),
+            ("state", json::text(state(sight.verdict))),
+            ("user", json::or_null(record.map(|record| json::text(&record.user)))),
+            ("uid", json::or_null(record.map(|record| number(record.uid.into())))),
+            ("holder", json::or_null(holder)),
+            ("namespaces", json::or_null(namespaces.map(|names| json::list(names.split(", ").map(json::text))))),
+            ("trees", json::or_null(trees)),
+            ("age_seconds", json::or_null(age(base, job).map(number))),
+        ])
+    });
+    let trash = registry
+        .bases
+        .iter()
+        .map(|base| json::object([("base", json::text(base)), ("count", trash(base).to_string())]));
+    let object = json::object([
+        ("node", json::text(&registry.node)),
+        ("spool", json::text(spool)),
+        ("jobs", json::list(jobs)),
+        ("trash", json::list(trash)),
+        ("unknown", json::list(unknown.iter().map(|sentence| json::text(sentence)))),
+    ]);
+    object + "\n"
+}
+
+/// # Errors
+///
+/// Wrong usage, and a node that cannot be looked at.
+pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let options = parse("list", arguments)?;
+    let (spool, registry) = registry(&options)?;
+    show(&options, &spool, &registry)
+}
+
+fn show(options: &Options, spool: &str, registry: &Registry) -> Result<ExitCode, String> {
+    let host = Collector::default();
+    let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
+    let seen = look(&host, registry, Some(&live))?;
+    let unknown = host.0.into_inner().unwrap_or_default();
+    let said = if options.json { as_json(&seen, spool, registry, &unknown) } else { text(&seen, registry, &unknown) };
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), said.as_bytes());
+    let is_left = seen.iter().any(|seen| seen.sight.verdict == Verdict::Dead);
+    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+/// # Errors
+///
+/// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
+pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let options = parse("clean", arguments)?;
+    let (spool, registry) = registry(&options)?;
+    if options.dry_run {
+        return show(&options, &spool, &registry);
+    }
+    if options.json {
+        return Err("clean has no JSON but with --dry-run".to_owned());
+    }
+    // The epilog of today's configuration runs, as when slurmd starts.
+    let settings = settings(&registry)?;
+    let environment = [
+        ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
+        ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
+    ];
+    let node = restore::Node {
+        name: &registry.node,
+        bases: &registry.bases,
+        other_bases: settings.as_ref().map(restore::other_bases).unwrap_or_default(),
+        epilog: settings.as_ref().and_then(|settings| settings.clone_ns_epilog.as_ref()),
+        environment: &environment,
+        removal: Removal::Now,
+    };
+    let host = TerminalHost { verbose: true };
+    let (_, result) = restore::restore(&host, &node, live_jobs(&spool, &registry.node));
+    result.map_err(|error| error.to_string())?;
+    let quiet = Collector::default();
+    let live = live_jobs(&spool, &registry.node).map_err(|error| error.to_string())?;
+    let is_left = look(&quiet, &registry, Some(&live))?.iter().any(|seen| seen.sight.verdict == Verdict::Dead);
+    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+/// None: the plugin is off on this node now.
+fn settings(registry: &Registry) -> Result<Option<Settings>, String> {
+    let path = format!("{}/{}", node::config_directory(&registry.slurm_conf), node::FILE_NAME);
+    let text = node::read_config(&TerminalHost { verbose: false }, &path).map_err(|error| error.to_string())?;
+    let of = config::Node { name: &registry.node, hostname: &registry.hostname };
+    let parsed = config::parse_namespace_yaml(&path, &text, &of);
+    match parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => Ok(Some(settings)),
+        Some(NodeSettings::Disabled(_)) => Ok(None),
+        None => Err(format!("{path} has errors, so clone_ns_epilog is not known; see jobns check {path}")),
+    }
+}

@@ -1,0 +1,110 @@
+//! The job directories of Slurm's own namespace/linux, which a node has after a switch-over.
+//!
+//! `base_path/<job>` (with builds for several slurmds per host, as Debian's, `base_path/<node>/<job>`)
+//! is mounted on itself and holds `.ns`, with the job's namespaces mounted on empty files, and
+//! `.<job>`, the private directories (namespace_linux.c, `_create_ns`). A directory that has anything
+//! else, or belongs to anybody else, is not taken for one. Only removal is here; `join` enters them.
+
+#![forbid(unsafe_code)]
+
+use super::delete::{Removal, move_and_remove};
+use super::error::{Doing, Error};
+use super::restore::{kill_all, names};
+use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use super::{Host, Level};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+/// The names in `.ns`.
+const NAMESPACES: [&str; 3] = ["pid", "user", "mnt"];
+
+/// Below, on whatever mount: the directory is mounted on itself.
+const BELOW: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH);
+
+/// A job directory that Slurm's plugin has made.
+#[derive(Debug)]
+pub struct Leftover {
+    pub job: u32,
+    dir: OwnedFd,
+}
+
+fn is_private(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        && is_trusted_owner(stat.st_uid)
+        && stat.st_mode & 0o7777 == 0o700
+}
+
+/// Is `name`, a job id, provably a directory of Slurm's plugin?
+#[must_use]
+pub fn recognise(base: BorrowedFd<'_>, name: &str) -> Option<Leftover> {
+    let job = name.parse().ok()?;
+    let dir = open_beneath(base, &c_path(name).ok()?, OFlags::RDONLY | OFlags::DIRECTORY, BELOW).ok()?;
+    let (stat, base_stat) = (rustix::fs::fstat(&dir).ok()?, rustix::fs::fstat(base).ok()?);
+    let private_dirs = format!(".{job}");
+    let has_only_its_own = names(dir.as_fd(), name).ok()?.iter().all(|entry| entry == ".ns" || *entry == private_dirs);
+    if !is_private(&stat) || stat.st_dev != base_stat.st_dev || !has_only_its_own {
+        return None;
+    }
+    let ns = open_beneath(dir.as_fd(), c".ns", OFlags::RDONLY | OFlags::DIRECTORY, BELOW).ok()?;
+    let entries = names(ns.as_fd(), ".ns").ok()?;
+    let is_its_own = entries.iter().all(|entry| NAMESPACES.contains(&entry.as_str()));
+    let has_mount = entries.iter().any(|entry| entry == "mnt");
+    (is_private(&rustix::fs::fstat(&ns).ok()?) && is_its_own && has_mount).then_some(Leftover { job, dir })
+}
+
+impl Leftover {
+    /// Ends the processes that live in its mount namespace, undoes its mounts and removes it. True when
+    /// nothing is left.
+    #[must_use]
+    pub fn remove(self, host: &dyn Host, base: BorrowedFd<'_>, base_path: &str, removal: Removal) -> bool {
+        let job = self.job;
+        if let Some(namespace) = self.mount_namespace() {
+            kill_all(host, job, namespace.as_fd(), None);
+        }
+        match self.unmount_and_remove(base, base_path, removal) {
+            Ok(()) => true,
+            Err(error) => {
+                host.log(Level::Error, format_args!("job {job}: {error}"));
+                false
+            }
+        }
+    }
+
+    /// The job's mount namespace, if it is still mounted.
+    fn mount_namespace(&self) -> Option<OwnedFd> {
+        let fd = open_beneath(self.dir.as_fd(), c".ns/mnt", OFlags::RDONLY | OFlags::NONBLOCK, BELOW).ok()?;
+        let of_kernel = rustix::fs::stat(c"/proc/self/ns/mnt").ok()?;
+        (rustix::fs::fstat(&fd).ok()?.st_dev == of_kernel.st_dev).then_some(fd)
+    }
+
+    fn unmount_and_remove(self, base: BorrowedFd<'_>, base_path: &str, removal: Removal) -> Result<(), Error> {
+        let name = c_path(&self.job.to_string())?;
+        let path = format!("{base_path}/{}", self.job);
+        let intention = || format!("undo the mounts of Slurm's own plugin on {path}");
+        let unmount = |path: &str| match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::call(intention(), "umount2", errno)),
+        };
+        for namespace in NAMESPACES {
+            unmount(&format!("/proc/self/fd/{}/.ns/{namespace}", self.dir.as_raw_fd()))?;
+        }
+        drop(self);
+        // Once, unless somebody has mounted it more often.
+        for _ in 0..8 {
+            match open_beneath(base, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
+                Err(Errno::XDEV) => unmount(&path)?,
+                result => {
+                    result.doing("openat2", intention)?;
+                    break;
+                }
+            }
+        }
+        let Some(summary) = move_and_remove(base, base_path, &name, removal)? else { return Ok(()) };
+        if summary.complete() {
+            return Ok(());
+        }
+        Err(Error::because(format!("remove {path}"), summary.to_string()))
+    }
+}

@@ -1,0 +1,155 @@
+//! What a node's slurmd remembers between its starts: its name, its configuration, and every
+//! `base_path` under which a job of it may still live.
+//!
+//! An administrator may change `base_path`, or switch the plugin off, while jobs run. Their
+//! directories are then found again by this file, `<SlurmdSpoolDir>/namespace_linux.jobns`:
+//!
+//! ```text
+//! slurm-jobns-node 1
+//! node n1
+//! hostname host1
+//! slurm_conf /etc/slurm/slurm.conf
+//! base /var/spool/jobns          today's first, where there is one
+//! base /nvme/old
+//! ```
+
+#![forbid(unsafe_code)]
+
+use super::error::{Doing, Error};
+use super::identity::read_all;
+use super::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The name of the file in slurmd's spool directory.
+pub const FILE: &str = "namespace_linux.jobns";
+
+const HEADER: &str = "slurm-jobns-node 1";
+
+/// Base paths of the longest kind for years of changes.
+const MAX_SIZE: usize = 256 * 1024;
+
+/// The file's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registry {
+    /// Slurm's name of the node.
+    pub node: String,
+    /// The name of the machine, for `%h`.
+    pub hostname: String,
+    pub slurm_conf: String,
+    /// Absolute and normalised.
+    pub bases: Vec<String>,
+}
+
+impl Registry {
+    /// None: there is no such file, as before the first start.
+    ///
+    /// # Errors
+    ///
+    /// When the file is there and cannot be read, is not root's alone, or is damaged.
+    pub fn read(spooldir: &str) -> Result<Option<Self>, Error> {
+        let path = format!("{spooldir}/{FILE}");
+        let intention = || format!("read {path}");
+        // The spool directory may be reached by a link; the file itself is none.
+        let dir = rustix::fs::openat(CWD, spooldir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)?;
+        let file = match open_beneath(dir.as_fd(), &c_path(FILE)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
+            Err(Errno::NOENT) => return Ok(None),
+            result => result.doing("openat2", intention)?,
+        };
+        let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
+            || !is_trusted_owner(stat.st_uid)
+            || stat.st_mode & 0o022 != 0
+        {
+            return Err(Error::because(intention(), "it is not root's alone"));
+        }
+        let mut buffer = vec![0_u8; MAX_SIZE];
+        let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
+        Self::parse(text).map(Some).ok_or_else(|| Error::because(intention(), "it is damaged, or of another format"))
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let mut lines = core::str::from_utf8(text).ok()?.strip_suffix('\n')?.split('\n');
+        if lines.next() != Some(HEADER) {
+            return None;
+        }
+        let mut found = Self::default();
+        for line in lines {
+            match line.split_once(' ')? {
+                ("node", rest) => rest.clone_into(&mut found.node),
+                ("hostname", rest) => rest.clone_into(&mut found.hostname),
+                ("slurm_conf", rest) => rest.clone_into(&mut found.slurm_conf),
+                ("base", rest) if rest.starts_with('/') => found.bases.push(rest.to_owned()),
+                // A later 1.x may have more.
+                _ => {}
+            }
+        }
+        (!found.node.is_empty()).then_some(found)
+    }
+
+    fn text(&self) -> String {
+        let Self { node, hostname, slurm_conf, bases } = self;
+        let mut text = format!("{HEADER}\nnode {node}\nhostname {hostname}\nslurm_conf {slurm_conf}\n");
+        for base in bases {
+            text.push_str("base ");
+            text.push_str(base);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Replaces the file, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, spooldir: &str) -> Result<(), Error> {
+        let intention = || format!("write {spooldir}/{FILE}");
+        let dir =
+            rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .doing("openat", intention)?;
+        let new = format!("{FILE}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&dir, new.as_str(), flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
+        let text = self.text();
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        rustix::fs::fsync(&file).doing("fsync", intention)?;
+        rustix::fs::renameat(&dir, new.as_str(), &dir, FILE).doing("renameat", intention)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().to_str().unwrap();
+        assert_eq!(Registry::read(spool).unwrap(), None);
+        let written = Registry {
+            node: "n1".to_owned(),
+            hostname: "h".to_owned(),
+            slurm_conf: "/etc/s".to_owned(),
+            bases: vec!["/a b".to_owned(), "/c".to_owned()],
+        };
+        written.write(spool).unwrap();
+        assert_eq!(Registry::read(spool).unwrap(), Some(written));
+        let path = dir.path().join(FILE);
+        for damaged in
+            ["", "slurm-jobns-node 1\n", "slurm-jobns-node 2\nnode n\n", "slurm-jobns-node 1\nnode n\nbase /c"]
+        {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(Registry::read(spool).is_err(), "{damaged:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(Registry::read(spool).is_err());
+    }
+}
