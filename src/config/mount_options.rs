@@ -66,6 +66,9 @@ const PARAMS: [(&str, Form); 18] = [
     ("grpquota_inode_hardlimit", Form::Count),
 ];
 
+/// Bytes of the value of a parameter.
+const MAX_VALUE: usize = 64;
+
 /// Reads `options`. On a mount that is no tmpfs, tmpfs parameters are left out with a warning.
 #[must_use]
 pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
@@ -86,9 +89,15 @@ pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
             reader.say(Level::Warning, part, what, "Slurm does not skip them: write the options without spaces");
         }
         if policy_open && is_node_range(part) {
-            if let Some(TmpfsParam { value: Some(value), .. }) = reader.out.params.last_mut() {
-                value.push(',');
-                value.push_str(part);
+            match reader.out.params.last_mut() {
+                Some(TmpfsParam { value: Some(value), .. }) if value.len() + 1 + part.len() <= MAX_VALUE => {
+                    value.push(',');
+                    value.push_str(part);
+                }
+                _ => {
+                    let what = format!("mpol has more than {MAX_VALUE} bytes");
+                    reader.say(Level::Error, part, what, "write ranges of nodes, such as 0-7");
+                }
             }
             continue;
         }
@@ -180,7 +189,7 @@ pub fn is_valid_param(param: &TmpfsParam) -> bool {
 /// Has the value the form that its parameter needs? If not, what to write after the key.
 fn check_value(form: Form, value: Option<&str>) -> Result<(), &'static str> {
     let with = |wanted: &'static str, test: &dyn Fn(&str) -> bool| match value {
-        Some(value) if value.len() <= 64 && test(value) => Ok(()),
+        Some(value) if value.len() <= MAX_VALUE && test(value) => Ok(()),
         _ => Err(wanted),
     };
     match form {
