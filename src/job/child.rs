@@ -59,6 +59,8 @@ pub struct ChildPlan {
 pub enum Step {
     /// The parent went away, or failed, before the id maps were written.
     WaitForMaps = 1,
+    /// The parent went away, or failed, before it had recorded this process.
+    WaitForRecord,
     Propagation,
     MakeProc,
     AttachProc,
@@ -75,8 +77,9 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::WaitForMaps,
+        Self::WaitForRecord,
         Self::Propagation,
         Self::MakeProc,
         Self::AttachProc,
@@ -148,7 +151,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     // With this copy open the child would not notice that the parent is gone.
     plan.parents_end.close_in_child();
     if plan.wait_for_maps {
-        wait_for_maps(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
+        wait_for_parent(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
     }
     // Before any mount: nothing that is mounted below may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
@@ -165,7 +168,8 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-fn wait_for_maps(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Until the parent has said one more word; EPIPE when it is gone.
+fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut byte = [0_u8; 1];
     match rustix::io::retry_on_intr(|| rustix::io::read(channel, &mut byte[..]))? {
         0 => Err(Errno::PIPE),
@@ -227,6 +231,10 @@ fn attach(mount: &OwnedFd, target: &CStr, opening: Step, attaching: Step, index:
 /// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps
 /// nothing: no memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
 fn become_holder(plan: &ChildPlan) -> Failed {
+    // A parent that is killed before would leave a process that nobody knows of.
+    if let Err(errno) = wait_for_parent(plan.channel.as_fd()) {
+        return at(Step::WaitForRecord)(errno);
+    }
     // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
     send(plan, Step::Ready, 0, 0);
     let prepare = || {

@@ -20,7 +20,7 @@ use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::holder_image;
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -91,21 +91,34 @@ impl Journal {
     }
 }
 
+/// One word to the child, which waits for it.
+fn tell(channel: &OwnedFd, what: &str) -> Result<(), Error> {
+    rustix::io::retry_on_intr(|| rustix::net::send(channel, b"m", rustix::net::SendFlags::NOSIGNAL))
+        .doing("send", || format!("tell the job's namespace process {what}"))?;
+    Ok(())
+}
+
 impl<'a> Making<'a> {
     /// Makes the job's directory and starts its journal: from here on [`Making::undo`] cleans up.
+    ///
+    /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
+    /// finds what it is.
     fn begin(host: &'a dyn Host, settings: &'a Settings, job: &'a Job, plan: &'a Plan) -> Result<Self, Error> {
         let name = c_path(&job.id.to_string())?;
         let path = format!("{}/{}", settings.base_path, job.id);
         let intention = || format!("make {path}");
         let base = open_base(&settings.base_path)?;
-        let tree = match make_private_dir(base.as_fd(), &name, 0o700) {
-            Err(Errno::EXIST) => {
-                delete::dispose_of_stale(host, settings, &base, job)?;
-                make_private_dir(base.as_fd(), &name, 0o700)
-            }
+        let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, job.id))?;
+        let tree = match make_private_dir(base.as_fd(), &unfinished, 0o700) {
+            // One was killed here before.
+            Err(Errno::EXIST) => delete::remove_unfinished(base.as_fd(), &unfinished)
+                .and_then(|()| make_private_dir(base.as_fd(), &unfinished, 0o700)),
             result => result,
         }
         .doing("mkdirat", intention)?;
+        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
+        // nobody can get one to remove it either.
+        let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
         let begin = || -> Result<(Journal, Record), Error> {
             let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
@@ -139,6 +152,16 @@ impl<'a> Making<'a> {
                 trees.push(TreeRecord { base: base.clone(), device, inode });
             }
             journal.write(&lines)?;
+            let publish =
+                || rustix::fs::renameat_with(&base, &unfinished, &base, &name, rustix::fs::RenameFlags::NOREPLACE);
+            match publish() {
+                Err(Errno::EXIST) => {
+                    delete::dispose_of_stale(host, settings, &base, job)?;
+                    publish()
+                }
+                result => result,
+            }
+            .doing("renameat2", intention)?;
             let record = Record {
                 job: job.id,
                 sluid: job.sluid,
@@ -165,8 +188,9 @@ impl<'a> Making<'a> {
                 script_started: false,
             }),
             Err(error) => {
-                // Nothing but ours can be in it yet.
-                delete::remove_unrecorded(&base, &tree, &name);
+                // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
+                drop(tree);
+                let _ = delete::remove_unfinished(base.as_fd(), &unfinished);
                 Err(error)
             }
         }
@@ -195,14 +219,15 @@ impl<'a> Making<'a> {
         let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
             id_maps::write(self.host, self.settings.user_ns_script.as_ref(), self.job, child)?;
-            rustix::io::retry_on_intr(|| rustix::net::send(&channel, b"m", rustix::net::SendFlags::NOSIGNAL))
-                .doing("send", || "tell the job's namespace process that its id maps are written".to_owned())?;
+            tell(&channel, "that its id maps are written")?;
         }
         // While the child mounts:
         let identity = Identity::of(child.pid, child.pidfd.as_fd())
             .doing("fstat", || "identify the job's namespace process".to_owned())?;
         self.record.holder = Some(identity);
         self.journal.write(&[Line::Holder(identity)])?;
+        // It does not become the holder, which nothing but SIGKILL ends, before this.
+        tell(&channel, "that it is recorded")?;
         self.make_links(child.pid)?;
         handshake::wait_until_ready(self.plan, child, &channel)?;
         let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;

@@ -14,10 +14,10 @@ use super::{Host, Job, Level, plan, record, script};
 use crate::config::{Script, Settings};
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 /// How long a killed holder, and with it every process of its PID namespace, may take to end. One
@@ -25,7 +25,10 @@ use std::time::{Duration, Instant};
 pub const HOLDER_TIMEOUT_MS: u32 = 30_000;
 
 /// The directory in each base where trees are removed.
-pub const TRASH: &std::ffi::CStr = c".trash";
+pub const TRASH: &CStr = c".trash";
+
+/// Begins the name of a job's directory until its state file is written.
+pub const UNFINISHED: &str = ".new.";
 
 /// When the files of a deleted job are removed. Its directories are gone from their place at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,10 +247,16 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
     Ok(())
 }
 
-/// Removes a job directory whose journal could not be started. Only what we have just made is in it.
-pub(super) fn remove_unrecorded(base: &OwnedFd, tree: &OwnedFd, name: &CString) {
+/// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].
+///
+/// # Errors
+///
+/// When it is still there: EWOULDBLOCK if its maker lives (the lock of [`begin`](super::create)).
+pub(super) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive)?;
     for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
-        let _ = rustix::fs::unlinkat(tree, file, flags);
+        let _ = rustix::fs::unlinkat(&tree, file, flags);
     }
-    let _ = rustix::fs::unlinkat(base, name.as_c_str(), AtFlags::REMOVEDIR);
+    rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)
 }

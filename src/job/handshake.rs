@@ -58,7 +58,16 @@ pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &O
     }
     match receive(channel).doing("recv", || "hear from the job's namespace process".to_owned())? {
         Message::Report(report) => Err(child_error(plan, report)),
-        Message::Nothing | Message::End | Message::Garbage => Ok(()),
+        Message::Garbage => {
+            Err(Error::because("set up the job's namespaces", "the namespace process sent what is no report"))
+        }
+        // The channel closes at its end, too.
+        Message::Nothing | Message::End
+            if wait_ended(sharing.child.pidfd.as_fd(), 0).doing("poll", || "look at the holder".to_owned())? =>
+        {
+            Err(gone_early(&sharing.child))
+        }
+        Message::Nothing | Message::End => Ok(()),
     }
 }
 
@@ -70,6 +79,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
     let dir = plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
     match report.step {
         Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
+        Step::WaitForRecord => Error::call("wait until the namespace process is recorded", "read", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
         Step::MakeProc => {
             let error = Error::call("mount a fresh /proc", "fsmount", errno);

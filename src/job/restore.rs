@@ -6,7 +6,7 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, delete, open_trash};
+use super::delete::{Removal, UNFINISHED, delete, open_trash, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::pins::Pins;
@@ -171,6 +171,9 @@ pub fn restore(host: &dyn Host, node: &Node<'_>, live: Result<LiveJobs, Error>) 
 /// How many job directories stay in this base.
 fn one_base(host: &dyn Host, node: &Node<'_>, path: &str, live: Option<&LiveJobs>) -> Result<usize, Error> {
     let base = open_base(path)?;
+    if let Some(live) = live {
+        remove_all_unfinished(host, base.as_fd(), path, live)?;
+    }
     let mut stay = act(host, node, &base, path, look(host, base.as_fd(), path, node.name, live)?);
     // Where Slurm's plugin is built for several slurmds per host, its directories are one level below.
     let below = format!("{path}/{}", node.name);
@@ -179,6 +182,26 @@ fn one_base(host: &dyn Host, node: &Node<'_>, path: &str, live: Option<&LiveJobs
         stay += act(host, node, &base, &below, sights);
     }
     Ok(stay)
+}
+
+/// Removes the directories of jobs that were killed while they were made, before they had a state file.
+fn remove_all_unfinished(host: &dyn Host, base: BorrowedFd<'_>, path: &str, live: &LiveJobs) -> Result<(), Error> {
+    for name in names(base, path)? {
+        let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
+        if job.is_none_or(|job| live.0.contains(&job)) {
+            continue;
+        }
+        match remove_unfinished(base, &CString::new(name.as_str()).unwrap_or_default()) {
+            Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, whose maker was killed")),
+            // Its maker lives.
+            Err(Errno::WOULDBLOCK) => {}
+            Err(errno) => {
+                let error = Error::call(format!("remove {path}/{name}"), "unlinkat", errno);
+                host.log(Level::Error, format_args!("{error}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Does what the verdicts say; returns how many directories stay.

@@ -10,7 +10,7 @@ use super::plan::{Plan, PlannedDir, Source};
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use crate::sys::mount::set_attributes;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use std::ffi::{CStr, CString};
@@ -133,12 +133,14 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     Ok(base)
 }
 
-/// Makes `<base>/<name>`, which must not exist, and opens it.
+/// Makes `<base>/<name>`, which must not exist, and opens it. When it cannot be opened, it is gone again.
 ///
 /// # Errors
 ///
 /// `mkdirat(2)`: EEXIST; `openat2(2)`.
 pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
     rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?;
-    open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)
+    open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+    })
 }
