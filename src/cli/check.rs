@@ -113,7 +113,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         Ok(text) => text,
         Err(errno) => {
             // A broken configuration and none at all are one to whoever only sees the status.
-            eprintln!("jobns: cannot read {}: {}", config::problem::escape(&name), Words(errno));
+            super::complain(&format!("jobns: cannot read {}: {}\n", config::problem::escape(&name), Words(errno)));
             return Ok(ExitCode::from(ERRORS));
         }
     };
@@ -131,7 +131,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let (errors, warnings) = checked.counts();
     let said = if options.json { checked.json() } else { checked.text() };
     // A closed pipe (| head) takes nothing from the verdict.
-    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), said.as_bytes());
+    super::answer(&said)?;
     Ok(match (errors, warnings) {
         (1.., _) => ExitCode::from(ERRORS),
         (0, 1..) if options.strict => ExitCode::from(ONLY_WARNINGS),

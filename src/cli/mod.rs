@@ -19,6 +19,7 @@ use crate::job::{Host, Level};
 use core::fmt;
 use rustix::process::Pid;
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Exit status when `jobns` itself cannot do what it was asked to, as env(1) and others have it.
@@ -68,36 +69,45 @@ exit status of run: that of COMMAND; 127 when it is not found, 126 when it canno
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let Some(command) = arguments.next() else {
-        eprint!("{USAGE}");
+        complain(USAGE);
         return ExitCode::from(OWN_FAILURE);
     };
     let rest: Vec<OsString> = arguments.collect();
     let wants_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
     let result = match command.to_str() {
-        Some("check" | "list" | "clean" | "run") if wants_help => {
-            print!("{USAGE}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Some("check" | "list" | "clean" | "run") if wants_help => answer(USAGE).map(|()| ExitCode::SUCCESS),
         Some("check") => check::main(&rest),
         Some("list") => node::list(&rest),
         Some("clean") => node::clean(&rest),
         Some("run") => run::main(&rest),
-        Some("help" | "--help" | "-h") => {
-            print!("{USAGE}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Some("help" | "--help" | "-h") => answer(USAGE).map(|()| ExitCode::SUCCESS),
         Some("--version" | "-V") => {
-            println!("jobns {}", env!("CARGO_PKG_VERSION"));
-            Ok(ExitCode::SUCCESS)
+            answer(concat!("jobns ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS)
         }
         _ => Err(format!("there is no command {}; see jobns --help", command.display())),
     };
     result.unwrap_or_else(|error| {
         for line in error.lines() {
-            eprintln!("jobns: {line}");
+            complain(&format!("jobns: {line}\n"));
         }
         ExitCode::from(OWN_FAILURE)
     })
+}
+
+/// What cannot be written is lost: a full disk or a closed terminal must not end what we do, as std's
+/// macros would, and there is nobody left to tell.
+fn complain(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Half an answer is none; somebody who closed the pipe has seen enough.
+fn answer(text: &str) -> Result<(), String> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the answer to standard output: {error}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The terminal as a host of the core.
@@ -109,7 +119,7 @@ pub struct TerminalHost {
 impl Host for TerminalHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if self.verbose || matches!(level, Level::Error | Level::Warning) {
-            eprintln!("jobns: {line}");
+            complain(&format!("jobns: {line}\n"));
         }
     }
 

@@ -261,7 +261,7 @@ fn show(options: &Options, spool: &str, registry: &Registry) -> Result<ExitCode,
     let seen = look(&host, registry, Some(&live))?;
     let unknown = host.0.into_inner().unwrap_or_default();
     let said = if options.json { as_json(&seen, spool, registry, &unknown) } else { text(&seen, registry, &unknown) };
-    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), said.as_bytes());
+    super::answer(&said)?;
     let is_left = seen.iter().any(|seen| seen.sight.verdict == Verdict::Dead);
     Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
 }

@@ -9,6 +9,7 @@ use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::fixed::FixedText;
 use crate::job::identity::BootId;
+use crate::job::record::Record;
 use crate::job::{Host, Job, Level, LiveJobs, delete, restore};
 use crate::node;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
@@ -21,10 +22,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// What jobs get when no file says otherwise. `@BASE@` is one of the two below.
 const DEFAULT_CONFIG: &str = "\
@@ -164,6 +166,9 @@ fn run_with(
     let ended = start(&created, &options.command, signals.mask_before).and_then(|child| wait(&child, &signals));
     let Created { record, pins } = created;
     restore::kill_members(host, &record, pins.mount.as_fd());
+    if ended.is_err() {
+        end_children(&record);
+    }
     let gone = delete::delete(
         host,
         &record,
@@ -318,6 +323,22 @@ fn start(created: &Created, command: &[OsString], signal_mask: u64) -> Result<Ow
     let pid = pid.ok_or_else(|| Error::because(intention(), "the line above says why"))?;
     // Our child, which nobody else reaps: the number is its own.
     rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing("pidfd_open", intention)
+}
+
+/// Ends and reaps the children that a failure has left: one that nobody reaps keeps its PID namespace,
+/// for whose end `delete` waits, from ending (pid_namespaces(7)).
+fn end_children(record: &Record) {
+    if let Some(Ok(holder)) = record.holder.map(|holder| holder.open()) {
+        let _ = rustix::process::pidfd_send_signal(&holder, Signal::KILL);
+    }
+    let end = Instant::now() + Duration::from_millis(delete::HOLDER_TIMEOUT_MS.into());
+    while Instant::now() < end {
+        match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => break,
+        }
+    }
 }
 
 /// The paths at which a command may be (execvp(3)).

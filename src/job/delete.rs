@@ -89,8 +89,20 @@ pub fn delete(
     }
     drop(pins);
     let mut complete = true;
-    // The directory with the state file last: until then it says what else there is.
-    for tree in record.trees.iter().rev() {
+    // The directory with the state file last, and not while another is in its place: until then it says
+    // what else there is.
+    let mut in_place = false;
+    for (index, tree) in record.trees.iter().enumerate().rev() {
+        if index == 0 && in_place {
+            host.log(
+                Level::Error,
+                format_args!(
+                    "job {job}: {}/{job} is kept until the next start of slurmd, which tries again",
+                    tree.base
+                ),
+            );
+            break;
+        }
         match remove_recorded(record, tree, removal) {
             Ok(None) => {}
             Ok(Some(summary)) if summary.complete() => {
@@ -111,6 +123,7 @@ pub fn delete(
             }
             Err(error) => {
                 complete = false;
+                in_place = true;
                 host.log(Level::Error, format_args!("job {job}: {error}"));
             }
         }
