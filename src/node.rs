@@ -14,7 +14,7 @@ use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::exit_group;
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::process::reap;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
@@ -197,34 +197,28 @@ fn check_target(host: &dyn Host, dir: &mut Dir, seen: &mut Vec<(u64, u64, String
         return Ok(());
     }
     let intention = || format!("make {} private", dir.path);
-    // Here links are followed: they are root's, at slurmd's start. In the job none is.
-    let target =
-        rustix::fs::openat(CWD, dir.path.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing("openat", intention)
-            .map_err(|error| match error.errno() {
-                Some(Errno::NOENT) => error.with_hint("make the directory, or take it from the list"),
-                Some(Errno::NOTDIR) => error.with_hint("only directories can be private"),
-                _ => error,
-            })?;
-    let stat = rustix::fs::fstat(&target).doing("fstat", intention)?;
+    // Here an administrator's links are followed, at slurmd's start. In the job none is.
+    let target = trusted::open_dir_of_anybody("the directory", &dir.path).map_err(|error| match error.errno() {
+        Some(Errno::NOENT) => {
+            Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
+        }
+        Some(Errno::NOTDIR) => {
+            Error::call(intention(), "openat2", Errno::NOTDIR).with_hint("only directories can be private")
+        }
+        _ => error,
+    })?;
+    let stat = rustix::fs::fstat(&target.fd).doing("fstat", intention)?;
     if let Some((_, _, other)) = seen.iter().find(|(dev, ino, _)| (*dev, *ino) == (stat.st_dev, stat.st_ino)) {
         return Err(
             Error::because(intention(), format!("it is the same directory as {other}")).with_hint("name it once")
         );
     }
     seen.push((stat.st_dev, stat.st_ino, dir.path.clone()));
-    let real = real_path(&target).doing("readlinkat", intention)?;
-    if real != dir.path {
-        host.log(Level::Info, format_args!("{} is a symbolic link: jobs get a private {real}", dir.path));
-        dir.path = real;
+    if target.path != dir.path {
+        host.log(Level::Info, format_args!("{} is a symbolic link: jobs get a private {}", dir.path, target.path));
+        dir.path = target.path;
     }
     Ok(())
-}
-
-fn real_path(fd: &OwnedFd) -> Result<String, Errno> {
-    use rustix::fd::AsRawFd;
-    let link = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str(), Vec::new())?;
-    link.into_string().map_err(|_| Errno::INVAL)
 }
 
 extern "C" fn exit_at_once((): &()) -> ! {

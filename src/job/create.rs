@@ -13,7 +13,7 @@ use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::trusted::{BENEATH, c_path, open_beneath};
-use super::{Host, Job, Level, handshake, id_maps, inside, script, sources};
+use super::{Host, Job, Level, handshake, id_maps, inside, limits, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
@@ -41,12 +41,12 @@ pub struct Created {
 /// The first thing that failed. Everything made until then is undone.
 pub fn create(host: &dyn Host, settings: &Settings, job: &Job) -> Result<Created, Error> {
     let plan = Plan::new(settings, job)?;
-    let mut making = Making::begin(host, settings, job, &plan)?;
+    let mut making = Making::begin(host, settings, job, &plan).map_err(limits::of_disk)?;
     match making.everything() {
         Ok(pins) => Ok(Created { record: making.record, pins }),
         Err(error) => {
             making.undo();
-            Err(error)
+            Err(limits::of_disk(error))
         }
     }
 }

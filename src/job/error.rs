@@ -35,6 +35,11 @@ impl Error {
         self
     }
 
+    #[must_use]
+    pub const fn has_hint(&self) -> bool {
+        self.hint.is_some()
+    }
+
     /// The errno, where a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {

@@ -5,6 +5,7 @@
 
 use super::child::{ChildPlan, Report, Step};
 use super::error::{Doing, Error};
+use super::limits;
 use super::plan::Plan;
 use crate::sys::clone::{Child, NamespaceFlags, SharingChild};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
@@ -77,21 +78,22 @@ fn child_error(plan: &Plan, report: Report) -> Error {
     let index = usize::from(report.index);
     let hidden = index.checked_sub(plan.dirs.len()).and_then(|index| plan.hidden.get(index));
     let dir = plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
+    // The one limit that the child's calls can reach with this errno.
+    let mounting = |intention: String| match (errno, Error::call(intention, "move_mount", errno)) {
+        (Errno::NOSPC, error) => error.with_hint(limits::of_mounts()),
+        (_, error) => error,
+    };
     match report.step {
         Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
         Step::WaitForRecord => Error::call("wait until the namespace process is recorded", "read", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
         Step::MakeProc => {
             let error = Error::call("mount a fresh /proc", "fsmount", errno);
-            if errno == Errno::PERM {
-                error.with_hint("something is mounted over a part of the host's /proc, which the kernel then will not show anew in a user namespace")
-            } else {
-                error
-            }
+            if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
         }
-        Step::AttachProc => Error::call("mount a fresh /proc", "move_mount", errno),
+        Step::AttachProc => mounting("mount a fresh /proc".to_owned()),
         Step::MakeMqueue => Error::call("mount a fresh /dev/mqueue", "fsmount", errno),
-        Step::AttachMqueue => Error::call("mount a fresh /dev/mqueue", "move_mount", errno),
+        Step::AttachMqueue => mounting("mount a fresh /dev/mqueue".to_owned()),
         Step::OpenTarget => {
             let error = Error::call(format!("open the private directory {dir} on this node"), "openat2", errno);
             match errno {
@@ -100,7 +102,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
                 _ => error,
             }
         }
-        Step::Attach => Error::call(format!("mount the private directory {dir}"), "move_mount", errno),
+        Step::Attach => mounting(format!("mount the private directory {dir}")),
         Step::Ready => Error::because("set up the job's namespaces", "an unexpected report"),
         Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
         Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
@@ -157,10 +159,10 @@ pub fn describe(namespaces: NamespaceFlags) -> String {
 pub fn clone_error(intention: String, errno: Errno) -> Error {
     let error = Error::call(intention, "clone3", errno);
     match errno {
-        Errno::NOSPC | Errno::USERS => error.with_hint(
-            "a limit on namespaces was reached: user.max_mnt_namespaces, user.max_pid_namespaces, user.max_user_namespaces or user.max_ipc_namespaces (sysctl), or 32 levels of nesting",
+        Errno::NOSPC | Errno::USERS => error.with_hint(limits::of_namespaces()),
+        Errno::PERM => error.with_hint(
+            "root with CAP_SYS_ADMIN is needed; or a policy (AppArmor, SELinux, a container) forbids new namespaces",
         ),
-        Errno::PERM => error.with_hint("root with CAP_SYS_ADMIN is needed; or a policy (AppArmor, SELinux, a container) forbids new namespaces"),
         Errno::NOSYS => error.with_hint("the kernel is older than 5.5, or a system call filter hides clone3"),
         _ => error,
     }

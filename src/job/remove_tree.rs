@@ -21,6 +21,7 @@ use core::fmt::Write as _;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, IFlags, OFlags, RawDir, RenameFlags};
 use rustix::io::Errno;
+use rustix::process::Resource;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,8 +32,9 @@ use std::time::{Duration, Instant};
 /// Levels walked before directories are moved up.
 const MAX_DEPTH: usize = 8;
 
-/// Bytes of directory entries read at once, on the stack, once for each level.
-const BUFFER: usize = 16 * 1024;
+/// Bytes of directory entries read at once, on the stack, once for each level: with [`MAX_DEPTH`] and
+/// the frames below 64 KiB in all.
+const BUFFER: usize = 4 * 1024;
 
 /// Somebody may go on making files while we remove them; after so many rounds the rest is left.
 const MAX_ROUNDS: usize = 16;
@@ -42,6 +44,9 @@ const LARGE: u64 = 2000;
 
 /// More do not help: they meet in the file system's own locks.
 const MAX_THREADS: usize = 8;
+
+/// A soft limit of RLIMIT_NOFILE below which there are no threads.
+const ENOUGH_DESCRIPTORS: u64 = 256;
 
 /// What was removed and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -266,6 +271,8 @@ impl Remover<'_, '_> {
                     return;
                 }
                 Err(Errno::NOENT) => return,
+                // Done later, when fewer directories are open.
+                Err(Errno::MFILE | Errno::NFILE) if depth > 0 => return self.move_up(dir, name),
                 Err(errno) => return self.summary.failed(errno),
             }
             failed = before != (self.summary.failed, self.summary.mounts);
@@ -352,6 +359,11 @@ impl Remover<'_, '_> {
             return;
         }
         let Some(Helpers { scope }) = self.helpers.take() else { return };
+        // Each thread needs a descriptor for each level, and the program we run in may not have many.
+        let descriptors = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        if descriptors < ENOUGH_DESCRIPTORS {
+            return;
+        }
         // Asked only now: it reads half a dozen files of the control groups.
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
         for _ in 1..threads {

@@ -69,14 +69,36 @@ pub enum Missing {
 /// A component that others can write to, that belongs to somebody else, that is no directory, or
 /// that is missing and not to be made.
 pub fn open_dir(what: &str, path: &str, missing: Missing) -> Result<TrustedDir, Error> {
+    follow_links(what, path, missing, Others::Refuse)
+}
+
+/// Opens the directory at `path`, which others may be able to change, such as /tmp: on the way no link
+/// of theirs is followed, only an administrator's. `path` of the result has no link in it.
+///
+/// # Errors
+///
+/// As of [`open_dir`], but for what others can write to.
+pub fn open_dir_of_anybody(what: &str, path: &str) -> Result<TrustedDir, Error> {
+    follow_links(what, path, Missing::Refuse, Others::NoLinks)
+}
+
+fn follow_links(what: &str, path: &str, missing: Missing, others: Others) -> Result<TrustedDir, Error> {
     let mut wanted = path.to_owned();
     for _ in 0..MAX_LINKS {
-        match walk(what, &wanted, missing)? {
+        match walk(what, &wanted, missing, others)? {
             Walk::Found(fd) => return Ok(TrustedDir { fd, path: wanted }),
             Walk::Link(to) => wanted = to,
         }
     }
     Err(Error::because(format!("open {what} {path}"), "too many symbolic links"))
+}
+
+/// What a walk does about components that others can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    Refuse,
+    /// From there on it follows no link.
+    NoLinks,
 }
 
 enum Walk {
@@ -85,11 +107,13 @@ enum Walk {
     Link(String),
 }
 
-fn walk(what: &str, path: &str, missing: Missing) -> Result<Walk, Error> {
+fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk, Error> {
     const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
     let intention = || format!("use {what} {path}");
     let mut here = open_beneath(CWD, &c_path("/")?, DIRECTORY, NO_LINKS).doing("openat2", intention)?;
     let mut seen = String::new();
+    // Why others can change what is below.
+    let mut exposed = None;
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
     for (index, name) in names.iter().enumerate() {
         let rest = names.get(index + 1..).unwrap_or_default();
@@ -104,8 +128,15 @@ fn walk(what: &str, path: &str, missing: Missing) -> Result<Walk, Error> {
                 open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS)
             }
             // O_DIRECTORY on a link that NO_SYMLINKS does not follow.
-            Err(Errno::LOOP | Errno::NOTDIR) => match rustix::fs::readlinkat(&here, name_c.as_c_str(), Vec::new()) {
-                Ok(target) => return follow(what, &seen, name, &target, rest).map(Walk::Link),
+            Err(Errno::LOOP | Errno::NOTDIR) => match read_link(here.as_fd(), &name_c) {
+                Ok(link) => {
+                    let refuse = |why: &str| Err(refuse_link(what, &seen, name, why));
+                    return match (exposed, is_trusted_owner(link.owner)) {
+                        (Some(why), _) => refuse(&format!("that others could exchange: {why}")),
+                        (None, false) => refuse(&format!("of uid {}", link.owner)),
+                        (None, true) => follow(what, &seen, name, &link.target, rest).map(Walk::Link),
+                    };
+                }
                 Err(_) => Err(Errno::NOTDIR),
             },
             other => other,
@@ -122,30 +153,51 @@ fn walk(what: &str, path: &str, missing: Missing) -> Result<Walk, Error> {
         })?;
         seen = format!("{seen}/{name}");
         let stat = rustix::fs::fstat(&next).doing("fstat", intention)?;
-        check_owner(what, path, &seen, &stat, index + 1 == names.len())?;
+        let last = index + 1 == names.len();
+        match check_owner(what, path, &seen, &stat, last && others == Others::Refuse) {
+            Err(error) if others == Others::Refuse => return Err(error),
+            Err(error) => exposed = exposed.or(Some(error)),
+            Ok(()) => {}
+        }
         here = next;
     }
     Ok(Walk::Found(here))
 }
 
-/// The path after replacing the link `seen/name` by its target.
-fn follow(what: &str, seen: &str, name: &str, target: &CString, rest: &[&str]) -> Result<String, Error> {
-    let refuse = |why: &str| {
-        Error::because(
-            format!("use {what} {seen}/{name}"),
-            format!("it is a symbolic link {why}; write the real path instead"),
-        )
-    };
-    let target = target.to_str().map_err(|_| refuse("to a name that is not UTF-8"))?;
-    if target.split('/').any(|part| part == "..") {
-        return Err(refuse("with \"..\" in its target"));
+struct Link {
+    target: CString,
+    owner: u32,
+}
+
+/// Both of one and the same link, whatever the name means a moment later.
+fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> Result<Link, Errno> {
+    let link = open_beneath(dir, name, OFlags::PATH | OFlags::NOFOLLOW, NO_LINKS)?;
+    let target = rustix::fs::readlinkat(&link, c"", Vec::new())?;
+    Ok(Link { target, owner: rustix::fs::fstat(&link)?.st_uid })
+}
+
+fn refuse_link(what: &str, seen: &str, name: &str, why: &str) -> Error {
+    Error::because(format!("use {what} {seen}/{name}"), format!("it is a symbolic link {why}"))
+        .with_hint("write the real path instead")
+}
+
+/// The path after replacing the link `seen/name` by its target. No component of `seen` is a link.
+fn follow(what: &str, seen: &str, name: &str, target: &CStr, rest: &[&str]) -> Result<String, Error> {
+    let refuse = |why: &str| refuse_link(what, seen, name, why);
+    let mut target = target.to_str().map_err(|_| refuse("to a name that is not UTF-8"))?;
+    let mut from = if target.starts_with('/') { "" } else { seen };
+    target = target.trim_start_matches('/');
+    while let Some(behind) = target.strip_prefix("../") {
+        from = from.rsplit_once('/').map_or("", |(above, _)| above);
+        target = behind.trim_start_matches('/');
     }
-    let behind = if rest.is_empty() { String::new() } else { format!("/{}", rest.join("/")) };
-    Ok(if target.starts_with('/') {
-        format!("{}{behind}", target.trim_end_matches('/'))
-    } else {
-        format!("{seen}/{target}{behind}")
-    })
+    // What it leads up from could be a link itself.
+    if target.split('/').any(|part| part == "..") {
+        return Err(refuse("with \"..\" inside or at the end of its target"));
+    }
+    let names = target.split('/').chain(rest.iter().copied()).filter(|name| !matches!(*name, "" | "."));
+    let path = names.fold(from.to_owned(), |path, name| path + "/" + name);
+    Ok(if path.is_empty() { "/".to_owned() } else { path })
 }
 
 /// Root, and the user that this process runs as.
@@ -262,9 +314,38 @@ mod tests {
         let base = format!("{}/absolute/base", top.path().display());
         let found = open_dir("base_path", &base, Missing::Refuse).unwrap();
         assert_eq!(found.path, format!("{}/real/base", top.path().display()));
-        symlink("../x", top.path().join("up")).unwrap();
-        let up = format!("{}/up/base", top.path().display());
-        assert!(open_dir("base_path", &up, Missing::Refuse).unwrap_err().to_string().contains("\"..\""));
+        std::fs::create_dir(top.path().join("deep")).unwrap();
+        symlink("../real/./base", top.path().join("deep/up")).unwrap();
+        let up = open_dir("base_path", &format!("{}/deep/up", top.path().display()), Missing::Refuse).unwrap();
+        assert_eq!(up.path, found.path);
+        symlink("real/../real", top.path().join("inside")).unwrap();
+        let inside = format!("{}/inside/base", top.path().display());
+        assert!(open_dir("base_path", &inside, Missing::Refuse).unwrap_err().to_string().contains("\"..\""));
+    }
+
+    #[test]
+    fn links_of_others_are_not_followed() {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        std::fs::create_dir_all(path("real")).unwrap();
+        std::fs::create_dir(path("sticky")).unwrap();
+        std::fs::create_dir(path("theirs")).unwrap();
+        for link in ["sticky/root", "sticky/user", "theirs/link"] {
+            symlink(path("real"), path(link)).unwrap();
+        }
+        chmod(&top.path().join("sticky"), 0o1777);
+        std::os::unix::fs::lchown(path("sticky/user"), Some(65534), Some(65534)).unwrap();
+        std::os::unix::fs::chown(path("theirs"), Some(65534), Some(65534)).unwrap();
+        for open in [|path: &str| open_dir("it", path, Missing::Refuse), |path: &str| open_dir_of_anybody("it", path)] {
+            assert_eq!(open(&path("sticky/root")).unwrap().path, path("real"));
+            let text = open(&path("sticky/user")).unwrap_err().to_string();
+            assert!(text.contains("a symbolic link of uid 65534"), "{text}");
+            assert!(open(&path("theirs/link")).is_err());
+        }
+        // As a place to mount on it is fine.
+        assert_eq!(open_dir_of_anybody("it", &path("theirs")).unwrap().path, path("theirs"));
+        assert_eq!(open_dir_of_anybody("it", &path("sticky")).unwrap().path, path("sticky"));
     }
 
     #[test]
