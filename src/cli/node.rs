@@ -179,6 +179,7 @@ fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
                 describe(found.record.namespaces).replace(", ", ","),
             ),
+            SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
             SightOf::Slurms(_) => ("-".to_owned(), "-".to_owned(), "Slurm's plugin".to_owned()),
         };
         let directory = format!("{}/{job}", config::problem::escape(base));
@@ -222,7 +223,7 @@ fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) 
         json::object([
             ("job", number(job.into())),
             ("base", json::text(base)),
-            ("plugin", json::text(if record.is_some() { "ours" } else { "slurm" })),
+            ("plugin", json::text(if matches!(sight.job, SightOf::Slurms(_)) { "slurm" } else { "ours" })),
             ("state", json::text(state(sight.verdict))),
             ("user", json::or_null(record.map(|record| json::text(&record.user)))),
             ("uid", json::or_null(record.map(|record| number(record.uid.into())))),

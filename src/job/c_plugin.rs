@@ -9,7 +9,8 @@
 
 use super::delete::{Removal, move_and_remove};
 use super::error::{Doing, Error};
-use super::restore::{kill_all, names};
+use super::kill::kill_all;
+use super::restore::names;
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use super::{Host, Level};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

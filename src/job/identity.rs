@@ -81,6 +81,11 @@ fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<u64, Errno> {
 
 /// Start time of a process in clock ticks since boot.
 fn start_time(pid: Pid) -> Result<u64, Errno> {
+    stat_field(pid, 22)
+}
+
+/// A number from `/proc/<pid>/stat`, counted as `proc_pid_stat(5)` does, from 4 (the parent) on.
+pub(super) fn stat_field(pid: Pid, field: usize) -> Result<u64, Errno> {
     let mut path = FixedText::<64>::new();
     write!(path, "/proc/{}/stat", pid.as_raw_nonzero()).map_err(|_| Errno::NAMETOOLONG)?;
     let mut buffer = [0_u8; 1024];
@@ -88,17 +93,17 @@ fn start_time(pid: Pid) -> Result<u64, Errno> {
         Err(Errno::NOENT) => return Err(Errno::SRCH),
         other => other?,
     };
-    parse_start_time(text).ok_or(Errno::IO)
+    parse_stat(text, field).ok_or(Errno::IO)
 }
 
-/// Field 22 of /proc/PID/stat. The name (field 2) is in parentheses and may hold anything, so the
-/// fields are counted from the last parenthesis on.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
+/// The name (field 2) is in parentheses and may hold anything, so the fields are counted from the last
+/// parenthesis on.
+fn parse_stat(stat: &[u8], field: usize) -> Option<u64> {
     let mut after_name = stat.rsplitn(2, |&b| b == b')');
     let fields = after_name.next()?;
     after_name.next()?;
     // The first piece is the space behind the parenthesis; field 3 is the second.
-    parse_number(fields.split(|&b| b == b' ').nth(20)?)
+    parse_number(fields.split(|&b| b == b' ').nth(field.checked_sub(2)?)?)
 }
 
 /// A decimal number without sign, or None.
@@ -175,11 +180,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn start_time_is_field_22_whatever_the_name_holds() {
+    fn fields_are_found_whatever_the_name_holds() {
         let stat = b"7 (a) b) (c 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 998877 1000 5";
-        assert_eq!(parse_start_time(stat), Some(998_877));
-        assert_eq!(parse_start_time(b"7 (x"), None);
-        assert_eq!(parse_start_time(b""), None);
+        assert_eq!(parse_stat(stat, 22), Some(998_877));
+        assert_eq!(parse_stat(b"7 (x", 22), None);
+        assert_eq!(parse_stat(b"", 22), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! | [`c_plugin`] | slurmd | does so with what Slurm's own plugin has left |
 //!
 //! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
-//! [`identity`] (which process a number means), [`pins`], [`script`], [`limits`] (what an errno means), [`error`], [`fixed`].
+//! [`identity`] (which process a number means), [`pins`], [`script`], [`limits`] (what an errno means), [`kill`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +34,7 @@ pub mod id_maps;
 pub mod identity;
 pub mod inside;
 pub mod join;
+pub mod kill;
 pub mod limits;
 pub mod pins;
 pub mod plan;

@@ -3,12 +3,15 @@
 
 use super::error::{Doing, Error};
 use super::identity::{BootId, Identity, read_all};
+use super::restore::names;
 use super::state::{MAX_SIZE, State};
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
 use crate::sys::clone::NamespaceFlags;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 use std::ffi::CString;
+use std::time::SystemTime;
 
 /// All that deleting a job needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,48 @@ impl Found {
     pub fn has_live_process(&self, boot: BootId) -> bool {
         self.is_of(boot) && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
     }
+}
+
+/// Is `name` a job directory whose state file a power cut has taken?
+///
+/// The state file is not fsynced, which would cost each job milliseconds: what it tells that outlives a
+/// reboot is only that the directory may be removed. A file system that wrote its metadata, and not yet
+/// this data, shows an empty file, or zeros. A directory gets its name only after its state file was
+/// written, so no live job has such a file; and all else must be as we make it, before this boot.
+#[must_use]
+pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
+    let check = || -> Result<bool, Errno> {
+        let name_c = CString::new(name).unwrap_or_default();
+        let dir = open_beneath(base, &name_c, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let ns = open_beneath(dir.as_fd(), c".ns", OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let file = open_beneath(ns.as_fd(), c"state", OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)?;
+        let is_ours = |fd: &OwnedFd, kind: FileType, mode: u32| {
+            rustix::fs::fstat(fd).is_ok_and(|stat| {
+                FileType::from_raw_mode(stat.st_mode) == kind
+                    && is_trusted_owner(stat.st_uid)
+                    && stat.st_mode & 0o7777 == mode
+                    && stat.st_ctime < booted
+            })
+        };
+        let link = format!(".{name}");
+        let only_ours = names(dir.as_fd(), name)
+            .is_ok_and(|names| names.iter().all(|entry| entry == ".ns" || *entry == link || entry.starts_with('_')));
+        let mut buffer = vec![0_u8; MAX_SIZE];
+        let is_empty = read_all(file.as_fd(), &mut buffer)?.iter().all(|byte| *byte == 0);
+        Ok(is_empty
+            && only_ours
+            && is_ours(&dir, FileType::Directory, 0o700)
+            && is_ours(&ns, FileType::Directory, 0o700)
+            && is_ours(&file, FileType::RegularFile, 0o600))
+    };
+    check().unwrap_or(false)
+}
+
+/// When this system was booted, in seconds of its clock of today (`sysinfo(2)`).
+#[must_use]
+pub fn boot_time() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(rustix::system::sysinfo().uptime)
 }
 
 /// Reads the record of the job directory `name` in `base`. Fails for everything that is not
@@ -117,4 +162,42 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
         stepd: state.stepd,
         boot_id: state.boot.to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, create_dir, set_permissions, write};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn an_empty_state_file_from_before_this_boot_is_what_a_power_cut_leaves() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join("77").join(name);
+        let chmod = |name: &str, mode| set_permissions(path(name), Permissions::from_mode(mode)).unwrap();
+        for (dir, mode) in [("", 0o700), (".ns", 0o700), ("_tmp", 0o700)] {
+            create_dir(path(dir)).unwrap();
+            chmod(dir, mode);
+        }
+        symlink(".", path(".77")).unwrap();
+        write(path(".ns/state"), b"").unwrap();
+        chmod(".ns/state", 0o600);
+        let base = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap();
+        let lost = |booted| is_lost(base.as_fd(), "77", booted);
+        assert!(lost(i64::MAX));
+        assert!(!lost(boot_time()), "it was made since this boot");
+        write(path(".ns/state"), [0; 300]).unwrap();
+        assert!(lost(i64::MAX));
+        write(path(".ns/state"), b"\0\0slurm-jobns").unwrap();
+        assert!(!lost(i64::MAX), "something is known");
+        write(path(".ns/state"), b"").unwrap();
+        for (name, mode) in [("", 0o755), (".ns", 0o711), (".ns/state", 0o644)] {
+            let before = std::fs::metadata(path(name)).unwrap().permissions();
+            chmod(name, mode);
+            assert!(!lost(i64::MAX), "{name:?} is not as we make it");
+            set_permissions(path(name), before).unwrap();
+        }
+        write(path("thesis.tex"), b"").unwrap();
+        assert!(!lost(i64::MAX), "somebody else's file is in it");
+    }
 }

@@ -6,9 +6,10 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, UNFINISHED, delete, open_trash, remove_unfinished};
+use super::delete::{Removal, UNFINISHED, delete, move_and_remove, open_trash, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
+use super::kill::kill_all;
 use super::pins::Pins;
 use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
@@ -20,7 +21,6 @@ use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 
@@ -93,6 +93,8 @@ pub enum SightOf {
     Ours(Box<Found>),
     /// Made by Slurm's own plugin.
     Slurms(Leftover),
+    /// Ours; what it was is lost with a power cut ([`record::is_lost`]).
+    Lost(u32),
 }
 
 /// What there is in `base`, an open base path, of the node's jobs. What is not provably a job's is
@@ -125,6 +127,11 @@ pub fn look(
         }
         let found = match record::read(base, base_path, &name) {
             Ok(found) => found,
+            Err(_) if record::is_lost(base, &name, record::boot_time()) => {
+                let job = name.parse().unwrap_or_default();
+                sights.push(Sight { verdict: Verdict::Dead, job: SightOf::Lost(job) });
+                continue;
+            }
             Err(error) => {
                 host.log(Level::Warning, format_args!("{error}; it is left alone"));
                 continue;
@@ -221,6 +228,20 @@ fn act(host: &dyn Host, node: &Node<'_>, base: &OwnedFd, base_path: &str, sights
                 format_args!("job {id}: it cannot be told whether it lives; its directory is kept"),
             ),
             (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, &found),
+            (Verdict::Dead, SightOf::Lost(_)) => {
+                host.log(
+                    Level::Info,
+                    format_args!(
+                        "job {id}: removing {base_path}/{id}, whose state file was lost when the node went down"
+                    ),
+                );
+                let name = CString::new(id.to_string()).unwrap_or_default();
+                let removed = move_and_remove(base.as_fd(), base_path, &name, node.removal);
+                if let Err(error) = &removed {
+                    host.log(Level::Error, format_args!("job {id}: {error}"));
+                }
+                stay += usize::from(removed.is_err());
+            }
             (Verdict::Dead, SightOf::Slurms(leftover)) => {
                 host.log(
                     Level::Info,
@@ -239,6 +260,7 @@ impl SightOf {
         match self {
             Self::Ours(found) => found.record.job,
             Self::Slurms(leftover) => leftover.job,
+            Self::Lost(job) => *job,
         }
     }
 }
@@ -318,53 +340,6 @@ pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: Borrowe
     }
 }
 
-/// Kills every process in a mount namespace but `spare`, unless it is our own.
-pub(super) fn kill_all(host: &dyn Host, job: u32, members_of: BorrowedFd<'_>, spare: Option<Pid>) {
-    let (Ok(theirs), Ok(ours)) = (rustix::fs::fstat(members_of), rustix::fs::stat(c"/proc/self/ns/mnt")) else {
-        return;
-    };
-    let id = (theirs.st_dev, theirs.st_ino);
-    if id == (ours.st_dev, ours.st_ino) {
-        return;
-    }
-    let spare = spare.map(|pid| pid.as_raw_nonzero().to_string());
-    let is_member = |pid: &str| {
-        if spare.as_deref() == Some(pid) {
-            return false;
-        }
-        rustix::fs::stat(format!("/proc/{pid}/ns/mnt").as_str()).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id)
-    };
-    let Ok(proc) =
-        rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return;
-    };
-    let mut killed = 0_u32;
-    // One that forks while we look is found in the next round.
-    for _ in 0..32 {
-        let members: Vec<String> = names(proc.as_fd(), "/proc")
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|name| is_job_id(name) && is_member(name))
-            .collect();
-        if members.is_empty() {
-            break;
-        }
-        for name in members {
-            let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
-            let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            // Looked at again with the pidfd open: now the number means that process.
-            if is_member(&name) && rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok() {
-                killed += 1;
-                let _ = crate::sys::process::wait_ended(pidfd.as_fd(), 1000);
-            }
-        }
-    }
-    if killed > 0 {
-        host.log(Level::Info, format_args!("job {job}: killed {killed} processes that it left"));
-    }
-}
-
 /// The trash of a base, if there is something in it.
 fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
     let open = || -> Result<(OwnedFd, usize), Error> {
@@ -409,7 +384,7 @@ pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Erro
 }
 
 /// A number as we write it: no sign, no leading zero. `007` is somebody else's directory.
-fn is_job_id(name: &str) -> bool {
+pub(super) fn is_job_id(name: &str) -> bool {
     name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
 }
 

@@ -1,7 +1,8 @@
 //! Runs an administrator's script: as root, with the environment given and no other, with a time
-//! limit for it and its process group, and with a bound on what is kept of its output.
+//! limit for it and all that it started, and with a bound on what is kept of its output.
 
 use super::error::{Doing, Error};
+use super::kill::kill_started_by;
 use crate::config::Script;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
@@ -77,8 +78,8 @@ pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<Stri
     let mut output = Vec::new();
     let in_time = collect(&reader, child.pidfd.as_fd(), deadline, &mut output);
     if !matches!(in_time, Ok(true)) {
-        // The group still is its own: the number cannot be recycled before we reap.
-        let _ = rustix::process::kill_process_group(child.pid, Signal::KILL);
+        // While it is there, what it started is known by it; its number cannot be another's before we reap.
+        kill_started_by(child.pid);
         let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
         // A script in uninterruptible sleep cannot be killed; do not wait for that.
         let _ = wait_ended(child.pidfd.as_fd(), 1000);
@@ -215,13 +216,21 @@ mod tests {
     #[test]
     fn the_time_limit_reaches_its_children_and_a_daemon_does_not_hold_us() {
         let start = Instant::now();
-        let (dir, hung) = script("#!/bin/sh\n/bin/sleep 77.125 & echo $! >$0.pid; wait\n", 1);
+        let (dir, hung) = script(
+            "#!/bin/sh\n/bin/sleep 77.125 & echo $! >$0.pid\n\
+             (setsid sh -c 'echo $$ >$0.own; sleep 77.25 & wait' $0 & wait) &\n\
+             set -m; sh -c 'sleep 77.5 & echo $! >$0.group; wait' $0 & wait\n",
+            1,
+        );
         let text = run("init_script", &hung, Vec::new()).unwrap_err().to_string();
         assert!(text.contains("longer than 1 seconds"), "{text}");
-        let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // A child, a session of a grandchild's own, a process group of its own.
+        for name in ["script.pid", "script.own", "script.group"] {
+            let pid = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            assert!(state.is_empty() || state.contains(") Z "), "{name}: {state}");
+        }
 
         let (dir, daemon) = script("#!/bin/sh\n/usr/bin/setsid /bin/sleep 30 & echo $! >$0.pid\n", 20);
         run("init_script", &daemon, Vec::new()).unwrap();
