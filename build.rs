@@ -30,7 +30,8 @@ fn main() {
     println!("cargo:rustc-env=JOBNS_SLURM_MAJOR={major}");
     println!("cargo:rustc-env=JOBNS_SLURM_MINOR={minor}");
     println!("cargo:rustc-env=JOBNS_SLURM_MICRO={micro}");
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,namespace_linux.so");
+    let name = if env::var_os("CARGO_FEATURE_TMPFS").is_some() { "tmpfs" } else { "linux" };
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,namespace_{name}.so");
     link_unwinder_statically();
 }
 

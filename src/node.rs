@@ -19,18 +19,74 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
-/// The name of the file, beside slurm.conf.
-pub const FILE_NAME: &str = "namespace.yaml";
+/// A file beside slurm.conf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// Of namespace/linux.
+    NamespaceYaml,
+    /// Of namespace/tmpfs.
+    JobContainerConf,
+}
 
-/// Reads `<directory>/namespace.yaml` and prepares the node for it. Warnings are logged.
+impl File {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NamespaceYaml => "namespace.yaml",
+            Self::JobContainerConf => "job_container.conf",
+        }
+    }
+
+    /// Two lines that do, for who has none.
+    const fn example(self) -> &'static str {
+        match self {
+            Self::NamespaceYaml => {
+                "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\""
+            }
+            Self::JobContainerConf => "write one beside slurm.conf; one line does: \"BasePath=/some/dir\"",
+        }
+    }
+
+    /// Reads `<directory>/<name>` for a node.
+    pub(crate) fn read(
+        self,
+        host: &dyn Host,
+        directory: &str,
+        node: &config::Node<'_>,
+    ) -> Result<(String, Parsed), Error> {
+        let path = format!("{directory}/{}", self.name());
+        let text = read_config(host, &path).map_err(|error| match error.errno() {
+            Some(Errno::NOENT) => error.with_hint(self.example()),
+            _ => error,
+        })?;
+        let parsed = match self {
+            Self::NamespaceYaml => config::parse_namespace_yaml(&path, &text, node),
+            Self::JobContainerConf => {
+                // Beside slurm.conf, as parse_config.c looks for it, unless it is a path.
+                let mut include = |name: &str| {
+                    let path = if name.starts_with('/') { name.to_owned() } else { format!("{directory}/{name}") };
+                    read_config(host, &path).map_err(|error| error.to_string())
+                };
+                config::parse_job_container_conf(&path, &text, node, &mut include).parsed
+            }
+        };
+        Ok((path, parsed))
+    }
+}
+
+/// Reads the file in `directory` and prepares the node for it. Warnings are logged.
 ///
 /// # Errors
 ///
 /// Every reason why the node cannot be used as configured, one line each.
-pub fn prepare(host: &dyn Host, directory: &str, node: &config::Node<'_>) -> Result<NodeSettings, Vec<String>> {
-    let path = format!("{directory}/{FILE_NAME}");
-    let text = read_config(host, &path).map_err(|error| vec![error.to_string()])?;
-    let Parsed { settings, problems, sources } = config::parse_namespace_yaml(&path, &text, node);
+pub fn prepare(
+    host: &dyn Host,
+    file: File,
+    directory: &str,
+    node: &config::Node<'_>,
+) -> Result<NodeSettings, Vec<String>> {
+    let (path, parsed) = file.read(host, directory, node).map_err(|error| vec![error.to_string()])?;
+    let Parsed { settings, problems, sources } = parsed;
     let mut errors = Vec::new();
     for problem in &problems {
         match problem.level {
@@ -81,16 +137,7 @@ fn line_of(sources: &[Source], key: &str) -> Option<usize> {
 pub(crate) fn read_config(host: &dyn Host, path: &str) -> Result<Vec<u8>, Error> {
     let intention = || format!("read {path}");
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
-        .doing("openat", intention)
-        .map_err(|error| {
-            if error.errno() == Some(Errno::NOENT) {
-                error.with_hint(
-                    "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
-                )
-            } else {
-                error
-            }
-        })?;
+        .doing("openat", intention)?;
     let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::because(intention(), "it is not a regular file"));

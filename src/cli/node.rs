@@ -14,12 +14,12 @@ use crate::config::{self, NodeSettings, Settings};
 use crate::job::delete::{Removal, TRASH};
 use crate::job::error::Error;
 use crate::job::handshake::describe;
-use crate::job::registry::Registry;
+use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
 use crate::job::trusted::{BENEATH, open_beneath};
 use crate::job::{Host, Level, LiveJobs};
-use crate::node;
+use crate::node::{self, File};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
@@ -89,18 +89,24 @@ impl Host for Collector {
     }
 }
 
-/// The node as slurmd has left it in its spool directory.
-fn registry(options: &Options) -> Result<(String, Registry), String> {
+/// The node as slurmd has left it in its spool directory: a registry for each plugin that it loaded.
+fn registries(options: &Options) -> Result<(String, Vec<(File, Registry)>), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can look into the directories of jobs".to_owned());
     }
     let spools = options.spool.as_deref().map_or_else(|| SPOOLS.to_vec(), |spool| vec![spool]);
     let mut why = String::new();
     for spool in &spools {
-        match Registry::read(spool) {
-            Ok(Some(registry)) => return Ok(((*spool).to_owned(), registry)),
-            Ok(None) => {}
-            Err(error) => why = format!(" ({error})"),
+        let mut found = Vec::new();
+        for (file, name) in [File::NamespaceYaml, File::JobContainerConf].into_iter().zip(registry::FILES) {
+            match Registry::read(spool, name) {
+                Ok(Some(registry)) => found.push((file, registry)),
+                Ok(None) => {}
+                Err(error) => why = format!(" ({error})"),
+            }
+        }
+        if !found.is_empty() {
+            return Ok(((*spool).to_owned(), found));
         }
     }
     Err(format!(
@@ -252,11 +258,20 @@ fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) 
 /// Wrong usage, and a node that cannot be looked at.
 pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("list", arguments)?;
-    let (spool, registry) = registry(&options)?;
-    show(&options, &spool, &registry)
+    let (spool, registries) = registries(&options)?;
+    show(&options, &spool, registries)
 }
 
-fn show(options: &Options, spool: &str, registry: &Registry) -> Result<ExitCode, String> {
+/// Both plugins' as one: they are of one node.
+fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Result<ExitCode, String> {
+    let mut registry = Registry::default();
+    for (_, one) in registries {
+        let bases: Vec<String> = registry.bases.iter().chain(&one.bases).cloned().collect();
+        registry = Registry { bases, ..one };
+    }
+    registry.bases.sort();
+    registry.bases.dedup();
+    let registry = &registry;
     let host = Collector::default();
     let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
     let seen = look(&host, registry, Some(&live))?;
@@ -272,15 +287,24 @@ fn show(options: &Options, spool: &str, registry: &Registry) -> Result<ExitCode,
 /// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
 pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("clean", arguments)?;
-    let (spool, registry) = registry(&options)?;
+    let (spool, registries) = registries(&options)?;
     if options.dry_run {
-        return show(&options, &spool, &registry);
+        return show(&options, &spool, registries);
     }
     if options.json {
         return Err("clean has no JSON but with --dry-run".to_owned());
     }
+    let mut is_left = false;
+    for (file, registry) in registries {
+        is_left |= clean_up(file, &spool, &registry)?;
+    }
+    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+}
+
+/// True when something stays.
+fn clean_up(file: File, spool: &str, registry: &Registry) -> Result<bool, String> {
     // The epilog of today's configuration runs, as when slurmd starts.
-    let settings = settings(&registry)?;
+    let settings = settings(file, registry)?;
     let environment = [
         ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
         ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
@@ -294,20 +318,19 @@ pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
         removal: Removal::Now,
     };
     let host = TerminalHost { verbose: true };
-    let (_, result) = restore::restore(&host, &node, live_jobs(&spool, &registry.node));
+    let (_, result) = restore::restore(&host, &node, live_jobs(spool, &registry.node));
     result.map_err(|error| error.to_string())?;
     let quiet = Collector::default();
-    let live = live_jobs(&spool, &registry.node).map_err(|error| error.to_string())?;
-    let is_left = look(&quiet, &registry, Some(&live))?.iter().any(|seen| seen.sight.verdict == Verdict::Dead);
-    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+    let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
+    Ok(look(&quiet, registry, Some(&live))?.iter().any(|seen| seen.sight.verdict == Verdict::Dead))
 }
 
 /// None: the plugin is off on this node now.
-fn settings(registry: &Registry) -> Result<Option<Settings>, String> {
-    let path = format!("{}/{}", node::config_directory(&registry.slurm_conf), node::FILE_NAME);
-    let text = node::read_config(&TerminalHost { verbose: false }, &path).map_err(|error| error.to_string())?;
+fn settings(file: File, registry: &Registry) -> Result<Option<Settings>, String> {
     let of = config::Node { name: &registry.node, hostname: &registry.hostname };
-    let parsed = config::parse_namespace_yaml(&path, &text, &of);
+    let host = TerminalHost { verbose: false };
+    let (path, parsed) =
+        file.read(&host, node::config_directory(&registry.slurm_conf), &of).map_err(|error| error.to_string())?;
     match parsed.settings {
         Some(NodeSettings::Enabled(settings)) => Ok(Some(settings)),
         Some(NodeSettings::Disabled(_)) => Ok(None),

@@ -69,6 +69,7 @@ impl Merge<'_, '_, '_> {
             namespaces,
             shared,
             disable_bpf_token,
+            entire_step_in_ns: true,
             init_script,
             user_ns_script,
             clone_ns_script,

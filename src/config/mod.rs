@@ -104,6 +104,9 @@ pub struct Settings {
     pub shared: bool,
     /// Do without a BPF token in a user namespace.
     pub disable_bpf_token: bool,
+    /// Each slurmstepd is inside the job's namespaces altogether, from its start; else only its tasks
+    /// are. Always so in namespace.yaml; `EntireStepInNS` in job_container.conf.
+    pub entire_step_in_ns: bool,
     /// Runs before the namespaces are made.
     pub init_script: Option<Script>,
     /// Writes the id maps of the user namespace.

@@ -27,7 +27,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -177,6 +177,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         namespaces: Namespaces { pid, user, ipc },
         shared,
         disable_bpf_token,
+        entire_step_in_ns,
         init_script,
         user_ns_script,
         clone_ns_script,
@@ -185,7 +186,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         dirs,
     } = settings;
     put_text(out, base_path);
-    for flag in [auto_base_path, hide_base_path, pid, user, ipc, shared, disable_bpf_token] {
+    for flag in [auto_base_path, hide_base_path, pid, user, ipc, shared, disable_bpf_token, entire_step_in_ns] {
         out.push(u8::from(*flag));
     }
     for script in [init_script, user_ns_script, clone_ns_script, clone_ns_epilog] {
@@ -264,6 +265,7 @@ impl<'a> Reader<'a> {
             namespaces: Namespaces { pid: self.bool()?, user: self.bool()?, ipc: self.bool()? },
             shared: self.bool()?,
             disable_bpf_token: self.bool()?,
+            entire_step_in_ns: self.bool()?,
             init_script: self.script()?,
             user_ns_script: self.script()?,
             clone_ns_script: self.script()?,
@@ -397,6 +399,7 @@ mod tests {
             hide_base_path: true,
             namespaces: Namespaces { pid: true, user: false, ipc: true },
             shared: false,
+            entire_step_in_ns: false,
             disable_bpf_token: true,
             init_script: script("/a"),
             user_ns_script: None,

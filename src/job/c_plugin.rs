@@ -1,8 +1,8 @@
-//! The job directories of Slurm's own namespace/linux, which a node has after a switch-over.
+//! The job directories of Slurm's own plugins, which a node has after a switch-over.
 //!
 //! `base_path/<job>` (with builds for several slurmds per host, as Debian's, `base_path/<node>/<job>`)
 //! is mounted on itself and holds `.ns`, with the job's namespaces mounted on empty files, and
-//! `.<job>`, the private directories (namespace_linux.c, `_create_ns`). A directory that has anything
+//! `.<job>`, the private directories (namespace_linux.c, `_create_ns`); for namespace/tmpfs see [`is_of_tmpfs`]. A directory that has anything
 //! else, or belongs to anybody else, is not taken for one. Only removal is here; `join` enters them.
 
 #![forbid(unsafe_code)]
@@ -48,11 +48,36 @@ pub fn recognise(base: BorrowedFd<'_>, name: &str) -> Option<Leftover> {
     if !is_private(&stat) || stat.st_dev != base_stat.st_dev || !has_only_its_own {
         return None;
     }
+    if is_of_tmpfs(dir.as_fd(), &private_dirs) {
+        return Some(Leftover { job, dir });
+    }
     let ns = open_beneath(dir.as_fd(), c".ns", OFlags::RDONLY | OFlags::DIRECTORY, BELOW).ok()?;
     let entries = names(ns.as_fd(), ".ns").ok()?;
     let is_its_own = entries.iter().all(|entry| NAMESPACES.contains(&entry.as_str()));
     let has_mount = entries.iter().any(|entry| entry == "mnt");
     (is_private(&rustix::fs::fstat(&ns).ok()?) && is_its_own && has_mount).then_some(Leftover { job, dir })
+}
+
+/// namespace/tmpfs mounts the one namespace on a file `.ns`, which it made with mode 0700, and its
+/// `.<job>` belongs to the user (namespace_tmpfs.c, `_create_ns`).
+fn is_of_tmpfs(dir: BorrowedFd<'_>, private_dirs: &str) -> bool {
+    let stat = |name: &str, flags| {
+        let fd = open_beneath(dir, &c_path(name).ok()?, OFlags::PATH | flags, BELOW).ok()?;
+        rustix::fs::fstat(&fd).ok()
+    };
+    let is_ns = |ns: &Stat| {
+        FileType::from_raw_mode(ns.st_mode) == FileType::RegularFile
+            && is_trusted_owner(ns.st_uid)
+            && ns.st_size == 0
+            && (ns.st_mode & 0o7777 == 0o700 || is_namespace(ns))
+    };
+    stat(".ns", OFlags::empty()).is_some_and(|ns| is_ns(&ns))
+        && stat(private_dirs, OFlags::DIRECTORY).is_some_and(|stat| stat.st_mode & 0o7777 == 0o700)
+}
+
+/// Is it of the file system of namespaces?
+fn is_namespace(stat: &Stat) -> bool {
+    rustix::fs::stat(c"/proc/self/ns/mnt").is_ok_and(|own| own.st_dev == stat.st_dev)
 }
 
 impl Leftover {
@@ -75,9 +100,10 @@ impl Leftover {
 
     /// The job's mount namespace, if it is still mounted.
     fn mount_namespace(&self) -> Option<OwnedFd> {
-        let fd = open_beneath(self.dir.as_fd(), c".ns/mnt", OFlags::RDONLY | OFlags::NONBLOCK, BELOW).ok()?;
-        let of_kernel = rustix::fs::stat(c"/proc/self/ns/mnt").ok()?;
-        (rustix::fs::fstat(&fd).ok()?.st_dev == of_kernel.st_dev).then_some(fd)
+        [c".ns/mnt", c".ns"].into_iter().find_map(|name| {
+            let fd = open_beneath(self.dir.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK, BELOW).ok()?;
+            is_namespace(&rustix::fs::fstat(&fd).ok()?).then_some(fd)
+        })
     }
 
     fn unmount_and_remove(self, base: BorrowedFd<'_>, base_path: &str, removal: Removal) -> Result<(), Error> {
@@ -85,11 +111,12 @@ impl Leftover {
         let path = format!("{base_path}/{}", self.job);
         let intention = || format!("undo the mounts of Slurm's own plugin on {path}");
         let unmount = |path: &str| match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+            // NOTDIR: of the other of Slurm's two plugins.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(errno) => Err(Error::call(intention(), "umount2", errno)),
         };
-        for namespace in NAMESPACES {
-            unmount(&format!("/proc/self/fd/{}/.ns/{namespace}", self.dir.as_raw_fd()))?;
+        for namespace in NAMESPACES.map(|name| format!("/{name}")).iter().map(String::as_str).chain([""]) {
+            unmount(&format!("/proc/self/fd/{}/.ns{namespace}", self.dir.as_raw_fd()))?;
         }
         drop(self);
         // Once, unless somebody has mounted it more often.

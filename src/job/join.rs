@@ -149,28 +149,35 @@ fn read_state<'a>(base_path: &str, job: u32, buffer: &'a mut [u8]) -> Result<Sta
 }
 
 /// Enters what Slurm's own plugin has mounted on `<base>[/<node>]/<job>/.ns/{pid,user,mnt}`, in the
-/// order in which it does so itself.
+/// order in which it does so itself, or, if it is namespace/tmpfs, on `.ns`.
 fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), JoinError> {
-    let kinds = [("pid", NamespaceFlags::PID), ("user", NamespaceFlags::USER), ("mnt", NamespaceFlags::MOUNT)];
+    let kinds = [("/pid", NamespaceFlags::PID), ("/user", NamespaceFlags::USER), ("/mnt", NamespaceFlags::MOUNT)];
     let mut opened = [None, None, None];
     for ((name, kind), slot) in kinds.into_iter().zip(&mut opened) {
-        let mut path = FixedText::<PATH_MAX>::new();
-        write!(path, "{base_path}/{below}/{job}/.ns/{name}").map_err(|_| JoinError::Path)?;
-        let path = path.as_c_str().ok_or(JoinError::Path)?;
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS) {
+        match open_namespace(base_path, below, job, name) {
             Ok(fd) => *slot = Some((fd, kind)),
             // Of the other two the job need not have one.
-            Err(Errno::NOENT) if kind != NamespaceFlags::MOUNT => {}
+            Err(JoinError::OpenState(Errno::NOENT | Errno::NOTDIR)) if kind != NamespaceFlags::MOUNT => {}
+            Err(JoinError::OpenState(Errno::NOTDIR)) => {
+                *slot = Some((open_namespace(base_path, below, job, "")?, kind));
+            }
             // Ours are links: a job whose state file was removed.
-            Err(Errno::LOOP) => return Err(JoinError::OpenState(Errno::NOENT)),
-            Err(errno) => return Err(JoinError::OpenState(errno)),
+            Err(JoinError::OpenState(Errno::LOOP)) => return Err(JoinError::OpenState(Errno::NOENT)),
+            Err(error) => return Err(error),
         }
     }
     for (fd, kind) in opened.into_iter().flatten() {
         setns(fd.as_fd(), kind).map_err(JoinError::Enter)?;
     }
     Ok(())
+}
+
+fn open_namespace(base_path: &str, below: &str, job: u32, name: &str) -> Result<OwnedFd, JoinError> {
+    let mut path = FixedText::<PATH_MAX>::new();
+    write!(path, "{base_path}/{below}/{job}/.ns{name}").map_err(|_| JoinError::Path)?;
+    let path = path.as_c_str().ok_or(JoinError::Path)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS).map_err(JoinError::OpenState)
 }
 
 /// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone. That does

@@ -3,10 +3,13 @@
 
 use super::error::{Doing, Error};
 use super::identity::{BootId, Identity, read_all};
+use super::pins::Pins;
 use super::restore::names;
+use super::sources::open_base;
 use super::state::{MAX_SIZE, State};
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
 use crate::sys::clone::NamespaceFlags;
+use crate::sys::process::has_ended;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -51,6 +54,21 @@ impl Found {
     #[must_use]
     pub fn is_of(&self, boot: BootId) -> bool {
         self.boot_id == boot.as_bytes()
+    }
+
+    /// The job's namespaces, by its holder.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or there is none yet.
+    pub fn pins(&self) -> Result<Pins, Error> {
+        let intention = || format!("find the namespaces of job {}", self.record.job);
+        let gone = || Error::because(intention(), "the process that holds them has ended");
+        let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "they are still being set up"))?;
+        // Open while the number is known to be the holder's.
+        let pidfd = holder.open().map_err(|_| gone())?;
+        let pins = Pins::open(&holder.pid.as_raw_nonzero().to_string(), self.record.namespaces)?;
+        if has_ended(pidfd.as_fd()).unwrap_or(true) { Err(gone()) } else { Ok(pins) }
     }
 
     /// The slurmstepd or the holder lives.
@@ -100,6 +118,15 @@ pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
 pub fn boot_time() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(rustix::system::sysinfo().uptime)
+}
+
+/// Reads the record of a job under `base_path`.
+///
+/// # Errors
+///
+/// As [`read`]; when there is no such base.
+pub fn of_job(base_path: &str, job: u32) -> Result<Found, Error> {
+    read(open_base(base_path)?.as_fd(), base_path, &job.to_string())
 }
 
 /// Reads the record of the job directory `name` in `base`. Fails for everything that is not

@@ -2,7 +2,7 @@
 //! `base_path` under which a job of it may still live.
 //!
 //! An administrator may change `base_path`, or switch the plugin off, while jobs run. Their
-//! directories are then found again by this file, `<SlurmdSpoolDir>/namespace_linux.jobns`:
+//! directories are then found again by this file, `<SlurmdSpoolDir>/namespace_linux.jobns` (or `namespace_tmpfs.jobns`):
 //!
 //! ```text
 //! slurm-jobns-node 1
@@ -22,8 +22,8 @@ use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// The name of the file in slurmd's spool directory.
-pub const FILE: &str = "namespace_linux.jobns";
+/// The names of the file in slurmd's spool directory, for namespace/linux and namespace/tmpfs.
+pub const FILES: [&str; 2] = ["namespace_linux.jobns", "namespace_tmpfs.jobns"];
 
 const HEADER: &str = "slurm-jobns-node 1";
 
@@ -48,13 +48,13 @@ impl Registry {
     /// # Errors
     ///
     /// When the file is there and cannot be read, is not root's alone, or is damaged.
-    pub fn read(spooldir: &str) -> Result<Option<Self>, Error> {
-        let path = format!("{spooldir}/{FILE}");
+    pub fn read(spooldir: &str, name: &str) -> Result<Option<Self>, Error> {
+        let path = format!("{spooldir}/{name}");
         let intention = || format!("read {path}");
         // The spool directory may be reached by a link; the file itself is none.
         let dir = rustix::fs::openat(CWD, spooldir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .doing("openat", intention)?;
-        let file = match open_beneath(dir.as_fd(), &c_path(FILE)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
+        let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
             Err(Errno::NOENT) => return Ok(None),
             result => result.doing("openat2", intention)?,
         };
@@ -105,12 +105,12 @@ impl Registry {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn write(&self, spooldir: &str) -> Result<(), Error> {
-        let intention = || format!("write {spooldir}/{FILE}");
+    pub fn write(&self, spooldir: &str, name: &str) -> Result<(), Error> {
+        let intention = || format!("write {spooldir}/{name}");
         let dir =
             rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .doing("openat", intention)?;
-        let new = format!("{FILE}.new");
+        let new = format!("{name}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&dir, new.as_str(), flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
         let text = self.text();
@@ -120,7 +120,7 @@ impl Registry {
             rest = rest.get(written..).unwrap_or_default();
         }
         rustix::fs::fsync(&file).doing("fsync", intention)?;
-        rustix::fs::renameat(&dir, new.as_str(), &dir, FILE).doing("renameat", intention)
+        rustix::fs::renameat(&dir, new.as_str(), &dir, name).doing("renameat", intention)
     }
 }
 
@@ -132,24 +132,24 @@ mod tests {
     fn what_is_written_is_read_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().to_str().unwrap();
-        assert_eq!(Registry::read(spool).unwrap(), None);
+        assert_eq!(Registry::read(spool, FILES[0]).unwrap(), None);
         let written = Registry {
             node: "n1".to_owned(),
             hostname: "h".to_owned(),
             slurm_conf: "/etc/s".to_owned(),
             bases: vec!["/a b".to_owned(), "/c".to_owned()],
         };
-        written.write(spool).unwrap();
-        assert_eq!(Registry::read(spool).unwrap(), Some(written));
-        let path = dir.path().join(FILE);
+        written.write(spool, FILES[0]).unwrap();
+        assert_eq!(Registry::read(spool, FILES[0]).unwrap(), Some(written));
+        let path = dir.path().join(FILES[0]);
         for damaged in
             ["", "slurm-jobns-node 1\n", "slurm-jobns-node 2\nnode n\n", "slurm-jobns-node 1\nnode n\nbase /c"]
         {
             std::fs::write(&path, damaged).unwrap();
-            assert!(Registry::read(spool).is_err(), "{damaged:?}");
+            assert!(Registry::read(spool, FILES[0]).is_err(), "{damaged:?}");
         }
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(Registry::read(spool).is_err());
+        assert!(Registry::read(spool, FILES[0]).is_err());
     }
 }

@@ -10,7 +10,6 @@ use super::delete::{Removal, UNFINISHED, delete, move_and_remove, open_trash, re
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::kill::kill_all;
-use super::pins::Pins;
 use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
 use super::sources::open_base;
@@ -312,12 +311,7 @@ fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) {
         format_args!("job {}: no slurmstepd of it is left; deleting its namespaces and directories", record.job),
     );
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
-    let pins = record.holder.filter(|_| of_this_boot).and_then(|holder| {
-        // Open while the number is known to be the holder's.
-        let pidfd = holder.open().ok()?;
-        let pins = Pins::open(&holder.pid.as_raw_nonzero().to_string(), record.namespaces).ok()?;
-        (!crate::sys::process::has_ended(pidfd.as_fd()).ok()?).then_some(pins)
-    });
+    let pins = of_this_boot.then(|| found.pins().ok()).flatten();
     if let Some(pins) = &pins {
         kill_members(host, record, pins.mount.as_fd());
     }

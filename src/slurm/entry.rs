@@ -3,6 +3,7 @@
 //! No panic leaves an entry point: unwinding into C is undefined, and an abort would take the node's
 //! daemon down. A panic is a defect; it is logged, and the entry point fails.
 
+use super::front;
 use super::host::{LOG_LEVEL_ERROR, SlurmHost};
 use super::imports::{self, Step, imports};
 use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId};
@@ -14,11 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `char plugin_name[]`
 #[unsafe(no_mangle)]
-pub static plugin_name: [u8; 30] = *b"slurm-jobns linux plugin 0.1\0\0";
+pub static plugin_name: [u8; 30] = *front::NAME;
 
 /// `char plugin_type[]`
 #[unsafe(no_mangle)]
-pub static plugin_type: [u8; 16] = *b"namespace/linux\0";
+pub static plugin_type: [u8; 16] = *front::TYPE;
 
 /// `uint32_t plugin_version`: Slurm loads only its own.
 #[unsafe(no_mangle)]
@@ -151,19 +152,18 @@ pub extern "C" fn namespace_p_stepd_delete(_step: *const c_void) -> c_int {
 ///
 /// `step_id` is null or points to a step id.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn namespace_p_join(step_id: *const StepId, _uid: u32, _step_create: bool) -> c_int {
+pub unsafe extern "C" fn namespace_p_join(step_id: *const StepId, _uid: u32, step_create: bool) -> c_int {
     let join = || {
         // SAFETY: by the contract of this function; the id is copied at once.
         let step_id = unsafe { step_id.as_ref() }.copied().ok_or(plugin::Failed)?;
-        plugin::join(&step_id)
+        plugin::join(&step_id, step_create)
     };
     match catch_unwind(AssertUnwindSafe(join)) {
         Ok(Ok(())) => SLURM_SUCCESS,
         Ok(Err(plugin::Failed)) => SLURM_ERROR,
         Err(_) => {
             if let Some(imports) = imports() {
-                imports
-                    .log(LOG_LEVEL_ERROR, c"namespace/linux: a defect in slurm-jobns: join panicked; please report it");
+                imports.log(LOG_LEVEL_ERROR, c"a defect in slurm-jobns: join panicked; please report it");
             }
             SLURM_ERROR
         }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::front::PREFIX;
 use super::imports::{self, Imports, Step, StepdImports};
 use crate::job::error::Error;
 use crate::job::{Host, Level};
@@ -13,9 +14,6 @@ use std::ffi::CString;
 pub const LOG_LEVEL_ERROR: u32 = 2;
 const LOG_LEVEL_INFO: u32 = 3;
 pub const LOG_LEVEL_VERBOSE: u32 = 4;
-
-/// Begins every line, so that it is found in a log of many plugins.
-pub const PREFIX: &str = "namespace/linux: ";
 
 /// slurmd or slurmstepd.
 #[derive(Debug)]

@@ -13,6 +13,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
+//! | `front` | which of Slurm's two plugins this is |
 //! | `plugin` | what each entry point does, in safe code |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
@@ -23,6 +24,7 @@
 #![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
 
 pub mod entry;
+mod front;
 mod host;
 mod imports;
 pub mod layout;

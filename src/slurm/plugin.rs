@@ -6,7 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::host::{LOG_LEVEL_ERROR, LOG_LEVEL_VERBOSE, PREFIX, SlurmHost, StepHost};
+use super::front::{self, PREFIX};
+use super::host::{LOG_LEVEL_ERROR, LOG_LEVEL_VERBOSE, SlurmHost, StepHost};
 use super::imports::{Daemon, Imports, Step, imports};
 use super::layout::{self, NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use super::steps::live_jobs;
@@ -17,6 +18,7 @@ use crate::job::fixed::FixedText;
 use crate::job::identity::BootId;
 use crate::job::join::{JoinError, join as join_job};
 use crate::job::pins::Pins;
+use crate::job::record;
 use crate::job::registry::Registry;
 use crate::job::{Host, Job, Level, delete, plan, restore as restore_jobs};
 use crate::node;
@@ -96,7 +98,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     }
     let daemon = daemon(imports)?;
     let node = config::Node { name: &daemon.node, hostname: &daemon.hostname };
-    match node::prepare(&host, node::config_directory(&daemon.slurm_conf), &node) {
+    match node::prepare(&host, front::FILE, node::config_directory(&daemon.slurm_conf), &node) {
         Ok(settings) => {
             if let NodeSettings::Enabled(settings) = &settings {
                 host.log(
@@ -124,7 +126,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
             let last = format!(
                 "{PREFIX}{} above; slurmd does not start rather than run jobs without what {} asks for",
                 if errors.len() == 1 { "see the error".to_owned() } else { format!("see the {} errors", errors.len()) },
-                node::FILE_NAME
+                front::FILE.name()
             );
             imports.fatal(&CString::new(last).unwrap_or_default());
             Err("the configuration cannot be honoured".to_owned())
@@ -140,7 +142,7 @@ pub fn restore() -> Result<(), Failure> {
     let host = SlurmHost { imports };
     let mut bases: Vec<String> = settings.map(|settings| settings.base_path.clone()).into_iter().collect();
     let today = bases.len();
-    match Registry::read(&daemon.spooldir) {
+    match Registry::read(&daemon.spooldir, front::REGISTRY) {
         Ok(registry) => {
             let known = registry.unwrap_or_default().bases;
             bases.extend(known.into_iter().filter(|base| settings.is_none_or(|today| today.base_path != *base)));
@@ -169,7 +171,7 @@ pub fn restore() -> Result<(), Failure> {
         bases: bases.into_iter().take(today).chain(old.iter().cloned()).collect(),
     };
     let _ = OLD_BASES.set(old);
-    if let Err(error) = registry.write(&daemon.spooldir) {
+    if let Err(error) = registry.write(&daemon.spooldir, front::REGISTRY) {
         host.log(
             Level::Error,
             format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
@@ -211,6 +213,10 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     read_exactly(fd, &mut body).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
     let settings =
         wire::decode(&header, &body).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
+    if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
+        // `join` will be called in children of this process.
+        daemon(loaded()?)?;
+    }
     let _ = SETTINGS.set(settings);
     Ok(())
 }
@@ -324,10 +330,18 @@ pub fn stepd_delete() -> Result<(), Failure> {
 }
 
 /// Enters the job's namespaces, in a forked child. It allocates nothing until it fails.
-pub fn join(step: &StepId) -> Result<(), Failed> {
+///
+/// With `entire_step_in_ns` (always in namespace/linux) slurmd's child enters them before it becomes a
+/// slurmstepd (`step_create`), and so all calls in that slurmstepd are for nothing. Without, it is the
+/// other way round. The extern slurmstepd is in the node's namespaces in either case.
+pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
     let imports = imports().ok_or(Failed)?;
-    // A slurmstepd of any other step was in the job's namespaces before it became one.
-    if imports.stepd().is_some() && step.step_id != SLURM_EXTERN_CONT {
+    let entire = match SETTINGS.get() {
+        Some(NodeSettings::Enabled(settings)) => settings.entire_step_in_ns,
+        _ => true,
+    };
+    let in_stepd = imports.stepd().is_some();
+    if (entire && in_stepd && step.step_id != SLURM_EXTERN_CONT) || (!entire && !in_stepd && step_create) {
         return Ok(());
     }
     // Not a job but a script.
@@ -385,9 +399,14 @@ pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     if own.step_id == SLURM_EXTERN_CONT {
         return Err(format!("job {}: its namespaces are not set up", own.job_id));
     }
-    // Any other slurmstepd lives in the job's namespaces itself.
+    // Any other slurmstepd lives in the job's namespaces itself, or only its tasks do.
     let namespaces = plan::namespaces(settings);
-    let pins = Pins::open("self", namespaces).map_err(|error| error.to_string())?;
+    let pins = if settings.entire_step_in_ns {
+        Pins::open("self", namespaces)
+    } else {
+        record::of_job(&settings.base_path, step.job_id).and_then(|found| found.pins())
+    }
+    .map_err(|error| error.to_string())?;
     let found = entries(&pins, namespaces);
     if EXTERNAL.set(found).is_ok() {
         // Handed out from now on: they stay open for as long as this process lives.

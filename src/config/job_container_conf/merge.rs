@@ -209,6 +209,7 @@ impl<'s> Merge<'_, '_, 's> {
             namespaces: Namespaces::default(),
             shared,
             disable_bpf_token: false,
+            entire_step_in_ns,
             init_script,
             user_ns_script: None,
             clone_ns_script,
