@@ -1,4 +1,4 @@
-//! slurm-jobns: Slurm's `namespace/linux` plugin in Rust.
+//! slurm-jobns: Slurm's `namespace/linux` and `namespace/tmpfs` plugins in Rust.
 //!
 //! # The map
 //!
