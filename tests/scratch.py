@@ -1,0 +1,27 @@
+"""What tests/faults and tests/attack stand on: empty directories of a mount namespace, and jobns there."""
+import os
+import subprocess
+
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "target/dist/jobns")
+JOBNS = "/run/jobns"
+BASE = "/var/lib/jobns"
+SPOOL = "/run/spool"
+NODE = os.uname().nodename
+
+
+def make(*more):
+    """A tmpfs on the base path, on these directories and on those that jobs use. The program is copied: its own
+    directory may be below /tmp."""
+    with open(PROGRAM, "rb") as file:
+        program = file.read()
+    for directory in (BASE, *more, "/tmp", "/run", "/var/tmp"):
+        os.makedirs(directory, exist_ok=True)
+        mode = 1777 if "tmp" in directory else 755
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode},nr_inodes=0,size=80%", "tmpfs", directory], check=True)
+    with open(JOBNS, "wb") as file:
+        file.write(program)
+    os.chmod(JOBNS, 0o755)
+    # What slurmd's plugin leaves for `jobns clean`.
+    os.makedirs(SPOOL)
+    with open(f"{SPOOL}/namespace_linux.jobns", "w", encoding="utf-8") as file:
+        file.write(f"slurm-jobns-node 1\nnode {NODE}\nhostname {NODE}\nslurm_conf /run/slurm.conf\nbase {BASE}\n")
