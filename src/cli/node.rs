@@ -14,6 +14,7 @@ use crate::config::{self, NodeSettings, Settings};
 use crate::job::delete::{Removal, TRASH};
 use crate::job::error::Error;
 use crate::job::handshake::describe;
+use crate::job::listing::names;
 use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
@@ -145,7 +146,7 @@ fn trash(base: &str) -> usize {
     open_base(base)
         .ok()
         .and_then(|base| open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok())
-        .and_then(|trash| restore::names(trash.as_fd(), ".trash").ok())
+        .and_then(|trash| names(trash.as_fd(), ".trash").ok())
         .map_or(0, |names| names.len())
 }
 

@@ -10,7 +10,7 @@
 use super::delete::{Removal, move_and_remove};
 use super::error::{Doing, Error};
 use super::kill::kill_all;
-use super::restore::names;
+use super::listing::names;
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use super::{Host, Level};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::identity::stat_field;
-use super::restore::{is_job_id, names};
+use super::listing::{is_job_id, names};
 use super::{Host, Level};
 use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -18,8 +18,10 @@
 //! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
 //! | [`c_plugin`] | slurmd | does so with what Slurm's own plugin has left |
 //!
-//! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk),
-//! [`identity`] (which process a number means), [`pins`], [`script`], [`limits`] (what an errno means), [`kill`], [`error`], [`fixed`].
+//! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node),
+//! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
+//! process a number means), [`listing`] (directories), [`pins`], [`script`], [`limits`] (what an
+//! errno means), [`kill`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
@@ -36,6 +38,7 @@ pub mod inside;
 pub mod join;
 pub mod kill;
 pub mod limits;
+pub mod listing;
 pub mod pins;
 pub mod plan;
 pub mod record;

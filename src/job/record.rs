@@ -3,8 +3,8 @@
 
 use super::error::{Doing, Error};
 use super::identity::{BootId, Identity, read_all};
+use super::listing::names;
 use super::pins::Pins;
-use super::restore::names;
 use super::sources::open_base;
 use super::state::{MAX_SIZE, State};
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};

@@ -10,6 +10,7 @@ use super::delete::{Removal, UNFINISHED, delete, move_and_remove, open_trash, re
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::kill::kill_all;
+use super::listing::{is_job_id, names};
 use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
 use super::sources::open_base;
@@ -18,10 +19,9 @@ use super::{Host, Level, LiveJobs};
 use crate::config::{Backing, Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::mem::MaybeUninit;
 
 /// What is to be done with one job directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,30 +358,6 @@ fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
     }
 }
 
-/// The names in a directory that are text; ours all are.
-pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Error> {
-    let dir = rustix::fs::openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing("openat", || format!("list {path}"))?;
-    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-    let mut entries = RawDir::new(dir, &mut buffer);
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry.doing("getdents64", || format!("list {path}"))?;
-        if let Ok(name) = entry.file_name().to_str()
-            && name != "."
-            && name != ".."
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// A number as we write it: no sign, no leading zero. `007` is somebody else's directory.
-pub(super) fn is_job_id(name: &str) -> bool {
-    name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
-}
-
 /// True when nothing lives in `base_path` any more but an empty trash, which is removed.
 ///
 /// # Errors
@@ -409,15 +385,5 @@ mod tests {
         assert_eq!(verdict(Facts { stepd_alive: false, step_alive: Some(false), ..live }), Verdict::Dead);
         assert_eq!(verdict(Facts { same_boot: false, step_alive: None, ..live }), Verdict::Dead);
         assert_eq!(verdict(Facts { same_node: false, same_boot: false, ..live }), Verdict::Foreign);
-    }
-
-    #[test]
-    fn only_canonical_numbers_are_job_ids() {
-        for yes in ["0", "7", "4294967295"] {
-            assert!(is_job_id(yes));
-        }
-        for no in ["", "007", "+7", "-7", " 7", "7 ", "4294967296", "7a", ".trash", "0x7"] {
-            assert!(!is_job_id(no), "{no}");
-        }
     }
 }
