@@ -13,7 +13,7 @@ use crate::job::{Host, Level};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::exit_group;
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::sys::process::reap;
+use crate::sys::process::{has_bpf_tokens, reap};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -123,6 +123,7 @@ pub fn prepare(
     let mut settings = settings;
     errors.extend(paths(host, &mut settings, &place));
     errors.extend(kernel(&settings, &place));
+    tell_of_devices(host, &settings, &place);
     if errors.is_empty() { Ok(NodeSettings::Enabled(settings)) } else { Err(errors) }
 }
 
@@ -229,6 +230,32 @@ pub fn kernel(settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String
         }
     }
     errors
+}
+
+/// Logs what `ConstrainDevices` of cgroup.conf loses on this node. Slurm constrains devices by BPF
+/// programs, and a slurmstepd in a user namespace may load one with a token only (Slurm's
+/// documentation of namespace/linux; Linux 6.9). Whether devices are constrained, the plugin cannot tell.
+pub fn tell_of_devices(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) {
+    if !settings.namespaces.user {
+        return;
+    }
+    if settings.disable_bpf_token {
+        host.log(
+            Level::Info,
+            format_args!(
+                "{}disable_bpf_token: with ConstrainDevices=yes in cgroup.conf a step can use all devices of its job",
+                place("disable_bpf_token")
+            ),
+        );
+    } else if !has_bpf_tokens() {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{}CLONE_NEWUSER: this kernel has no BPF tokens (Linux 6.9), so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: disable_bpf_token: true leaves devices constrained by job, not by step",
+                place("clone_ns_flags")
+            ),
+        );
+    }
 }
 
 /// Where the list of directories stands: either key may have it.

@@ -129,3 +129,20 @@ pub fn lowest_priority() {
     // SAFETY: takes no pointer.
     let _ = unsafe { super::syscall::syscall(linux_raw_sys::general::__NR_ioprio_set, [1, 0, 3 << 13, 0, 0, 0]) };
 }
+
+/// Does this kernel have BPF tokens (`BPF_TOKEN_CREATE` of `bpf(2)`, Linux 6.9)?
+pub fn has_bpf_tokens() -> bool {
+    // linux/bpf.h, enum bpf_cmd; struct token_create { flags, bpffs_fd }.
+    const BPF_TOKEN_CREATE: usize = 36;
+    let no_such_fs = [0_u32, u32::MAX];
+    // SAFETY: the kernel reads the two words, which live until it returns. It cannot succeed: there
+    // is no descriptor -1.
+    let result = unsafe {
+        super::syscall::syscall(
+            linux_raw_sys::general::__NR_bpf,
+            [BPF_TOKEN_CREATE, no_such_fs.as_ptr() as usize, size_of_val(&no_such_fs), 0, 0, 0],
+        )
+    };
+    // EINVAL: no such command; ENOSYS or EPERM: no bpf for us at all.
+    result == Err(Errno::BADF)
+}
