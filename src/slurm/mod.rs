@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
 //! | `front` | which of Slurm's two plugins this is |
+//! | `only_one` | the other of the two plugins is not on for the same node |
 //! | `plugin` | what each entry point does, in safe code |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
@@ -28,5 +29,6 @@ mod front;
 mod host;
 mod imports;
 pub mod layout;
+mod only_one;
 mod plugin;
 pub mod steps;

@@ -10,6 +10,7 @@ use super::front::{self, PREFIX};
 use super::host::{LOG_LEVEL_ERROR, LOG_LEVEL_VERBOSE, SlurmHost, StepHost};
 use super::imports::{Daemon, Imports, Step, imports};
 use super::layout::{self, NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
+use super::only_one;
 use super::steps::live_jobs;
 use crate::config::{self, NodeSettings, Settings, wire};
 use crate::job::create::{Created, create};
@@ -98,7 +99,8 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     }
     let daemon = daemon(imports)?;
     let node = config::Node { name: &daemon.node, hostname: &daemon.hostname };
-    match node::prepare(&host, front::FILE, node::config_directory(&daemon.slurm_conf), &node) {
+    let prepared = node::prepare(&host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
+    match prepared.and_then(alone) {
         Ok(settings) => {
             if let NodeSettings::Enabled(settings) = &settings {
                 host.log(
@@ -132,6 +134,16 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
             Err("the configuration cannot be honoured".to_owned())
         }
     }
+}
+
+/// Settings that another plugin is not in the way of.
+fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
+    if let NodeSettings::Enabled(_) = settings
+        && let Some(why) = only_one::claim(PREFIX.trim_end_matches(": "))
+    {
+        return Err(vec![why]);
+    }
+    Ok(settings)
 }
 
 /// slurmd has started: deletes what dead jobs left.
