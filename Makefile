@@ -1,7 +1,7 @@
 # A thin wrapper around cargo for packagers.
 #
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns}
-#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm
+#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [MANDIR=/usr/share/man]
 #   make check                       the tests that need no root and no Slurm
 #
 # RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured.
@@ -11,6 +11,7 @@ CARGOFLAGS ?= --locked
 PREFIX ?= /usr/local
 PLUGINDIR ?= $(PREFIX)/lib/slurm
 SBINDIR ?= $(PREFIX)/sbin
+MANDIR ?= $(PREFIX)/share/man
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
 
@@ -28,13 +29,21 @@ all:
 check:
 	$(CARGO) test $(CARGOFLAGS)
 
-install:
+install: install-man
 	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(SBINDIR)
 	install -m 0755 $(DIST)/namespace_linux.so $(DESTDIR)$(PLUGINDIR)/namespace_linux.so
 	install -m 0755 $(DIST)/namespace_tmpfs.so $(DESTDIR)$(PLUGINDIR)/namespace_tmpfs.so
 	install -m 0755 $(DIST)/jobns $(DESTDIR)$(SBINDIR)/jobns
 
+# Slurm's own packages have namespace.yaml(5) and job_container.conf(5): ours are of another section.
+install-man:
+	install -d $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8
+	install -m 0644 man/namespace.yaml.5 $(DESTDIR)$(MANDIR)/man5/namespace.yaml.5jobns
+	install -m 0644 man/job_container.conf.5 $(DESTDIR)$(MANDIR)/man5/job_container.conf.5jobns
+	install -m 0644 man/slurm-jobns.7 $(DESTDIR)$(MANDIR)/man7/slurm-jobns.7
+	install -m 0644 man/jobns.8 $(DESTDIR)$(MANDIR)/man8/jobns.8
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all check install clean
+.PHONY: all check install install-man clean
