@@ -4,15 +4,21 @@
 //! |---|---|
 //! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
 //! | [`node`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
+//! | [`enter`] | `jobns enter`: a command in the namespaces of a live job |
 //! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
+//! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
+//! | [`stamp`] | `jobns stamp`: a plugin for another micro release of Slurm |
 
 #![forbid(unsafe_code)]
 
 pub mod check;
+mod command;
+pub mod enter;
 pub mod json;
 pub mod node;
 pub mod run;
+pub mod stamp;
 
 use crate::job::error::Error;
 use crate::job::{Host, Level};
@@ -29,15 +35,20 @@ const USAGE: &str = "\
 usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
        jobns list [--spool DIR] [--format text|json]
        jobns clean [--dry-run] [--spool DIR]
+       jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
        jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
+       jobns stamp PLUGIN [VERSION]
 
   check    says all that is wrong with FILE (a namespace.yaml or job_container.conf; - is standard
            input), what it comes to for one node, and where each value comes from.
   list     shows the jobs that have namespaces on this node, and what is left of those that are gone.
   clean    removes what is left, as slurmd does when it starts; --dry-run only shows it, as list does.
+  enter    runs COMMAND, or a shell, as root in the namespaces of a live job.
   run      runs COMMAND with a private /tmp and /dev/shm in a PID namespace of its own, or in
            what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
            in a user namespace. Everything is gone afterwards.
+  stamp    makes PLUGIN, a namespace_linux.so or namespace_tmpfs.so of ours, one for VERSION of
+           Slurm, another micro release of the line that it was built for; else says for which it is.
 
 options of check:
   --node NAME     the node that it is read for, also for %h (default: the name of this machine)
@@ -47,7 +58,7 @@ options of check:
   --here          ask this machine, too: do the paths exist, who can write to them, are the scripts
                   safe, and, as root, does the kernel take it. Makes nothing.
 
-options of list and clean, which only root can use:
+options of list, clean and enter, which only root can use:
   --spool DIR     slurmd's spool directory (default: /var/spool/slurmd or /var/lib/slurm/slurmd)
 
 options of run:
@@ -60,7 +71,8 @@ exit status of check: 0 fine (warnings too, without --strict); 1 warnings, with 
              or FILE cannot be read; 125 wrong usage.
 exit status of list and clean: 0; 1 when something is left of a job that is gone; 125 when the node
              cannot be looked at.
-exit status of run: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
+exit status of stamp: 0, or 125 when PLUGIN stays as it was.
+exit status of run and enter: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
              jobns fails.
 ";
 
@@ -75,11 +87,15 @@ pub fn main() -> ExitCode {
     let rest: Vec<OsString> = arguments.collect();
     let wants_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
     let result = match command.to_str() {
-        Some("check" | "list" | "clean" | "run") if wants_help => answer(USAGE).map(|()| ExitCode::SUCCESS),
+        Some("check" | "list" | "clean" | "enter" | "run" | "stamp") if wants_help => {
+            answer(USAGE).map(|()| ExitCode::SUCCESS)
+        }
         Some("check") => check::main(&rest),
         Some("list") => node::list(&rest),
         Some("clean") => node::clean(&rest),
+        Some("enter") => enter::main(&rest),
         Some("run") => run::main(&rest),
+        Some("stamp") => stamp::main(&rest),
         Some("help" | "--help" | "-h") => answer(USAGE).map(|()| ExitCode::SUCCESS),
         Some("--version" | "-V") => {
             answer(concat!("jobns ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS)

@@ -91,11 +91,11 @@ impl Host for Collector {
 }
 
 /// The node as slurmd has left it in its spool directory: a registry for each plugin that it loaded.
-fn registries(options: &Options) -> Result<(String, Vec<(File, Registry)>), String> {
+pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Registry)>), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root can look into the directories of jobs".to_owned());
     }
-    let spools = options.spool.as_deref().map_or_else(|| SPOOLS.to_vec(), |spool| vec![spool]);
+    let spools = spool.map_or_else(|| SPOOLS.to_vec(), |spool| vec![spool]);
     let mut why = String::new();
     for spool in &spools {
         let mut found = Vec::new();
@@ -259,7 +259,7 @@ fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) 
 /// Wrong usage, and a node that cannot be looked at.
 pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("list", arguments)?;
-    let (spool, registries) = registries(&options)?;
+    let (spool, registries) = registries(options.spool.as_deref())?;
     show(&options, &spool, registries)
 }
 
@@ -288,7 +288,7 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
 /// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
 pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("clean", arguments)?;
-    let (spool, registries) = registries(&options)?;
+    let (spool, registries) = registries(options.spool.as_deref())?;
     if options.dry_run {
         return show(&options, &spool, registries);
     }

@@ -6,7 +6,7 @@
 use super::front;
 use super::host::{LOG_LEVEL_ERROR, SlurmHost};
 use super::imports::{self, Step, imports};
-use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId};
+use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId, Version};
 use super::plugin;
 use crate::job::{Host, Level};
 use core::ffi::{c_char, c_int, c_void};
@@ -21,9 +21,24 @@ pub static plugin_name: [u8; 30] = *front::NAME;
 #[unsafe(no_mangle)]
 pub static plugin_type: [u8; 16] = *front::TYPE;
 
-/// `uint32_t plugin_version`: Slurm loads only its own.
+/// `uint32_t plugin_version`: Slurm loads only its own. What follows the word is for `jobns stamp`.
 #[unsafe(no_mangle)]
-pub static plugin_version: u32 = layout::VERSION.number();
+pub static plugin_version: Stamped = Stamped { number: layout::VERSION.number(), mark: *layout::MARK };
+
+#[derive(Debug)]
+#[repr(C)]
+pub struct Stamped {
+    number: u32,
+    mark: [u8; layout::MARK.len()],
+}
+
+/// The version that this plugin was built for, or stamped with since.
+#[must_use]
+pub fn version() -> Version {
+    // SAFETY: an initialised static. Volatile, since the file may have been changed after the compiler
+    // had seen the value.
+    Version::from_number(unsafe { (&raw const plugin_version.number).read_volatile() })
+}
 
 unsafe extern "C" {
     /// errno(3), as glibc and musl export it.

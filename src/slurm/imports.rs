@@ -273,7 +273,7 @@ impl Step {
     #[must_use]
     pub fn gres(self, imports: &Imports) -> Option<Vec<u8>> {
         let list: *mut c_void = self.field(layout::step::JOB_GRES_LIST);
-        let total_offset = layout::gres_job::total(layout::VERSION)?;
+        let total_offset = layout::gres_job::total(super::entry::version())?;
         if list.is_null() {
             return None;
         }

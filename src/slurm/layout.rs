@@ -5,6 +5,7 @@
 //! they do not depend on how Slurm was configured, but they do hold a `pthread_mutex_t`, whose size
 //! depends on the architecture: 40 bytes on x86-64, 48 on arm64 (glibc).
 
+use core::fmt;
 use std::mem::offset_of;
 
 /// The version that this plugin is built for.
@@ -28,7 +29,21 @@ impl Version {
     pub const fn number(self) -> u32 {
         self.major << 16 | self.minor << 8 | self.micro
     }
+
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        Self { major: number >> 16, minor: number >> 8 & 0xff, micro: number & 0xff }
+    }
 }
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+/// Stands behind `plugin_version` in the file, where `jobns stamp` finds it.
+pub const MARK: &[u8; 32] = b"<- plugin_version of slurm-jobns";
 
 const fn parse(digits: &str) -> u32 {
     let bytes = digits.as_bytes();
@@ -44,15 +59,17 @@ const fn parse(digits: &str) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
     pub line: (u32, u32),
+    /// The newest micro release whose headers or binaries were compared with what is below.
+    pub compared: u32,
     /// `namespace_p_stepd_delete` gets a `stepd_step_rec_t *` (26.05), or a `slurm_step_id_t *`.
     pub delete_gets_step: bool,
 }
 
 /// One row for each release line that is known.
 pub const RELEASES: [Release; 3] = [
-    Release { line: (25, 11), delete_gets_step: false },
-    Release { line: (26, 5), delete_gets_step: true },
-    Release { line: (26, 11), delete_gets_step: true },
+    Release { line: (25, 11), compared: 7, delete_gets_step: false },
+    Release { line: (26, 5), compared: 5, delete_gets_step: true },
+    Release { line: (26, 11), compared: 0, delete_gets_step: true },
 ];
 
 /// The row of the version that this plugin is built for.

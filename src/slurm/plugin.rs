@@ -106,11 +106,9 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                 host.log(
                     Level::Info,
                     format_args!(
-                        "version {} for Slurm {}.{:02}.{}: jobs get {} namespaces and private {} under {}",
+                        "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
-                        layout::VERSION.major,
-                        layout::VERSION.minor,
-                        layout::VERSION.micro,
+                        super::entry::version(),
                         crate::job::handshake::describe(plan::namespaces(settings)),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path

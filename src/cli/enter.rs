@@ -1,0 +1,106 @@
+//! `jobns enter`: a shell, or a command, where a live job is: in all of its namespaces.
+//!
+//! As [`join`](crate::job::join) does, it goes by what was recorded when the job was made, and enters
+//! by the process that holds the namespaces, after a look that it is still the recorded one. It is
+//! root's command: inside, root may do what root may, and `/proc`, `/tmp` and so on are the job's.
+
+#![forbid(unsafe_code)]
+
+use super::command::{die_of, start, wait};
+use super::node::registries;
+use crate::job::error::{Doing, Error};
+use crate::job::identity::BootId;
+use crate::job::record::{self, Found};
+use crate::sys::process::Ended;
+use crate::sys::signals::EndSignals;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    spool: Option<String>,
+    job: u32,
+    command: Vec<OsString>,
+}
+
+fn parse(arguments: &[OsString]) -> Result<Options, String> {
+    let mut rest = arguments;
+    let mut spool = None;
+    while let [name, value, more @ ..] = rest
+        && name == "--spool"
+    {
+        spool = Some(value.to_str().ok_or(format!("--spool {} is not UTF-8", value.display()))?.to_owned());
+        rest = more;
+    }
+    let [job, command @ ..] = rest else {
+        return Err("enter needs the id of a job; see jobns list".to_owned());
+    };
+    let job = job
+        .to_str()
+        .and_then(|job| job.parse().ok())
+        .ok_or(format!("{} is no job id (of a job array, it is the one that jobns list shows)", job.display()))?;
+    let command = match command {
+        [dashes, command @ ..] if dashes == "--" => command,
+        command => command,
+    };
+    let shell = || vec![std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())];
+    Ok(Options { spool, job, command: if command.is_empty() { shell() } else { command.to_vec() } })
+}
+
+/// # Errors
+///
+/// Wrong usage, no such job, namespaces that cannot be entered.
+pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let Options { spool, job, command } = parse(arguments)?;
+    let (_, registries) = registries(spool.as_deref())?;
+    let found = registries.iter().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
+    let found = found.ok_or(format!("no job {job} has namespaces on this node; see jobns list"))?;
+    enter(&found, &command).map_err(|error| error.to_string())
+}
+
+/// The job as this plugin has recorded it under one of the bases of this node.
+fn find(bases: &[String], node: &str, job: u32) -> Option<Found> {
+    bases.iter().filter_map(|base| record::of_job(base, job).ok()).find(|found| found.record.node == node)
+}
+
+fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
+    let record = &found.record;
+    let intention = || format!("enter the namespaces of job {}", record.job);
+    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
+    if found.boot_id != boot.as_bytes() {
+        return Err(
+            Error::because(intention(), "it is of an earlier boot").with_hint("jobns clean removes what is left")
+        );
+    }
+    let holder = record.holder.ok_or_else(|| Error::because(intention(), "it is still being set up"))?;
+    let holder = holder.open().map_err(|errno| match errno {
+        Errno::SRCH => Error::because(intention(), "the process that holds them has ended"),
+        errno => Error::call(intention(), "pidfd_open", errno),
+    })?;
+    // From here on Ctrl-C ends the command, not us.
+    let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned())?;
+    let child = start(holder.as_fd(), record.namespaces, command, signals.mask_before)?;
+    Ok(match wait(&child, &signals)? {
+        Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
+        Ended::Killed(signal) => die_of(signal),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_begins_behind_the_job() {
+        let parsed = |words: &[&str]| parse(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        let found = parsed(&["--spool", "/s", "7", "ls", "--spool", "x"]).unwrap();
+        assert_eq!((found.spool.as_deref(), found.job, found.command.len()), (Some("/s"), 7, 3));
+        assert_eq!(parsed(&["7", "--", "--x"]).unwrap().command, ["--x"]);
+        assert_eq!(parsed(&["7"]).unwrap().command.len(), 1);
+        for bad in [&[][..], &["x"], &["-1"], &["--spool"], &["--spool", "/s"], &["7.0"]] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

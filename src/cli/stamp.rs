@@ -1,0 +1,172 @@
+//! `jobns stamp`: makes a plugin that was built for one micro release of Slurm one for another of the
+//! same line.
+//!
+//! Slurm loads a plugin only if its `plugin_version` is Slurm's own version, micro release included
+//! (src/common/plugin.c), while the structures that the plugin reads rarely change within a line. A
+//! plugin that took the number from the daemon would always load, also where they did change, and
+//! nobody would have decided it. This leaves the decision to whoever updates Slurm, and is one word of
+//! the file. It cannot change the line: what differs between lines is compiled in.
+
+#![forbid(unsafe_code)]
+
+use super::answer;
+use crate::job::error::Words;
+use crate::slurm::layout::{MARK, RELEASES, Version};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// No plugin is larger.
+const MAX_SIZE: u64 = 64 << 20;
+
+/// `jobns stamp FILE [VERSION]`
+///
+/// # Errors
+///
+/// A sentence, when the file stays as it was.
+pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let [file, rest @ ..] = arguments else {
+        return Err("stamp needs a file; see jobns --help".to_owned());
+    };
+    let path = Path::new(file);
+    let mut content = read(path)?;
+    let (place, is) = find(&content).map_err(|why| format!("{}: {why}", path.display()))?;
+    let wanted = match rest {
+        [] => return answer(&format!("{}: for Slurm {is}\n", path.display())).map(|()| ExitCode::SUCCESS),
+        [wanted] => version(&wanted.to_string_lossy())?,
+        _ => return Err("stamp takes a file and a version; see jobns --help".to_owned()),
+    };
+    if (wanted.major, wanted.minor) != (is.major, is.minor) {
+        return Err(format!(
+            "{}: is for Slurm {}.{:02} and cannot be made one for {wanted}; hint: make SLURM_VERSION={wanted}",
+            path.display(),
+            is.major,
+            is.minor
+        ));
+    }
+    if let Some(word) = content.get_mut(place..place + 4) {
+        word.copy_from_slice(&wanted.number().to_ne_bytes());
+    }
+    replace(path, &content)?;
+    let compared = RELEASES.iter().find(|row| row.line == (is.major, is.minor)).map_or(0, |row| row.compared);
+    let mut said = format!("{}: was for Slurm {is}, is for {wanted}\n", path.display());
+    if wanted.micro > compared {
+        let _ = writeln!(
+            said,
+            "note: the structures of Slurm up to {}.{:02}.{compared} were compared with this plugin's; for {wanted} do so with make abi-check",
+            is.major, is.minor
+        );
+    }
+    answer(&said).map(|()| ExitCode::SUCCESS)
+}
+
+/// `26.05.5`
+fn version(text: &str) -> Result<Version, String> {
+    let numbers: Vec<Option<u32>> =
+        text.split('.').map(|part| part.parse().ok().filter(|number| *number < 256)).collect();
+    match numbers.as_slice() {
+        [Some(major), Some(minor), Some(micro)] => Ok(Version { major: *major, minor: *minor, micro: *micro }),
+        _ => Err(format!("{text:?} is no version of Slurm, such as 26.05.5")),
+    }
+}
+
+/// Where `plugin_version` is in a plugin of ours, and what it says.
+fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
+    let mut places = content.windows(MARK.len()).enumerate().filter(|(_, window)| window == MARK).map(|(at, _)| at);
+    let (Some(mark), None) = (places.next(), places.next()) else {
+        return Err("it is no plugin of slurm-jobns");
+    };
+    let place = mark.checked_sub(4).ok_or("it is damaged")?;
+    let word = content.get(place..mark).and_then(|word| word.try_into().ok()).ok_or("it is damaged")?;
+    let found = Version::from_number(u32::from_ne_bytes(word));
+    if RELEASES.iter().any(|row| row.line == (found.major, found.minor)) {
+        Ok((place, found))
+    } else {
+        Err("it is damaged, or for another kind of machine")
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let size = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
+    if size > MAX_SIZE {
+        return Err(format!("{}: it is no plugin of slurm-jobns", path.display()));
+    }
+    std::fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))
+}
+
+/// A new file in the old one's place: a running slurmd has the old one mapped.
+fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
+    let old = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if path.is_symlink() {
+        return Err(format!("{} is a symbolic link; hint: name the file that it leads to", path.display()));
+    }
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".new.{}", std::process::id()));
+    let new = PathBuf::from(name);
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(content)?;
+        file.set_permissions(std::fs::Permissions::from_mode(old.permissions().mode() & 0o7777))?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)
+    };
+    write().map_err(|error: std::io::Error| {
+        let _ = std::fs::remove_file(&new);
+        format!("replacing {}: {error}", path.display())
+    })?;
+    let sync = |dir: &Path| -> Result<(), Errno> {
+        rustix::fs::fsync(rustix::fs::openat(CWD, dir, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync(dir).map_err(|errno| format!("{}: {}", dir.display(), Words(errno)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plugin(number: u32) -> Vec<u8> {
+        [b"\x7fELF....".as_slice(), &number.to_ne_bytes(), MARK, b"...."].concat()
+    }
+
+    fn run(arguments: &[&std::ffi::OsStr]) -> Result<ExitCode, String> {
+        main(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_word_alone_changes_and_the_mode_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("namespace_linux.so");
+        std::fs::write(&path, plugin(0x1a_0505)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        run(&[path.as_os_str(), "26.05.7".as_ref()]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), plugin(0x1a_0507));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_meant_is_refused_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("namespace_linux.so");
+        for (content, wanted, why) in [
+            (plugin(0x1a_0505), "25.11.5", "is for Slurm 26.05 and cannot be made one for 25.11.5"),
+            (plugin(0x1a_0505), "26.05", "is no version of Slurm"),
+            (plugin(0x1a_0505), "26.05.256", "is no version of Slurm"),
+            (plugin(0x0102_0304), "26.05.5", "it is damaged"),
+            (b"\x7fELF".to_vec(), "26.05.5", "it is no plugin of slurm-jobns"),
+            ([plugin(0x1a_0505), plugin(0x1a_0505)].concat(), "26.05.5", "it is no plugin of slurm-jobns"),
+            (MARK.to_vec(), "26.05.5", "it is damaged"),
+        ] {
+            std::fs::write(&path, &content).unwrap();
+            let said = run(&[path.as_os_str(), wanted.as_ref()]).unwrap_err();
+            assert!(said.contains(why), "{said}");
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+        }
+    }
+}
