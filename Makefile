@@ -3,6 +3,7 @@
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns}
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [MANDIR=/usr/share/man]
 #   make check                       the tests that need no root and no Slurm
+#   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
 #
 # RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured.
 
@@ -29,6 +30,16 @@ all:
 check:
 	$(CARGO) test $(CARGOFLAGS)
 
+# For the very release that is in DIR: its number chooses what the plugin takes for granted.
+abi-check:
+	@test -f "$(SLURM_SRC)/slurm/slurm_version.h" || { \
+		echo "make abi-check: SLURM_SRC must be Slurm's source, after ./configure: no $(SLURM_SRC)/slurm/slurm_version.h" >&2; \
+		exit 2; }
+	number=$$(sed -n 's/^#define SLURM_VERSION_NUMBER *//p' "$(SLURM_SRC)/slurm/slurm_version.h") && \
+	SLURM_SRC="$(abspath $(SLURM_SRC))" \
+	SLURM_VERSION=$$((number >> 16)).$$((number >> 8 & 255)).$$((number & 255)) \
+		$(CARGO) test $(CARGOFLAGS) --test abi_check -- --nocapture
+
 install: install-man
 	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(SBINDIR)
 	install -m 0755 $(DIST)/namespace_linux.so $(DESTDIR)$(PLUGINDIR)/namespace_linux.so
@@ -46,4 +57,4 @@ install-man:
 clean:
 	$(CARGO) clean
 
-.PHONY: all check install install-man clean
+.PHONY: all check abi-check install install-man clean
