@@ -327,7 +327,7 @@ fn probe(namespaces: NamespaceFlags, base_path: &str) -> Vec<String> {
         reap(child.pidfd.as_fd()).map(|_| ())
     };
     if let Err(errno) = clone() {
-        errors.push(clone_error(format!("make new namespaces ({})", describe(namespaces)), errno).to_string());
+        errors.push(clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno).to_string());
     }
     errors
 }

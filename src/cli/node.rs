@@ -184,7 +184,7 @@ fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
             SightOf::Ours(found) => (
                 config::problem::escape(&found.record.user),
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
-                describe(found.record.namespaces).replace(", ", ","),
+                describe(found.record.namespaces, ","),
             ),
             SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
             SightOf::Slurms(_) => ("-".to_owned(), "-".to_owned(), "Slurm's plugin".to_owned()),
@@ -223,7 +223,7 @@ fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) 
     let jobs = seen.iter().map(|Seen { base, sight }| {
         let job = sight.job.id();
         let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
-        let namespaces = record.map(|record| describe(record.namespaces));
+        let namespaces = record.map(|record| describe(record.namespaces, ", "));
         let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
         let trees = record
             .map(|record| json::list(record.trees.iter().map(|tree| json::text(&format!("{}/{job}", tree.base)))));

@@ -41,9 +41,13 @@ pub struct Created {
 /// The first thing that failed. Everything made until then is undone.
 pub fn create(host: &dyn Host, settings: &Settings, job: &Job) -> Result<Created, Error> {
     let plan = Plan::new(settings, job)?;
+    host.log(Level::Debug, format_args!("job {}: {plan:?}", job.id));
     let mut making = Making::begin(host, settings, job, &plan).map_err(limits::of_disk)?;
     match making.everything() {
-        Ok(pins) => Ok(Created { record: making.record, pins }),
+        Ok(pins) => {
+            host.log(Level::Debug, format_args!("job {}: {:?}", job.id, making.record));
+            Ok(Created { record: making.record, pins })
+        }
         Err(error) => {
             making.undo();
             Err(limits::of_disk(error))
@@ -324,7 +328,7 @@ impl<'a> Making<'a> {
             argv: CStringArray::new(vec![c_path(&title)?]),
             envp: CStringArray::new(Vec::new()),
         };
-        let intention = || format!("create the job's namespaces ({})", handshake::describe(namespaces));
+        let intention = || format!("create the job's namespaces ({})", handshake::describe(namespaces, ", "));
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
         // With SIGCHLD, as Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
         let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);

@@ -66,6 +66,8 @@ pub fn delete(
     removal: Removal,
 ) -> bool {
     let job = record.job;
+    let start = Instant::now();
+    let mut removed = Summary::default();
     if let Err(error) = end_holder(record) {
         host.log(Level::Error, format_args!("job {job}: {error}; its files are kept until the next start of slurmd"));
         return false;
@@ -103,7 +105,11 @@ pub fn delete(
             );
             break;
         }
-        match remove_recorded(record, tree, removal) {
+        let result = remove_recorded(record, tree, removal);
+        if let Ok(Some(summary)) = &result {
+            removed.add(summary);
+        }
+        match result {
             Ok(None) => {}
             Ok(Some(summary)) if summary.complete() => {
                 host.log(Level::Debug, format_args!("job {job}: {}/{job}: {summary}", tree.base));
@@ -128,6 +134,17 @@ pub fn delete(
             }
         }
     }
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    host.log(
+        Level::Info,
+        format_args!(
+            "job {job}: deleted: files={} directories={} left={} uid={} ms={ms:.3}",
+            removed.files,
+            removed.directories,
+            if complete && removed.complete() { "none" } else { "some" },
+            record.uid
+        ),
+    );
     complete
 }
 

@@ -142,16 +142,16 @@ fn gone_early(child: &Child) -> Error {
     Error::because("set up the job's namespaces", format!("the namespace process was gone before it was ready: {how}"))
 }
 
-/// The namespaces in words.
+/// The namespaces in words, with `between` between them.
 #[must_use]
-pub fn describe(namespaces: NamespaceFlags) -> String {
+pub fn describe(namespaces: NamespaceFlags, between: &str) -> String {
     let mut names = vec!["mount"];
     for (flag, name) in [(NamespaceFlags::PID, "PID"), (NamespaceFlags::USER, "user"), (NamespaceFlags::IPC, "IPC")] {
         if namespaces.contains(flag) {
             names.push(name);
         }
     }
-    names.join(", ")
+    names.join(between)
 }
 
 /// clone3's errnos mislead: ENOSPC has nothing to do with a disk.

@@ -76,7 +76,8 @@ impl Summary {
         self.first_failure.get_or_insert(errno);
     }
 
-    fn add(&mut self, other: &Self) {
+    /// The sum of two removals.
+    pub fn add(&mut self, other: &Self) {
         self.files += other.files;
         self.directories += other.directories;
         self.mounts += other.mounts;

@@ -109,7 +109,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                         "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
                         super::entry::version(),
-                        crate::job::handshake::describe(plan::namespaces(settings)),
+                        crate::job::handshake::describe(plan::namespaces(settings), ", "),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path
                     ),
@@ -256,20 +256,28 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let job = job_of(imports, step)?;
     let start = std::time::Instant::now();
     let created = create(&host, settings, &job).map_err(|error| format!("job {}: {error}", job.id))?;
+    let (record, ms) = (&created.record, start.elapsed().as_secs_f64() * 1e3);
+    // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
     host.log(
-        Level::Debug,
+        Level::Info,
         format_args!(
-            "job {}: created {} namespaces for {} in {:.3} ms, held by process {}",
+            "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms:.3}",
             job.id,
-            crate::job::handshake::describe(created.record.namespaces),
-            settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(","),
-            start.elapsed().as_secs_f64() * 1e3,
-            created.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),
+            crate::job::handshake::describe(record.namespaces, ","),
+            listed(settings.dirs.iter().map(|dir| dir.path.as_str())),
+            listed(std::iter::once(settings.base_path.as_str())),
+            record.uid,
+            record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),
         ),
     );
     let _ = EXTERNAL.set(entries(&created.pins, created.record.namespaces));
     *CREATED.lock().unwrap_or_else(PoisonError::into_inner) = Some(created);
     Ok(())
+}
+
+/// Paths as one word of a line.
+fn listed<'a>(paths: impl Iterator<Item = &'a str>) -> String {
+    paths.map(|path| path.replace(' ', "\\x20")).collect::<Vec<_>>().join(",")
 }
 
 fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
