@@ -29,7 +29,7 @@ use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 /// What the daemon says of itself.
 #[derive(Debug)]
@@ -51,6 +51,9 @@ static EXTERNAL: OnceLock<Vec<NsFdMap>> = OnceLock::new();
 /// Bases besides today's under which a job of this node lived when slurmd started.
 static OLD_BASES: OnceLock<Vec<String>> = OnceLock::new();
 static DELETED: AtomicBool = AtomicBool::new(false);
+/// In an extern slurmstepd: `stepd_create` has come to its end, or never will.
+static SET_UP_IS_OVER: Mutex<bool> = Mutex::new(false);
+static SET_UP_ENDED: Condvar = Condvar::new();
 
 /// Why an entry point failed; already a sentence.
 pub type Failure = String;
@@ -245,8 +248,19 @@ fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// When dropped, those who wait for the end of set-up go on, also after a panic.
+struct SetUp;
+
+impl Drop for SetUp {
+    fn drop(&mut self) {
+        *SET_UP_IS_OVER.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        SET_UP_ENDED.notify_all();
+    }
+}
+
 /// The extern slurmstepd makes the job's namespaces.
 pub fn stepd_create(step: Step) -> Result<(), Failure> {
+    let _ended = SetUp;
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(()) };
     let Daemon::Slurmstepd(stepd) = imports.daemon() else {
@@ -331,6 +345,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(()) };
     DELETED.store(true, Ordering::Release);
+    drop(SetUp);
     let Some(created) = CREATED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
     let host = SlurmHost { imports };
     let daemon = daemon(imports)?;
@@ -403,11 +418,21 @@ pub struct Failed;
 
 /// The namespaces for pam_slurm_adopt, in the order in which it enters them. All of them or an error.
 /// Called by several threads at once.
+///
+/// A login that comes while the scripts of the job's set-up run waits for them. It was adopted by then:
+/// with no namespaces, Slurm would leave it in the node's, and with an error, Slurm before 26.11 frees
+/// a list twice, which ends the sshd of that login.
 pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(&[]) };
     let stepd = imports.stepd().ok_or("join_external was called outside of slurmstepd")?;
     let own = stepd.step().ok_or("this slurmstepd has no step yet")?.step_id();
+    if own.step_id == SLURM_EXTERN_CONT {
+        let mut over = SET_UP_IS_OVER.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*over {
+            over = SET_UP_ENDED.wait(over).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
     if DELETED.load(Ordering::Acquire) {
         return Err(format!("job {}: its namespaces are being deleted", step.job_id));
     }
@@ -415,7 +440,7 @@ pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
         return Ok(entries);
     }
     if own.step_id == SLURM_EXTERN_CONT {
-        return Err(format!("job {}: its namespaces are not set up", own.job_id));
+        return Err(format!("job {}: its namespaces were not set up; see the error above", own.job_id));
     }
     // Any other slurmstepd lives in the job's namespaces itself, or only its tasks do.
     let namespaces = plan::namespaces(settings);

@@ -9,6 +9,8 @@
 //   loop N              N times create and delete, not for C           loop FAILED CREATE-NS DELETE-NS
 //   external [N]        join_external N times                         external COUNT NS FDS-BEFORE FDS-AFTER TYPE:FD...
 //   hold N              join_external N times, then all is closed     hold DESCRIPTORS DISTINCT-ONES
+//   ask                 join_external in a thread that is left to wait ask
+//   asked               what it has got; delete appends the same      asked COUNT
 //   threads N           join_external by N threads at once            threads FAILED DISTINCT-FDS
 //   join                join in a forked child                        join STATUS
 //   join_vm [N]         N times join in a clone(CLONE_VM) child       join_vm STATUS FDS-BEFORE FDS-AFTER
@@ -111,6 +113,51 @@ static void create(void)
 	reply(CONTROL, "create %d %lu %ld", rc, took, after.ru_minflt - before.ru_minflt);
 }
 
+static struct {
+	struct step_id id;
+	int count;
+	_Atomic pid_t thread;
+	pthread_t handle;
+} early;
+
+static void *ask_early(void *unused)
+{
+	(void)unused;
+	void *list = slurm.list_create(NULL);
+	early.thread = gettid();
+	early.count = plugin.join_external(&early.id, list);
+	return NULL;
+}
+
+static bool is_asleep(pid_t thread)
+{
+	char path[64], text[64] = "";
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	close(fd);
+	const char *state = strrchr(text, ')');
+	// A thread that has ended waits no more.
+	return got <= 0 || (state && state[2] != 'R');
+}
+
+static void ask_in_thread(uint32_t job)
+{
+	early.id = extern_step(job);
+	if (pthread_create(&early.handle, NULL, ask_early, NULL))
+		die("no thread");
+	while (!early.thread || !is_asleep(early.thread))
+		usleep(1000);
+	reply(CONTROL, "ask");
+}
+
+static int asked(void)
+{
+	pthread_join(early.handle, NULL);
+	early.thread = 0;
+	return early.count;
+}
+
 static void delete(const char *how, const char *node, uint32_t job)
 {
 	listen_socket(node, job, false); // before stepd_delete, as Slurm
@@ -125,7 +172,11 @@ static void delete(const char *how, const char *node, uint32_t job)
 	void *argument = (plugin.version >> 8) == 0x190b ? (void *)&id : step;
 	uint64_t start = now_ns();
 	int rc = plugin.stepd_delete(argument);
-	reply(CONTROL, "delete %d %lu", rc, now_ns() - start);
+	uint64_t took = now_ns() - start;
+	if (early.thread)
+		reply(CONTROL, "delete %d %lu asked %d", rc, took, asked());
+	else
+		reply(CONTROL, "delete %d %lu", rc, took);
 	exit(0); // without fini, as slurmstepd
 }
 
@@ -370,6 +421,10 @@ int main(int argc, char **argv)
 			hold(number, job);
 		else if (!strcmp(word, "threads"))
 			threads(number, job);
+		else if (!strcmp(word, "ask"))
+			ask_in_thread(job);
+		else if (!strcmp(word, "asked"))
+			reply(CONTROL, "asked %d", asked());
 		else if (!strcmp(word, "join"))
 			join(job);
 		else if (!strcmp(word, "join_vm"))
