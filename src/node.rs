@@ -4,16 +4,17 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
+use crate::job::child::try_fresh_proc;
 use crate::job::error::{Doing, Error, Words};
-use crate::job::handshake::{clone_error, describe};
+use crate::job::handshake::{clone_error, describe, proc_error};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
-use crate::job::{Host, Level};
+use crate::job::{Host, Level, holder};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::exit_group;
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::sys::process::{has_bpf_tokens, reap};
+use crate::sys::process::{Ended, has_bpf_tokens, reap};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -220,7 +221,10 @@ pub fn paths(host: &dyn Host, settings: &mut Settings, place: &dyn Fn(&str) -> S
 
 /// Tries out what the settings ask of the kernel. As [`paths`].
 pub fn kernel(settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
-    let mut errors = probe(plan::namespaces(settings), &settings.base_path);
+    let mut errors = probe(&settings.base_path);
+    if let Err(error) = try_namespaces(plan::namespaces(settings)) {
+        errors.push(format!("{}{error}", place("clone_ns_flags")));
+    }
     let dirs_place = place_of_dirs(place);
     for dir in &settings.dirs {
         if matches!(dir.backing, Backing::Tmpfs(_))
@@ -299,8 +303,26 @@ extern "C" fn exit_at_once((): &()) -> ! {
     exit_group(0)
 }
 
+/// Makes the namespaces for a moment and, in a PID namespace, a fresh /proc there, which the kernel can
+/// refuse where a user namespace is new as well.
+fn try_namespaces(namespaces: NamespaceFlags) -> Result<(), Error> {
+    let child = if namespaces.contains(NamespaceFlags::PID) { try_fresh_proc } else { exit_at_once };
+    let ended = SignalsBlocked::new()
+        .and_then(|_blocked| spawn(namespaces, ExitSignal::Silent, &(), child))
+        .and_then(|child| reap(child.pidfd.as_fd()))
+        .map_err(|errno| clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno))?;
+    match ended {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(errno) => Err(proc_error(Errno::from_raw_os_error(errno))),
+        Ended::Killed(signal) => Err(Error::because(
+            format!("make new namespaces ({})", describe(namespaces, ", ")),
+            format!("the process that tried was killed by signal {signal}"),
+        )),
+    }
+}
+
 /// Tries out every system call that create, join and delete need, in their cheapest form.
-fn probe(namespaces: NamespaceFlags, base_path: &str) -> Vec<String> {
+fn probe(base_path: &str) -> Vec<String> {
     let mut errors = Vec::new();
     let mut check = |call: &str, since: &str, result: Result<(), Errno>| {
         if let Err(errno) = result {
@@ -321,14 +343,8 @@ fn probe(namespaces: NamespaceFlags, base_path: &str) -> Vec<String> {
     }
     let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
     check("pidfd_open", "5.3", pidfd.map(|_| ()));
-    let clone = || {
-        let _blocked = SignalsBlocked::new()?;
-        let child = spawn(namespaces, ExitSignal::Silent, &(), exit_at_once)?;
-        reap(child.pidfd.as_fd()).map(|_| ())
-    };
-    if let Err(errno) = clone() {
-        errors.push(clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno).to_string());
-    }
+    // Jobs would fail for want of it, each for itself.
+    errors.extend(holder::program("jobns").err().map(|error| error.to_string()));
     errors
 }
 

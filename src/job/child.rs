@@ -168,6 +168,12 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
+/// the errno, which is less than 256; 0 is success.
+pub extern "C" fn try_fresh_proc((): &()) -> ! {
+    exit_group(fresh_filesystem(c"proc").map_or_else(Errno::raw_os_error, |_| 0))
+}
+
 /// Until the parent has said one more word; EPIPE when it is gone.
 fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut byte = [0_u8; 1];

@@ -13,14 +13,13 @@ use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::trusted::{BENEATH, c_path, open_beneath};
-use super::{Host, Job, Level, handshake, id_maps, inside, limits, script, sources};
+use super::{Host, Job, Level, handshake, holder, id_maps, inside, limits, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
-use crate::sys::holder_image;
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -217,7 +216,7 @@ impl<'a> Making<'a> {
         }
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
-        let holder = self.holder_program()?;
+        let holder = holder::program(self.host.holder_name())?;
         self.clone_child(&channel, childs_end, attach, holder)?;
         let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
         let child = &sharing.child;
@@ -285,26 +284,6 @@ impl<'a> Making<'a> {
         let output = script::run(key, script, environment(&pairs))?;
         self.host.log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.id, script.path));
         Ok(())
-    }
-
-    /// The holder's program in a memfd: nothing on disk that could be exchanged or missing.
-    fn holder_program(&self) -> Result<OwnedFd, Error> {
-        let intention = || "prepare the program that holds the job's namespaces".to_owned();
-        let flags = MemfdFlags::CLOEXEC;
-        let memfd = match rustix::fs::memfd_create(c"jobns-holder", flags | MemfdFlags::EXEC) {
-            // Before Linux 6.3 every memfd may be executed, and nobody knows the flag.
-            Err(Errno::INVAL) => rustix::fs::memfd_create(c"jobns-holder", flags),
-            result => result,
-        }
-        .map_err(|errno| {
-            let error = Error::call(intention(), "memfd_create", errno);
-            if errno == Errno::ACCESS { error.with_hint("the sysctl vm.memfd_noexec must be 0 or 1") } else { error }
-        })?;
-        let image = holder_image::image(self.host.holder_name().as_bytes());
-        match rustix::io::write(&memfd, &image).doing("write", intention)? {
-            n if n == image.len() => Ok(memfd),
-            _ => Err(Error::because(intention(), "a short write to a memfd")),
-        }
     }
 
     fn clone_child(

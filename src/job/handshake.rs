@@ -87,10 +87,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
         Step::WaitForRecord => Error::call("wait until the namespace process is recorded", "read", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
-        Step::MakeProc => {
-            let error = Error::call("mount a fresh /proc", "fsmount", errno);
-            if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
-        }
+        Step::MakeProc => proc_error(errno),
         Step::AttachProc => mounting("mount a fresh /proc".to_owned()),
         Step::MakeMqueue => Error::call("mount a fresh /dev/mqueue", "fsmount", errno),
         Step::AttachMqueue => mounting("mount a fresh /dev/mqueue".to_owned()),
@@ -107,6 +104,13 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
         Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
     }
+}
+
+/// Why a PID namespace got no /proc.
+#[must_use]
+pub fn proc_error(errno: Errno) -> Error {
+    let error = Error::call("mount a fresh /proc", "fsmount", errno);
+    if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
 }
 
 /// What the child's end of the channel holds now.

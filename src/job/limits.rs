@@ -70,5 +70,5 @@ pub fn of_proc() -> String {
     for (index, point) in found.enumerate() {
         let _ = write!(hint, "{}{point}", if index == 0 { "" } else { ", " });
     }
-    hint
+    hint + "; unmount that, or take CLONE_NEWUSER or CLONE_NEWPID from clone_ns_flags"
 }

@@ -8,6 +8,7 @@
 //! | [`plan`] | extern slurmstepd | settings + job to names and flags; no system call |
 //! | [`create`] | extern slurmstepd | directories, journal, scripts, clone, in order |
 //! | [`sources`] | extern slurmstepd | the detached mounts |
+//! | [`holder`] | extern slurmstepd | the program of PID 1, ready to be executed |
 //! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
@@ -32,6 +33,7 @@ pub mod delete;
 pub mod error;
 pub mod fixed;
 pub mod handshake;
+pub mod holder;
 pub mod id_maps;
 pub mod identity;
 pub mod inside;

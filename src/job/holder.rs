@@ -1,0 +1,38 @@
+//! The program that holds a job's namespaces, ready to be executed.
+
+#![forbid(unsafe_code)]
+
+use super::error::{Doing, Error};
+use crate::sys::holder_image;
+use rustix::fd::OwnedFd;
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+
+/// The program in a memfd, with `name` as the name of its process: nothing on disk that could be
+/// exchanged or missing.
+///
+/// # Errors
+///
+/// `memfd_create(2)`: EACCES where the sysctl `vm.memfd_noexec` forbids programs in memory.
+pub fn program(name: &str) -> Result<OwnedFd, Error> {
+    let intention = || "prepare the program that holds a job's namespaces".to_owned();
+    let flags = MemfdFlags::CLOEXEC;
+    let memfd = match rustix::fs::memfd_create(c"jobns-holder", flags | MemfdFlags::EXEC) {
+        // Before Linux 6.3 every memfd may be executed, and nobody knows the flag.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(c"jobns-holder", flags),
+        result => result,
+    }
+    .map_err(|errno| {
+        let error = Error::call(intention(), "memfd_create", errno);
+        if errno == Errno::ACCESS {
+            error.with_hint("the sysctl vm.memfd_noexec must be 0 or 1: sysctl vm.memfd_noexec=1")
+        } else {
+            error
+        }
+    })?;
+    let image = holder_image::image(name.as_bytes());
+    match rustix::io::write(&memfd, &image).doing("write", intention)? {
+        n if n == image.len() => Ok(memfd),
+        _ => Err(Error::because(intention(), "a short write to a memfd")),
+    }
+}
