@@ -4,9 +4,10 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
-use crate::job::child::try_fresh_proc;
+use crate::job::child::{ProcParameters, try_fresh_proc};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
+use crate::job::kept::{self, Kept};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
@@ -123,7 +124,7 @@ pub fn prepare(
     };
     let mut settings = settings;
     errors.extend(paths(host, &mut settings, &place));
-    errors.extend(kernel(&settings, &place));
+    errors.extend(kernel(host, &settings, &place));
     tell_of_devices(host, &settings, &place);
     if errors.is_empty() { Ok(NodeSettings::Enabled(settings)) } else { Err(errors) }
 }
@@ -220,10 +221,16 @@ pub fn paths(host: &dyn Host, settings: &mut Settings, place: &dyn Fn(&str) -> S
 }
 
 /// Tries out what the settings ask of the kernel. As [`paths`].
-pub fn kernel(settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = probe(&settings.base_path);
-    if let Err(error) = try_namespaces(plan::namespaces(settings)) {
+    if let Err(error) = try_namespaces(plan::namespaces(settings), plan::proc_parameters(settings)) {
         errors.push(format!("{}{error}", place("clone_ns_flags")));
+    }
+    if settings.namespaces.pid {
+        match kept::keep(&settings.proc_keep) {
+            Ok(found) => tell_of_kept(host, &settings.proc_keep, &found, &place("proc_keep")),
+            Err(error) => errors.push(format!("{}{error}", place("proc_keep"))),
+        }
     }
     let dirs_place = place_of_dirs(place);
     for dir in &settings.dirs {
@@ -234,6 +241,21 @@ pub fn kernel(settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String
         }
     }
     errors
+}
+
+/// Logs what of `proc_keep` is not there to be kept, now: it may come before the first job.
+fn tell_of_kept(host: &dyn Host, paths: &[String], found: &[Kept], place: &str) {
+    for (path, kept) in paths.iter().zip(found) {
+        let why = match kept {
+            Kept::Mount(..) | Kept::WithAnother => continue,
+            Kept::NotMounted => "nothing is mounted there",
+            Kept::Missing => "it does not exist",
+        };
+        host.log(
+            Level::Warning,
+            format_args!("{place}proc_keep {path}: {why}; jobs see there what the kernel has, until that changes"),
+        );
+    }
 }
 
 /// Logs what `ConstrainDevices` of cgroup.conf loses on this node. Slurm constrains devices by BPF
@@ -305,15 +327,20 @@ extern "C" fn exit_at_once((): &()) -> ! {
 
 /// Makes the namespaces for a moment and, in a PID namespace, a fresh /proc there, which the kernel can
 /// refuse where a user namespace is new as well.
-fn try_namespaces(namespaces: NamespaceFlags) -> Result<(), Error> {
-    let child = if namespaces.contains(NamespaceFlags::PID) { try_fresh_proc } else { exit_at_once };
-    let ended = SignalsBlocked::new()
-        .and_then(|_blocked| spawn(namespaces, ExitSignal::Silent, &(), child))
-        .and_then(|child| reap(child.pidfd.as_fd()))
+fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> Result<(), Error> {
+    let try_them = || {
+        let _blocked = SignalsBlocked::new()?;
+        let child = match &proc {
+            Some(parameters) => spawn(namespaces, ExitSignal::Silent, parameters, try_fresh_proc),
+            None => spawn(namespaces, ExitSignal::Silent, &(), exit_at_once),
+        }?;
+        reap(child.pidfd.as_fd())
+    };
+    let ended = try_them()
         .map_err(|errno| clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno))?;
     match ended {
         Ended::Exited(0) => Ok(()),
-        Ended::Exited(errno) => Err(proc_error(Errno::from_raw_os_error(errno))),
+        Ended::Exited(errno) => Err(proc_error(proc, Errno::from_raw_os_error(errno))),
         Ended::Killed(signal) => Err(Error::because(
             format!("make new namespaces ({})", describe(namespaces, ", ")),
             format!("the process that tried was killed by signal {signal}"),

@@ -137,6 +137,20 @@ fn join_status(base: &str, job: u32) -> Ended {
     child_status(&JoinPlan { base, boot: BootId::current().unwrap(), job }, join_in_child)
 }
 
+/// Runs `work` on a thread whose mounts are not those of this machine.
+fn in_own_mounts(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: this thread shares its descriptors as before, and uses no path that another one changes.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+            let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", private).unwrap();
+            work();
+        });
+        thread.join().unwrap();
+    });
+}
+
 #[test]
 fn the_trap_works() {
     allow_this_process();
@@ -182,6 +196,15 @@ fn neither_child_nor_join_allocates() {
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
         assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
     }
+    // A fresh /proc with restrictions, and something to keep on it.
+    let proc = "  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=2\n  proc_keep: [/proc/cpuinfo, /proc/none]\n";
+    in_own_mounts(|| {
+        rustix::mount::mount_bind("/proc/version", "/proc/cpuinfo").unwrap();
+        let settings = settings(&base, proc);
+        let created = create(&Quiet, &settings, &job(8, false)).unwrap();
+        assert_eq!(join_status(&base, 8), Ended::Exited(0));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
+    });
     // A child that fails says so in words, and leaves nothing.
     let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
     let error = create(&Quiet, &missing, &job(7, false)).unwrap_err().to_string();

@@ -115,7 +115,7 @@ fn run_with(
         if uid != 0 {
             enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
         }
-        errors = node::kernel(settings, &|_| String::new());
+        errors = node::kernel(host, settings, &|_| String::new());
     }
     if !errors.is_empty() {
         return Err(errors.join("\n"));

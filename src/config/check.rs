@@ -9,7 +9,7 @@ use super::mount_options::is_valid_param;
 use super::path::{depth, is_at_or_below, normalise};
 use super::pattern::{JobNames, check_job_pattern, expand_job};
 use super::problem::quote;
-use super::{Backing, DEV_SHM, Dir, Script, Settings, wire};
+use super::{Backing, DEV_SHM, Dir, Script, Settings, proc, wire};
 
 /// How a private directory and a base path get in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
             }
         }
     }
+    proc::check(settings.proc_options, &settings.proc_keep, settings.namespaces.pid)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
     }

@@ -12,7 +12,7 @@ use super::pattern::{check_node_pattern, has_other_percent};
 use super::private_dirs::{self, DirSpec};
 use super::problem::{Report, Span, quote};
 use super::yaml::{Key, Kind, Scalar, Value};
-use super::{Namespaces, suggest};
+use super::{Namespaces, ProcOptions, proc, suggest};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Layer {
     pub(super) disable_bpf_token: Option<Set<bool>>,
     pub(super) scripts: [ScriptKeys; 4],
     pub(super) removal_timeout: Option<Set<u32>>,
+    pub(super) proc_options: Option<Set<ProcOptions>>,
+    pub(super) proc_keep: Option<Set<Vec<String>>>,
     pub(super) dirs: Option<Set<Vec<DirSpec>>>,
     pub(super) dir_confs: Option<Set<Vec<DirSpec>>>,
     /// Keys that are there with an empty value, which Slurm takes for not there.
@@ -62,7 +64,7 @@ pub(super) const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// The keys of a layer.
-pub(super) const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 19] = [
     "auto_base_path",
     "base_path",
     "hide_base_path",
@@ -80,6 +82,8 @@ pub(super) const KEYS: [&str; 17] = [
     "clone_ns_epilog",
     "clone_ns_epilog_wait",
     "removal_timeout",
+    "proc_options",
+    "proc_keep",
 ];
 
 /// Reads one mapping; `place` names it in messages.
@@ -105,6 +109,15 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
                     layer.dirs = Some(Set { value: dirs, at: key.at });
                 }
             }
+            "proc_options" => {
+                if let Some(scalar) = filled("proc_options", value, &mut layer, report) {
+                    layer.proc_options = Some(Set { value: proc::options(scalar, report), at: value.at });
+                }
+            }
+            "proc_keep" => match &value.kind {
+                Kind::Scalar(scalar) if scalar.text.is_empty() => layer.empty.push(("proc_keep", value.at)),
+                _ => layer.proc_keep = proc::keep(key, value, report),
+            },
             "dir_confs" => {
                 layer.dir_confs =
                     private_dirs::dir_confs(key, value, report).map(|dirs| Set { value: dirs, at: key.at });

@@ -32,6 +32,9 @@ pub const MAX_WORDS: usize = 1024;
 /// Parameters of one tmpfs: there are not that many different ones.
 pub const MAX_TMPFS_PARAMS: usize = 32;
 
+/// Paths of `proc_keep`. Each is a mount of every job.
+pub const MAX_PROC_KEEP: usize = 64;
+
 /// Problems that are reported; the rest is counted in one more line.
 pub const MAX_PROBLEMS: usize = 50;
 

@@ -14,8 +14,8 @@ use super::pattern::expand_node;
 use super::private_dirs::DirSpec;
 use super::problem::{Report, Span, quote};
 use super::{
-    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, MountFlags, Node, NodeSettings, Script,
-    Settings,
+    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, MountFlags, Namespaces, Node, NodeSettings,
+    ProcOptions, Script, Settings,
 };
 
 /// Builds the settings of the node from `defaults` and its entry.
@@ -52,7 +52,7 @@ impl Merge<'_, '_, '_> {
         let shared = flag("shared", &entry.shared, &defaults.shared, false);
         let disable_bpf_token = flag("disable_bpf_token", &entry.disable_bpf_token, &defaults.disable_bpf_token, false);
         let namespaces = self.pick("clone_ns_flags", entry.namespaces.as_ref(), defaults.namespaces.as_ref());
-        let namespaces = namespaces.map_or_else(Default::default, |set| set.value);
+        let namespaces = namespaces.map_or_else(Namespaces::default, |set| set.value);
         let mut scripts = SCRIPTS.into_iter().zip(entry.scripts.iter().zip(&defaults.scripts));
         let mut script = || {
             let (keys, (entry, defaults)) = scripts.next()?;
@@ -61,6 +61,7 @@ impl Merge<'_, '_, '_> {
         let (init_script, user_ns_script, clone_ns_script, clone_ns_epilog) = (script(), script(), script(), script());
         let timeout = self.pick("removal_timeout", entry.removal_timeout.as_ref(), defaults.removal_timeout.as_ref());
         let removal_timeout = timeout.map(|set| set.value);
+        let (proc_options, proc_keep) = self.proc(entry, defaults, namespaces);
         let dirs = self.dirs(entry, defaults, base_path.as_deref(), base.at);
         let settings = Settings {
             auto_base_path,
@@ -75,6 +76,8 @@ impl Merge<'_, '_, '_> {
             clone_ns_script,
             clone_ns_epilog,
             removal_timeout,
+            proc_options,
+            proc_keep,
             dirs,
         };
         if self.report.errors() == 0
@@ -111,12 +114,16 @@ impl Merge<'_, '_, '_> {
                 "base_path" => defaults.base_path.is_some(),
                 "clone_ns_flags" => defaults.namespaces.is_some(),
                 "dirs" => defaults.dirs.is_some() || defaults.dir_confs.is_some(),
+                "proc_options" => defaults.proc_options.is_some(),
+                "proc_keep" => defaults.proc_keep.is_some(),
                 _ => script.and_then(|index| defaults.scripts.get(index)).is_some_and(|script| script.path.is_some()),
             };
             if is_inherited {
                 let hint = match *key {
                     "base_path" => "write none to switch the plugin off here",
                     "clone_ns_flags" => "write CLONE_NEWNS for a mount namespace only",
+                    "proc_options" => "write hidepid=off for a /proc without restrictions",
+                    "proc_keep" => "write [] to keep nothing",
                     _ => "remove it here, or set it per entry and not in defaults",
                 };
                 self.report.warning(*at, format!("an empty {key} keeps the one of defaults"), hint);
@@ -134,6 +141,28 @@ impl Merge<'_, '_, '_> {
         let wait = self.pick(keys.1, entry.wait.as_ref(), defaults.wait.as_ref()).map_or(0, |set| set.value);
         let wait_seconds = if wait == 0 { DEFAULT_WAIT_SECONDS } else { wait };
         Some(Script { path: path.value.clone(), wait_seconds })
+    }
+
+    /// What the fresh `/proc` is like. Restrictions that nothing would have are refused.
+    fn proc(&mut self, entry: &Layer, defaults: &Layer, namespaces: Namespaces) -> (ProcOptions, Vec<String>) {
+        let options = self.pick("proc_options", entry.proc_options.as_ref(), defaults.proc_options.as_ref());
+        let keep = self.pick("proc_keep", entry.proc_keep.as_ref(), defaults.proc_keep.as_ref());
+        if let Some(Set { value, at }) = options
+            && *value != ProcOptions::default()
+            && !namespaces.pid
+        {
+            let what = "proc_options is for the /proc of a PID namespace, and there is none";
+            self.report.error(*at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
+        }
+        if let (Some(Set { value: ProcOptions { subset_pid: true, .. }, .. }), Some(Set { value, at })) =
+            (options, keep)
+            && !value.is_empty()
+        {
+            let what = "with subset=pid in proc_options nothing is in /proc but processes, so nothing can be kept";
+            self.report.error(*at, what, "write [] here, or take subset=pid away");
+        }
+        let keep = keep.map_or_else(Vec::new, |set| set.value.clone());
+        (options.map_or_else(ProcOptions::default, |set| set.value), keep)
     }
 
     /// A base path with the names of this node filled in.

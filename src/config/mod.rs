@@ -13,6 +13,7 @@
 //! | [`namespace_yaml`] | the top level of the tree, and the entry of this node |
 //! | `layer` | one mapping of options (`defaults`, `options` of an entry), every key checked |
 //! | `private_dirs` | `dirs` and `dir_confs` of such a mapping |
+//! | [`proc`] | its `proc_options` and `proc_keep` |
 //! | `merge` | `defaults` and the entry to settings; directories against base paths |
 //! | `convert` | one scalar to a boolean, a number, a list of flags: Slurm's rules |
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
@@ -39,6 +40,7 @@ pub mod path;
 pub mod pattern;
 mod private_dirs;
 pub mod problem;
+pub mod proc;
 mod suggest;
 pub mod wire;
 pub mod yaml;
@@ -47,6 +49,7 @@ pub use job_container_conf::{ParsedConf, parse_job_container_conf};
 pub use namespace_yaml::{Origin, Parsed, Source, parse_namespace_yaml};
 pub use pattern::JobNames;
 pub use problem::{Level, Problem};
+pub use proc::{HidePid, ProcOptions};
 
 /// Seconds that a script may run when the file does not say: Slurm's default.
 pub const DEFAULT_WAIT_SECONDS: u32 = 10;
@@ -67,6 +70,7 @@ pub struct Node<'a> {
 }
 
 /// What a valid file says about one node.
+#[allow(clippy::large_enum_variant, reason = "a process has one or two of it")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeSettings {
     /// Jobs on this node get no namespaces.
@@ -118,6 +122,11 @@ pub struct Settings {
     /// Seconds that the end of a job waits for the removal of its files; the rest is removed later, in
     /// the background. `None`: as long as it takes. Ours, not Slurm's.
     pub removal_timeout: Option<u32>,
+    /// Of the fresh `/proc` that a PID namespace brings. Not the default without one. Ours, not Slurm's.
+    pub proc_options: ProcOptions,
+    /// Paths below `/proc`, a parent before what is nested in it: what is mounted there on the node is there on
+    /// the fresh `/proc`, too. Ours, not Slurm's.
+    pub proc_keep: Vec<String>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
 }

@@ -16,9 +16,12 @@
 
 #![forbid(unsafe_code)]
 
-use super::limits::{MAX_DIRS, MAX_PATH, MAX_TMPFS_PARAMS, MAX_WIRE};
+use super::limits::{MAX_DIRS, MAX_PATH, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE};
 use super::problem::escape;
-use super::{Backing, Dir, DisabledWhy, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check};
+use super::{
+    Backing, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, NodeSettings, ProcOptions, Script, Settings,
+    TmpfsParam, check,
+};
 
 /// Bytes of the header. Every format has this length, and the magic, format and version in their places.
 pub const HEADER_LEN: usize = 64;
@@ -27,7 +30,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 3;
+const FORMAT: u16 = 4;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -183,6 +186,8 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         clone_ns_script,
         clone_ns_epilog,
         removal_timeout,
+        proc_options: ProcOptions { hide_pid, subset_pid },
+        proc_keep,
         dirs,
     } = settings;
     put_text(out, base_path);
@@ -199,6 +204,12 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
     out.push(u8::from(removal_timeout.is_some()));
     if let Some(seconds) = removal_timeout {
         out.extend_from_slice(&seconds.to_le_bytes());
+    }
+    out.push(hide_pid.number());
+    out.push(u8::from(*subset_pid));
+    put_count(out, proc_keep.len());
+    for path in proc_keep {
+        put_text(out, path);
     }
     put_count(out, dirs.len());
     for Dir { path, backing, flags, mode } in dirs {
@@ -271,8 +282,18 @@ impl<'a> Reader<'a> {
             clone_ns_script: self.script()?,
             clone_ns_epilog: self.script()?,
             removal_timeout: self.option(|reader| Ok(u32::from_le_bytes(reader.array()?)))?,
+            proc_options: ProcOptions { hide_pid: self.hide_pid()?, subset_pid: self.bool()? },
+            proc_keep: self.list(MAX_PROC_KEEP, |reader| reader.text(MAX_PATH))?,
             dirs: self.list(MAX_DIRS, Self::dir)?,
         })
+    }
+
+    fn hide_pid(&mut self) -> Result<HidePid, WireError> {
+        let number = self.byte()?;
+        match HidePid::ALL.into_iter().find(|known| known.number() == number) {
+            Some(hide_pid) => Ok(hide_pid),
+            None => error("the settings from slurmd have an unknown hidepid"),
+        }
     }
 
     fn script(&mut self) -> Result<Option<Script>, WireError> {
@@ -406,6 +427,8 @@ mod tests {
             clone_ns_script: script("/b"),
             clone_ns_epilog: None,
             removal_timeout: Some(30),
+            proc_options: ProcOptions { hide_pid: HidePid::Ptraceable, subset_pid: false },
+            proc_keep: vec!["/proc/cpuinfo".to_owned(), "/proc/driver/x".to_owned()],
             dirs: vec![
                 Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
                 Dir { path: "/dev/shm".to_owned(), backing: tmpfs, flags, mode: Some(0o1777) },
@@ -503,6 +526,14 @@ mod tests {
             |s: &mut Settings| s.init_script.as_mut().unwrap().wait_seconds = 0,
             |s: &mut Settings| s.init_script.as_mut().unwrap().path = "a\0".to_owned(),
             |s: &mut Settings| s.dirs = vec![s.dirs[0].clone(); 300],
+            |s: &mut Settings| s.namespaces.pid = false,
+            |s: &mut Settings| s.proc_options.subset_pid = true,
+            |s: &mut Settings| s.proc_keep[0] = "/etc/passwd".to_owned(),
+            |s: &mut Settings| s.proc_keep[0] = "/proc/self/x".to_owned(),
+            |s: &mut Settings| s.proc_keep[1] = "/proc/x/".to_owned(),
+            |s: &mut Settings| s.proc_keep[1] = s.proc_keep[0].clone(),
+            |s: &mut Settings| s.proc_keep.reverse(),
+            |s: &mut Settings| s.proc_keep = (0..65).map(|n| format!("/proc/x{n}")).collect(),
         ] {
             let NodeSettings::Enabled(mut settings) = sample() else { unreachable!() };
             change(&mut settings);

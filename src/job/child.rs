@@ -24,6 +24,7 @@ use crate::sys::exec::{CStringArray, Inherited, cloexec_from, execveat, exit_gro
 use crate::sys::mount::{Attributes, Propagation, set_propagation_of_root};
 use crate::sys::process::drop_privileges_at_exec;
 use core::ffi::CStr;
+use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -41,7 +42,10 @@ pub struct ChildPlan {
     pub wait_for_maps: bool,
     pub propagation: Propagation,
     /// Mount a fresh /proc: there is a new PID namespace.
-    pub fresh_proc: bool,
+    pub fresh_proc: Option<ProcParameters>,
+    /// Detached mounts and where they go on the fresh /proc; None where nothing is to be kept.
+    #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+    pub kept: Vec<Option<(OwnedFd, CString)>>,
     /// Mount a fresh /dev/mqueue, if there is one: there is a new IPC namespace.
     pub fresh_mqueue: bool,
     /// Detached mounts and where they go, in this order.
@@ -51,6 +55,22 @@ pub struct ChildPlan {
     pub holder: OwnedFd,
     pub argv: CStringArray,
     pub envp: CStringArray,
+}
+
+/// Parameters of a fresh /proc, for `fsconfig(2)`.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcParameters(pub [Option<(&'static CStr, &'static CStr)>; 2]);
+
+impl fmt::Display for ProcParameters {
+    /// What follows "a fresh /proc".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before = " with ";
+        for (key, value) in self.0.iter().flatten() {
+            write!(f, "{before}{}={}", key.to_str().unwrap_or("?"), value.to_str().unwrap_or("?"))?;
+            before = ",";
+        }
+        Ok(())
+    }
 }
 
 /// Where the child is, as the parent hears of it.
@@ -64,6 +84,10 @@ pub enum Step {
     Propagation,
     MakeProc,
     AttachProc,
+    /// Opening the target of `kept[index]`.
+    OpenKept,
+    /// Attaching `kept[index]`.
+    AttachKept,
     MakeMqueue,
     AttachMqueue,
     /// Opening the target of `attach[index]`.
@@ -77,12 +101,14 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::WaitForMaps,
         Self::WaitForRecord,
         Self::Propagation,
         Self::MakeProc,
         Self::AttachProc,
+        Self::OpenKept,
+        Self::AttachKept,
         Self::MakeMqueue,
         Self::AttachMqueue,
         Self::OpenTarget,
@@ -97,7 +123,7 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     pub step: Step,
-    /// Which of `attach`.
+    /// Which of `attach` or `kept`.
     pub index: u16,
     /// 0 in [`Step::Ready`].
     pub errno: i32,
@@ -155,23 +181,28 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     }
     // Before any mount: nothing that is mounted below may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
-    if plan.fresh_proc {
-        let mount = fresh_filesystem(c"proc").map_err(at(Step::MakeProc))?;
-        attach(&mount, c"/proc", Step::AttachProc, Step::AttachProc, 0)?;
+    if let Some(parameters) = &plan.fresh_proc {
+        let mount = fresh_filesystem(c"proc", &parameters.0).map_err(at(Step::MakeProc))?;
+        attach(&mount, c"/proc", OFlags::DIRECTORY, Step::AttachProc, Step::AttachProc, 0)?;
+    }
+    for (index, kept) in plan.kept.iter().enumerate() {
+        if let Some((mount, target)) = kept {
+            attach(mount, target, OFlags::empty(), Step::OpenKept, Step::AttachKept, index)?;
+        }
     }
     if plan.fresh_mqueue {
         attach_mqueue()?;
     }
     for (index, (mount, target)) in plan.attach.iter().enumerate() {
-        attach(mount, target, Step::OpenTarget, Step::Attach, index)?;
+        attach(mount, target, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?;
     }
     Ok(())
 }
 
 /// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
 /// the errno, which is less than 256; 0 is success.
-pub extern "C" fn try_fresh_proc((): &()) -> ! {
-    exit_group(fresh_filesystem(c"proc").map_or_else(Errno::raw_os_error, |_| 0))
+pub extern "C" fn try_fresh_proc(parameters: &ProcParameters) -> ! {
+    exit_group(fresh_filesystem(c"proc", &parameters.0).map_or_else(Errno::raw_os_error, |_| 0))
 }
 
 /// Until the parent has said one more word; EPIPE when it is gone.
@@ -185,10 +216,13 @@ fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// A new instance of a file system that belongs to the namespaces of this process, which is why the
 /// parent cannot make it beforehand.
-fn fresh_filesystem(kind: &CStr) -> Result<OwnedFd, Errno> {
+fn fresh_filesystem(kind: &CStr, parameters: &[Option<(&CStr, &CStr)>]) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // Else mountinfo calls it "none".
     rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind)?;
+    for (key, value) in parameters.iter().flatten() {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), *key, *value)?;
+    }
     rustix::mount::fsconfig_create(fs.as_fd())?;
     rustix::mount::fsmount(
         fs.as_fd(),
@@ -201,25 +235,32 @@ fn fresh_filesystem(kind: &CStr) -> Result<OwnedFd, Errno> {
 }
 
 fn attach_mqueue() -> Result<(), Failed> {
-    let mount = match fresh_filesystem(c"mqueue") {
+    let mount = match fresh_filesystem(c"mqueue", &[]) {
         // A kernel without POSIX message queues has none to hide.
         Err(Errno::NODEV) => return Ok(()),
         result => result.map_err(at(Step::MakeMqueue))?,
     };
-    match attach(&mount, c"/dev/mqueue", Step::OpenTarget, Step::AttachMqueue, 0) {
+    match attach(&mount, c"/dev/mqueue", OFlags::DIRECTORY, Step::OpenTarget, Step::AttachMqueue, 0) {
         Ok(()) | Err(Failed { step: Step::OpenTarget, errno: Errno::NOENT, .. }) => Ok(()),
         Err(failed) => Err(Failed { step: Step::AttachMqueue, ..failed }),
     }
 }
 
-/// Puts a detached mount on a directory of this mount namespace, fd to fd. The target is opened
-/// here, since one opened before the clone belongs to the host's mount namespace, and without
-/// following links, since a job's user may own a directory above it.
-fn attach(mount: &OwnedFd, target: &CStr, opening: Step, attaching: Step, index: usize) -> Result<(), Failed> {
+/// Puts a detached mount on a directory of this mount namespace (or on a file, with no `kind`), fd to
+/// fd. The target is opened here, since one opened before the clone belongs to the host's mount
+/// namespace, and without following links, since a job's user may own a directory above it.
+fn attach(
+    mount: &OwnedFd,
+    target: &CStr,
+    kind: OFlags,
+    opening: Step,
+    attaching: Step,
+    index: usize,
+) -> Result<(), Failed> {
     let target = rustix::fs::openat2(
         CWD,
         target,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        OFlags::PATH | kind | OFlags::CLOEXEC,
         Mode::empty(),
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )

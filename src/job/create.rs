@@ -8,12 +8,13 @@ use super::child::{self, ChildPlan};
 use super::delete::{self, Record, TreeRecord};
 use super::error::{Doing, Error};
 use super::identity::Identity;
+use super::kept::Kept;
 use super::pins::Pins;
 use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::trusted::{BENEATH, c_path, open_beneath};
-use super::{Host, Job, Level, handshake, holder, id_maps, inside, limits, script, sources};
+use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
@@ -208,6 +209,7 @@ impl<'a> Making<'a> {
                 &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
             )?;
         }
+        let kept = kept::keep(&self.plan.proc_keep)?;
         let mut attach = sources::make(self.plan, self.job, &self.trees, self.settings.init_script.is_some())?;
         if self.settings.clone_ns_script.is_none() {
             for base in &self.plan.hidden {
@@ -217,7 +219,7 @@ impl<'a> Making<'a> {
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
         let holder = holder::program(self.host.holder_name())?;
-        self.clone_child(&channel, childs_end, attach, holder)?;
+        self.clone_child(&channel, childs_end, (kept, attach), holder)?;
         let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
         let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
@@ -290,7 +292,7 @@ impl<'a> Making<'a> {
         &mut self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
-        attach: Vec<(OwnedFd, CString)>,
+        (kept, attach): (Vec<Kept>, Vec<(OwnedFd, CString)>),
         holder: OwnedFd,
     ) -> Result<(), Error> {
         let namespaces = self.plan.namespaces;
@@ -300,7 +302,14 @@ impl<'a> Making<'a> {
             parents_end: Inherited::new(channel),
             wait_for_maps: namespaces.contains(NamespaceFlags::USER),
             propagation: self.plan.propagation,
-            fresh_proc: namespaces.contains(NamespaceFlags::PID),
+            fresh_proc: self.plan.proc,
+            kept: kept
+                .into_iter()
+                .map(|kept| match kept {
+                    Kept::Mount(mount, target) => Some((mount, target)),
+                    Kept::WithAnother | Kept::NotMounted | Kept::Missing => None,
+                })
+                .collect(),
             fresh_mqueue: namespaces.contains(NamespaceFlags::IPC),
             attach,
             holder,

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::child::{ChildPlan, Report, Step};
+use super::child::{ChildPlan, ProcParameters, Report, Step};
 use super::error::{Doing, Error};
 use super::limits;
 use super::plan::Plan;
@@ -87,7 +87,17 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
         Step::WaitForRecord => Error::call("wait until the namespace process is recorded", "read", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
-        Step::MakeProc => proc_error(errno),
+        Step::MakeProc => proc_error(plan.proc, errno),
+        Step::OpenKept | Step::AttachKept => {
+            let path = plan.proc_keep.get(index).map_or("?", String::as_str);
+            let intention = format!("keep what is mounted over {path} on the job's own /proc");
+            match (report.step, errno) {
+                (Step::OpenKept, Errno::NOENT) => Error::call(intention, "openat2", errno)
+                    .with_hint("that has no such file: take it from proc_keep, or name a directory above it"),
+                (Step::OpenKept, _) => Error::call(intention, "openat2", errno),
+                _ => mounting(intention),
+            }
+        }
         Step::AttachProc => mounting("mount a fresh /proc".to_owned()),
         Step::MakeMqueue => Error::call("mount a fresh /dev/mqueue", "fsmount", errno),
         Step::AttachMqueue => mounting("mount a fresh /dev/mqueue".to_owned()),
@@ -108,8 +118,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
 
 /// Why a PID namespace got no /proc.
 #[must_use]
-pub fn proc_error(errno: Errno) -> Error {
-    let error = Error::call("mount a fresh /proc", "fsmount", errno);
+pub fn proc_error(parameters: Option<ProcParameters>, errno: Errno) -> Error {
+    let parameters = parameters.map(|parameters| parameters.to_string()).unwrap_or_default();
+    let error = Error::call(format!("mount a fresh /proc{parameters}"), "fsmount", errno);
     if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
 }
 

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`plan`] | extern slurmstepd | settings + job to names and flags; no system call |
 //! | [`create`] | extern slurmstepd | directories, journal, scripts, clone, in order |
-//! | [`sources`] | extern slurmstepd | the detached mounts |
+//! | [`sources`], [`kept`] | extern slurmstepd | the detached mounts |
 //! | [`holder`] | extern slurmstepd | the program of PID 1, ready to be executed |
 //! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
@@ -38,6 +38,7 @@ pub mod id_maps;
 pub mod identity;
 pub mod inside;
 pub mod join;
+pub mod kept;
 pub mod kill;
 pub mod limits;
 pub mod listing;

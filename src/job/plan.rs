@@ -4,9 +4,10 @@
 #![forbid(unsafe_code)]
 
 use super::Job;
+use super::child::ProcParameters;
 use super::error::Error;
 use crate::config::check::dirs_for_job;
-use crate::config::{Backing, Dir, JobNames, MountFlags, Settings, TmpfsParam};
+use crate::config::{Backing, Dir, HidePid, JobNames, MountFlags, ProcOptions, Settings, TmpfsParam};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::mount::{Atime, Attributes, Propagation};
 use std::ffi::CString;
@@ -16,6 +17,10 @@ use std::ffi::CString;
 pub struct Plan {
     pub namespaces: NamespaceFlags,
     pub propagation: Propagation,
+    /// What the fresh `/proc` of a PID namespace is told; None without one.
+    pub proc: Option<ProcParameters>,
+    /// Paths of which what is mounted over them is kept on it.
+    pub proc_keep: Vec<String>,
     /// The directories in which `<job>/` is made: `base_path` first, then those of `dir_confs`.
     pub bases: Vec<String>,
     /// In mount order.
@@ -95,11 +100,28 @@ impl Plan {
         Ok(Self {
             namespaces: namespaces(settings),
             propagation: if settings.shared { Propagation::Slave } else { Propagation::Private },
+            proc: proc_parameters(settings),
+            // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
+            proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
             bases,
             dirs,
             hidden,
         })
     }
+}
+
+/// The parameters of the fresh `/proc` that jobs get under these settings, if they get one.
+#[must_use]
+pub fn proc_parameters(settings: &Settings) -> Option<ProcParameters> {
+    let ProcOptions { hide_pid, subset_pid } = settings.proc_options;
+    let hide_pid = match hide_pid {
+        HidePid::Off => None,
+        HidePid::NoAccess => Some(c"noaccess"),
+        HidePid::Invisible => Some(c"invisible"),
+        HidePid::Ptraceable => Some(c"ptraceable"),
+    };
+    let parameters = [hide_pid.map(|value| (c"hidepid", value)), subset_pid.then_some((c"subset", c"pid"))];
+    settings.namespaces.pid.then_some(ProcParameters(parameters))
 }
 
 /// The namespaces that jobs get under these settings.
@@ -159,7 +181,9 @@ fn attributes(flags: MountFlags) -> Attributes {
     }
 }
 
-fn is_below(path: &str, dir: &str) -> bool {
+/// Does `path` lie below `dir`? Both normalised.
+#[must_use]
+pub fn is_below(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
 }
 
@@ -254,6 +278,20 @@ mod tests {
         let attributes = found.dirs[0].attributes;
         assert!(attributes.noexec && attributes.read_only && !attributes.nosuid);
         assert_eq!(attributes.atime, Some(Atime::Noatime));
+    }
+
+    #[test]
+    fn only_a_pid_namespace_brings_a_proc() {
+        let words = |plan: &Plan| plan.proc.map(|parameters| parameters.to_string());
+        let options = "  proc_options: hidepid=2\n  proc_keep: /proc/cpuinfo\n";
+        let found = plan(&format!("{options}  clone_ns_flags: CLONE_NEWPID\n")).unwrap();
+        assert_eq!(words(&found).as_deref(), Some(" with hidepid=invisible"));
+        assert_eq!(found.proc_keep, ["/proc/cpuinfo"]);
+        let found = plan("  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=4,subset=pid\n").unwrap();
+        assert_eq!(words(&found).as_deref(), Some(" with hidepid=ptraceable,subset=pid"));
+        assert_eq!(words(&plan("  clone_ns_flags: CLONE_NEWPID\n").unwrap()).as_deref(), Some(""));
+        let found = plan("  proc_keep: /proc/cpuinfo\n").unwrap();
+        assert!(found.proc.is_none() && found.proc_keep.is_empty());
     }
 
     #[test]

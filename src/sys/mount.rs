@@ -106,6 +106,16 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> Result<(
     mount_setattr(mount, c"", AT_EMPTY_PATH, &attr)
 }
 
+/// Takes a detached mount and all that is mounted below it out of every peer group.
+///
+/// # Errors
+///
+/// `mount_setattr(2)`.
+pub fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = mount_attr { attr_set: 0, attr_clr: 0, propagation: Propagation::Private.bits(), userns_fd: 0 };
+    mount_setattr(tree, c"", AT_EMPTY_PATH | AT_RECURSIVE, &attr)
+}
+
 /// Sets the propagation of every mount below "/" of this mount namespace in one step, so that
 /// there is no moment in which a part of it still is a peer of the host's.
 ///

@@ -51,7 +51,7 @@ impl Here {
             } else if errors.is_empty() {
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
-                errors.extend(node::kernel(&settings, &place));
+                errors.extend(node::kernel(&listener, &settings, &place));
                 node::tell_of_devices(&listener, &settings, &place);
             } else {
                 here.unchecked.push("what the kernel takes: mend the paths first".to_owned());

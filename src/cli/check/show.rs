@@ -7,7 +7,8 @@ use super::here::Here;
 use crate::cli::json;
 use crate::config::problem::escape;
 use crate::config::{
-    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
+    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, ProcOptions, Script,
+    Settings,
 };
 use std::fmt::Write as _;
 
@@ -63,7 +64,8 @@ enum Value<'a> {
     Flag(bool),
     Number(u32),
     Text(&'a str),
-    Words(Vec<&'static str>),
+    Words(Vec<String>),
+    Paths(&'a [String]),
     Dirs(&'a [Dir]),
 }
 
@@ -98,7 +100,7 @@ impl Checked<'_> {
             ("CLONE_NEWUSER", namespaces.user),
             ("CLONE_NEWIPC", namespaces.ipc),
         ];
-        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_owned()).collect();
         let mut rows = vec![
             ("base_path", Value::Text(&settings.base_path)),
             ("auto_base_path", Value::Flag(settings.auto_base_path)),
@@ -123,6 +125,13 @@ impl Checked<'_> {
         }
         if let Some(seconds) = settings.removal_timeout {
             rows.push(("removal_timeout", Value::Number(seconds)));
+        }
+        let is_set = |key| self.origin(key).is_some_and(|origin| origin != Origin::BuiltIn);
+        if is_set("proc_options") {
+            rows.push(("proc_options", Value::Words(proc_options(settings.proc_options))));
+        }
+        if is_set("proc_keep") {
+            rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
         }
         let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
         rows.push((key, Value::Dirs(&settings.dirs)));
@@ -201,7 +210,8 @@ impl Checked<'_> {
                     Value::Number(number) => number.to_string(),
                     Value::Text(text) => escape(text),
                     Value::Words(words) => words.join(","),
-                    Value::Dirs([]) => "none".to_owned(),
+                    Value::Paths([]) | Value::Dirs([]) => "none".to_owned(),
+                    Value::Paths(paths) => escape(&paths.join(",")),
                     Value::Dirs(_) => String::new(),
                 };
                 [self.format.key(key).unwrap_or(key).to_owned(), value, self.origin_in_words(key)]
@@ -280,6 +290,7 @@ impl Checked<'_> {
                 Value::Number(number) => number.to_string(),
                 Value::Text(text) => json::text(text),
                 Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
+                Value::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
                 Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
             };
             let (from, line) = match self.origin(key) {
@@ -296,6 +307,16 @@ impl Checked<'_> {
             )
         }))
     }
+}
+
+/// The options of `/proc`, as they could be written in a file.
+fn proc_options(options: ProcOptions) -> Vec<String> {
+    let ProcOptions { hide_pid, subset_pid } = options;
+    let mut words = vec![format!("hidepid={}", hide_pid.name())];
+    if subset_pid {
+        words.push("subset=pid".to_owned());
+    }
+    words
 }
 
 /// The options of a directory, as they could be written in a file.

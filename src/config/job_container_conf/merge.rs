@@ -12,7 +12,7 @@ use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent}
 use crate::config::problem::quote;
 use crate::config::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, MountFlags, Namespaces, Node, NodeSettings,
-    Script, Settings, suggest,
+    ProcOptions, Script, Settings, suggest,
 };
 
 /// A word, checked for itself.
@@ -215,6 +215,8 @@ impl<'s> Merge<'_, '_, 's> {
             clone_ns_script,
             clone_ns_epilog,
             removal_timeout: None,
+            proc_options: ProcOptions::default(),
+            proc_keep: Vec::new(),
             dirs,
         };
         if self.reports.errors() == 0
