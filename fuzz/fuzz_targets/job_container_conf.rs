@@ -1,5 +1,6 @@
+//! The fuzz target of `properties::job_container_conf`, which says what must hold.
+
 #![no_main]
-//! See `properties::job_container_conf`.
 
 #[path = "../properties.rs"]
 #[allow(dead_code, reason = "each target uses one of them")]

@@ -1,5 +1,6 @@
+//! The fuzz target of `properties::mount_options`, which says what must hold.
+
 #![no_main]
-//! See `properties::mount_options`.
 
 #[path = "../properties.rs"]
 #[allow(dead_code, reason = "each target uses one of them")]

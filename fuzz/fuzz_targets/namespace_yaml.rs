@@ -1,5 +1,6 @@
+//! The fuzz target of `properties::namespace_yaml`, which says what must hold.
+
 #![no_main]
-//! See `properties::namespace_yaml`.
 
 #[path = "../properties.rs"]
 #[allow(dead_code, reason = "each target uses one of them")]

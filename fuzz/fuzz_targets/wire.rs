@@ -1,5 +1,6 @@
+//! The fuzz target of `properties::wire`, which says what must hold.
+
 #![no_main]
-//! See `properties::wire`.
 
 #[path = "../properties.rs"]
 #[allow(dead_code, reason = "each target uses one of them")]
