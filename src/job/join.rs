@@ -109,8 +109,26 @@ pub fn join<'b>(
 
 /// As [`join`], by the state file under `base_path`.
 fn join_below(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
-    let mut buffer = [0_u8; MAX_SIZE];
-    let state = read_state(base_path, job, &mut buffer)?;
+    let (file, size) = open_state(base_path, job)?;
+    // After a fork each page of the stack that is written to is a page fault, so it is a small buffer that
+    // is filled with zeros, where that does.
+    if size < USUAL_SIZE as u64 {
+        enter(&read_state(&file, &mut [0_u8; USUAL_SIZE])?, node, boot, job)
+    } else {
+        join_by_large_state(&file, node, boot, job)
+    }
+}
+
+/// More than a state file has, unless a job has many base paths.
+const USUAL_SIZE: usize = 2048;
+
+#[inline(never)]
+fn join_by_large_state(file: &OwnedFd, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
+    enter(&read_state(file, &mut [0_u8; MAX_SIZE])?, node, boot, job)
+}
+
+/// Enters the namespaces that `state` tells of, if they are those of `job`.
+fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
     if state.job != job || state.node != node || state.boot != boot.as_bytes() {
         return Err(JoinError::Stale);
     }
@@ -122,15 +140,15 @@ fn join_below(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(),
         Ok(pidfd) => match setns(pidfd.as_fd(), state.namespaces) {
             Ok(()) => Ok(()),
             // It ended between the two calls.
-            Err(Errno::SRCH) => join_by_pin(&state, Errno::SRCH),
+            Err(Errno::SRCH) => join_by_pin(state, Errno::SRCH),
             Err(errno) => Err(JoinError::Enter(errno)),
         },
-        Err(errno) => join_by_pin(&state, errno),
+        Err(errno) => join_by_pin(state, errno),
     }
 }
 
-/// Reads and checks who wrote the state file of `job`.
-fn read_state<'a>(base_path: &str, job: u32, buffer: &'a mut [u8]) -> Result<State<'a>, JoinError> {
+/// The state file of `job`, if nobody else could have written it, and its size.
+fn open_state(base_path: &str, job: u32) -> Result<(OwnedFd, u64), JoinError> {
     let mut path = FixedText::<PATH_MAX>::new();
     write!(path, "{base_path}/{job}/.ns/state").map_err(|_| JoinError::Path)?;
     let path = path.as_c_str().ok_or(JoinError::Path)?;
@@ -144,6 +162,10 @@ fn read_state<'a>(base_path: &str, job: u32, buffer: &'a mut [u8]) -> Result<Sta
     {
         return Err(JoinError::NotOurs);
     }
+    Ok((file, stat.st_size.unsigned_abs()))
+}
+
+fn read_state<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> Result<State<'a>, JoinError> {
     let text = read_all(file.as_fd(), buffer).map_err(JoinError::ReadState)?;
     State::parse(text).map_err(|_| JoinError::Malformed)
 }
