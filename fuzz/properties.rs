@@ -5,7 +5,7 @@
 
 use namespace_linux::config::wire::{self, HEADER_LEN};
 use namespace_linux::config::{
-    Backing, JobNames, Level, Node, NodeSettings, Parsed, ProcOptions, Settings, check, hostlist, mount_options,
+    Backing, HidePid, JobNames, Level, Node, NodeSettings, Parsed, Settings, check, hostlist, mount_options,
     parse_job_container_conf, parse_namespace_yaml, path, pattern,
 };
 use namespace_linux::job::identity::BootId;
@@ -68,7 +68,7 @@ pub fn job_container_conf(data: &[u8]) {
     if let NodeSettings::Enabled(settings) = &settings {
         // What this file has no key for.
         assert!(settings.hide_base_path && !settings.disable_bpf_token && settings.user_ns_script.is_none());
-        assert!(settings.proc_options == ProcOptions::default() && settings.proc_keep.is_empty());
+        assert!(settings.hide_pid == HidePid::Off && settings.proc_keep.is_empty());
         assert_eq!(settings.namespaces, namespace_linux::config::Namespaces::default());
         assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%') && dir.mode.is_none()));
     }
@@ -219,8 +219,7 @@ fn holds(settings: &Settings) {
         is_good_path(path);
     }
     assert!(settings.dirs.len() <= 256);
-    assert!(settings.namespaces.pid || settings.proc_options == ProcOptions::default());
-    assert!(settings.proc_keep.is_empty() || !settings.proc_options.subset_pid);
+    assert!(settings.namespaces.pid || settings.hide_pid == HidePid::Off);
     assert!(settings.proc_keep.len() <= 64);
     for (index, path) in settings.proc_keep.iter().enumerate() {
         is_good_path(path);

@@ -399,11 +399,8 @@ fn whole_files() {
     check("file", &rows, str::to_owned, |s| s.base_path.clone());
     assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: no}", |s| s.hide_base_path.to_string()), "false");
     assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "true");
-    let proc = "defaults: {base_path: /b, clone_ns_flags: CLONE_NEWPID, proc_options: 'subset=pid,hidepid=2'}";
-    assert_eq!(
-        verdict(proc, |s| format!("{} {}", s.proc_options.hide_pid.name(), s.proc_options.subset_pid)),
-        "invisible true"
-    );
+    let proc = "defaults: {base_path: /b, clone_ns_flags: CLONE_NEWPID, proc_options: hidepid=2}";
+    assert_eq!(verdict(proc, |s| s.hide_pid.name().to_owned()), "invisible");
     let keep = "defaults: {base_path: /b, proc_keep: [/proc/driver/b//, /proc/a]}";
     assert_eq!(verdict(keep, |s| s.proc_keep.join(" ")), "/proc/a /proc/driver/b");
     let mode = "defaults: {base_path: /b, dir_confs: [{path: /tmp, mode: 01777}]}";

@@ -83,7 +83,7 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
             }
         }
     }
-    proc::check(settings.proc_options, &settings.proc_keep, settings.namespaces.pid)?;
+    proc::check(settings.hide_pid, &settings.proc_keep, settings.namespaces.pid)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
     }

@@ -12,7 +12,7 @@ use super::pattern::{check_node_pattern, has_other_percent};
 use super::private_dirs::{self, DirSpec};
 use super::problem::{Report, Span, quote};
 use super::yaml::{Key, Kind, Scalar, Value};
-use super::{Namespaces, ProcOptions, proc, suggest};
+use super::{HidePid, Namespaces, proc, suggest};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Layer {
     pub(super) disable_bpf_token: Option<Set<bool>>,
     pub(super) scripts: [ScriptKeys; 4],
     pub(super) removal_timeout: Option<Set<u32>>,
-    pub(super) proc_options: Option<Set<ProcOptions>>,
+    pub(super) proc_options: Option<Set<HidePid>>,
     pub(super) proc_keep: Option<Set<Vec<String>>>,
     pub(super) dirs: Option<Set<Vec<DirSpec>>>,
     pub(super) dir_confs: Option<Set<Vec<DirSpec>>>,

@@ -14,8 +14,8 @@ use super::pattern::expand_node;
 use super::private_dirs::DirSpec;
 use super::problem::{Report, Span, quote};
 use super::{
-    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, MountFlags, Namespaces, Node, NodeSettings,
-    ProcOptions, Script, Settings,
+    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
+    NodeSettings, Script, Settings,
 };
 
 /// Builds the settings of the node from `defaults` and its entry.
@@ -61,7 +61,9 @@ impl Merge<'_, '_, '_> {
         let (init_script, user_ns_script, clone_ns_script, clone_ns_epilog) = (script(), script(), script(), script());
         let timeout = self.pick("removal_timeout", entry.removal_timeout.as_ref(), defaults.removal_timeout.as_ref());
         let removal_timeout = timeout.map(|set| set.value);
-        let (proc_options, proc_keep) = self.proc(entry, defaults, namespaces);
+        let hide_pid = self.hide_pid(entry, defaults, namespaces);
+        let keep = self.pick("proc_keep", entry.proc_keep.as_ref(), defaults.proc_keep.as_ref());
+        let proc_keep = keep.map_or_else(Vec::new, |set| set.value.clone());
         let dirs = self.dirs(entry, defaults, base_path.as_deref(), base.at);
         let settings = Settings {
             auto_base_path,
@@ -76,7 +78,7 @@ impl Merge<'_, '_, '_> {
             clone_ns_script,
             clone_ns_epilog,
             removal_timeout,
-            proc_options,
+            hide_pid,
             proc_keep,
             dirs,
         };
@@ -143,26 +145,15 @@ impl Merge<'_, '_, '_> {
         Some(Script { path: path.value.clone(), wait_seconds })
     }
 
-    /// What the fresh `/proc` is like. Restrictions that nothing would have are refused.
-    fn proc(&mut self, entry: &Layer, defaults: &Layer, namespaces: Namespaces) -> (ProcOptions, Vec<String>) {
-        let options = self.pick("proc_options", entry.proc_options.as_ref(), defaults.proc_options.as_ref());
-        let keep = self.pick("proc_keep", entry.proc_keep.as_ref(), defaults.proc_keep.as_ref());
-        if let Some(Set { value, at }) = options
-            && *value != ProcOptions::default()
-            && !namespaces.pid
-        {
+    /// `hidepid` of the fresh `/proc`. One that nothing would have is refused.
+    fn hide_pid(&mut self, entry: &Layer, defaults: &Layer, namespaces: Namespaces) -> HidePid {
+        let set = self.pick("proc_options", entry.proc_options.as_ref(), defaults.proc_options.as_ref());
+        let Some(Set { value, at }) = set else { return HidePid::Off };
+        if *value != HidePid::Off && !namespaces.pid {
             let what = "proc_options is for the /proc of a PID namespace, and there is none";
             self.report.error(*at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
         }
-        if let (Some(Set { value: ProcOptions { subset_pid: true, .. }, .. }), Some(Set { value, at })) =
-            (options, keep)
-            && !value.is_empty()
-        {
-            let what = "with subset=pid in proc_options nothing is in /proc but processes, so nothing can be kept";
-            self.report.error(*at, what, "write [] here, or take subset=pid away");
-        }
-        let keep = keep.map_or_else(Vec::new, |set| set.value.clone());
-        (options.map_or_else(ProcOptions::default, |set| set.value), keep)
+        *value
     }
 
     /// A base path with the names of this node filled in.

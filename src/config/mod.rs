@@ -49,7 +49,7 @@ pub use job_container_conf::{ParsedConf, parse_job_container_conf};
 pub use namespace_yaml::{Origin, Parsed, Source, parse_namespace_yaml};
 pub use pattern::JobNames;
 pub use problem::{Level, Problem};
-pub use proc::{HidePid, ProcOptions};
+pub use proc::HidePid;
 
 /// Seconds that a script may run when the file does not say: Slurm's default.
 pub const DEFAULT_WAIT_SECONDS: u32 = 10;
@@ -122,8 +122,8 @@ pub struct Settings {
     /// Seconds that the end of a job waits for the removal of its files; the rest is removed later, in
     /// the background. `None`: as long as it takes. Ours, not Slurm's.
     pub removal_timeout: Option<u32>,
-    /// Of the fresh `/proc` that a PID namespace brings. Not the default without one. Ours, not Slurm's.
-    pub proc_options: ProcOptions,
+    /// Of the fresh `/proc` that a PID namespace brings; off without one. Ours, not Slurm's.
+    pub hide_pid: HidePid,
     /// Paths below `/proc`, a parent before what is nested in it: what is mounted there on the node is there on
     /// the fresh `/proc`, too. Ours, not Slurm's.
     pub proc_keep: Vec<String>,

@@ -7,19 +7,12 @@ use std::collections::BTreeSet;
 use super::layer::{Set, bad_path};
 use super::limits::{MAX_PROC_KEEP, MAX_WORDS};
 use super::path::{PathError, depth, normalise};
-use super::problem::{Report, quote};
+use super::problem::{Report, Span, quote};
 use super::suggest;
 use super::yaml::{Key, Kind, Scalar, Value};
 
-/// Options of a fresh `/proc` (proc(5)). The default is the kernel's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProcOptions {
-    pub hide_pid: HidePid,
-    /// `subset=pid`: nothing is there but processes.
-    pub subset_pid: bool,
-}
-
-/// What a user sees in `/proc` of the processes of others.
+/// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
+/// is the kernel's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HidePid {
     #[default]
@@ -58,13 +51,11 @@ impl HidePid {
     }
 }
 
-const KEYS: [&str; 2] = ["hidepid", "subset"];
 const HIDE_PIDS: &str = "hidepid is off (0), noaccess (1), invisible (2) or ptraceable (4)";
 
 /// `proc_options`: options with commas between them.
-pub(super) fn options(scalar: &Scalar, report: &mut Report<'_>) -> ProcOptions {
-    let mut options = ProcOptions::default();
-    let mut seen: Vec<&str> = Vec::new();
+pub(super) fn options(scalar: &Scalar, report: &mut Report<'_>) -> HidePid {
+    let mut found = None;
     for (index, word) in scalar.text.split(',').enumerate() {
         let word = word.trim();
         let at = scalar.place_of(word);
@@ -77,37 +68,39 @@ pub(super) fn options(scalar: &Scalar, report: &mut Report<'_>) -> ProcOptions {
         }
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
-            "hidepid" => match HidePid::ALL.into_iter().find(|known| known.name() == value || is_number(*known, value))
-            {
-                Some(hide_pid) => options.hide_pid = hide_pid,
-                None => {
-                    let names = HidePid::ALL.iter().map(|known| known.name());
-                    let hint = suggest::hint(value, names, || HIDE_PIDS.to_owned());
-                    report.error(at, format!("{} in proc_options cannot be read", quote(word)), hint);
+            "hidepid" => {
+                if found.is_some() {
+                    report.error(at, "hidepid is in proc_options twice", "keep one of the two");
                 }
-            },
-            "subset" if value == "pid" => options.subset_pid = true,
-            "subset" => {
-                let what = format!("{} in proc_options cannot be read", quote(word));
-                report.error(at, what, "the only subset is pid: write subset=pid");
+                found = Some(hide_pid(word, value, at, report));
             }
+            // Of the kernel's other options:
+            "subset" => report.error(
+                at,
+                "subset is not an option of proc_options: slurmstepd (cgroup/v2) reads /proc/mounts in the job, and no step would start",
+                "leave it out",
+            ),
             "gid" => report.error(
                 at,
                 "gid is not an option of proc_options",
                 "leave it out: the processes of a job are its user's and root's",
             ),
             _ => {
-                let hint = suggest::hint(key, KEYS, || format!("the options are hidepid= and subset=pid; {HIDE_PIDS}"));
+                let hint = suggest::hint(key, ["hidepid"], || format!("the only option is hidepid; {HIDE_PIDS}"));
                 report.error(at, format!("unknown option {} in proc_options", quote(word)), hint);
             }
         }
-        if seen.contains(&key) {
-            report.error(at, format!("{} is in proc_options twice", quote(key)), "keep one of the two");
-        } else if KEYS.contains(&key) {
-            seen.push(key);
-        }
     }
-    options
+    found.unwrap_or_default()
+}
+
+fn hide_pid(word: &str, value: &str, at: Span, report: &mut Report<'_>) -> HidePid {
+    let found = HidePid::ALL.into_iter().find(|known| known.name() == value || is_number(*known, value));
+    found.unwrap_or_else(|| {
+        let hint = suggest::hint(value, HidePid::ALL.iter().map(|known| known.name()), || HIDE_PIDS.to_owned());
+        report.error(at, format!("{} in proc_options cannot be read", quote(word)), hint);
+        HidePid::default()
+    })
 }
 
 fn is_number(hide_pid: HidePid, text: &str) -> bool {
@@ -166,12 +159,9 @@ fn kept(path: &str) -> Result<String, PathError> {
 ///
 /// # Errors
 /// A sentence about the first thing that is not so.
-pub(super) fn check(options: ProcOptions, keep: &[String], has_pid_namespace: bool) -> Result<(), String> {
-    if options != ProcOptions::default() && !has_pid_namespace {
-        return Err("there are proc_options without CLONE_NEWPID".to_owned());
-    }
-    if options.subset_pid && !keep.is_empty() {
-        return Err("there are subset=pid and proc_keep".to_owned());
+pub(super) fn check(hide_pid: HidePid, keep: &[String], has_pid_namespace: bool) -> Result<(), String> {
+    if hide_pid != HidePid::Off && !has_pid_namespace {
+        return Err("there is a hidepid without CLONE_NEWPID".to_owned());
     }
     if keep.len() > MAX_PROC_KEEP {
         return Err(format!("proc_keep has more than {MAX_PROC_KEEP} paths"));

@@ -19,8 +19,7 @@
 use super::limits::{MAX_DIRS, MAX_PATH, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE};
 use super::problem::escape;
 use super::{
-    Backing, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, NodeSettings, ProcOptions, Script, Settings,
-    TmpfsParam, check,
+    Backing, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check,
 };
 
 /// Bytes of the header. Every format has this length, and the magic, format and version in their places.
@@ -186,7 +185,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         clone_ns_script,
         clone_ns_epilog,
         removal_timeout,
-        proc_options: ProcOptions { hide_pid, subset_pid },
+        hide_pid,
         proc_keep,
         dirs,
     } = settings;
@@ -206,7 +205,6 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         out.extend_from_slice(&seconds.to_le_bytes());
     }
     out.push(hide_pid.number());
-    out.push(u8::from(*subset_pid));
     put_count(out, proc_keep.len());
     for path in proc_keep {
         put_text(out, path);
@@ -282,7 +280,7 @@ impl<'a> Reader<'a> {
             clone_ns_script: self.script()?,
             clone_ns_epilog: self.script()?,
             removal_timeout: self.option(|reader| Ok(u32::from_le_bytes(reader.array()?)))?,
-            proc_options: ProcOptions { hide_pid: self.hide_pid()?, subset_pid: self.bool()? },
+            hide_pid: self.hide_pid()?,
             proc_keep: self.list(MAX_PROC_KEEP, |reader| reader.text(MAX_PATH))?,
             dirs: self.list(MAX_DIRS, Self::dir)?,
         })
@@ -427,7 +425,7 @@ mod tests {
             clone_ns_script: script("/b"),
             clone_ns_epilog: None,
             removal_timeout: Some(30),
-            proc_options: ProcOptions { hide_pid: HidePid::Ptraceable, subset_pid: false },
+            hide_pid: HidePid::Ptraceable,
             proc_keep: vec!["/proc/cpuinfo".to_owned(), "/proc/driver/x".to_owned()],
             dirs: vec![
                 Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
@@ -527,7 +525,6 @@ mod tests {
             |s: &mut Settings| s.init_script.as_mut().unwrap().path = "a\0".to_owned(),
             |s: &mut Settings| s.dirs = vec![s.dirs[0].clone(); 300],
             |s: &mut Settings| s.namespaces.pid = false,
-            |s: &mut Settings| s.proc_options.subset_pid = true,
             |s: &mut Settings| s.proc_keep[0] = "/etc/passwd".to_owned(),
             |s: &mut Settings| s.proc_keep[0] = "/proc/self/x".to_owned(),
             |s: &mut Settings| s.proc_keep[1] = "/proc/x/".to_owned(),

@@ -57,19 +57,19 @@ pub struct ChildPlan {
     pub envp: CStringArray,
 }
 
-/// Parameters of a fresh /proc, for `fsconfig(2)`.
+/// What a fresh /proc is told (proc(5)).
 #[derive(Clone, Copy, Debug)]
-pub struct ProcParameters(pub [Option<(&'static CStr, &'static CStr)>; 2]);
+pub struct ProcParameters {
+    pub hide_pid: Option<&'static CStr>,
+}
 
 impl fmt::Display for ProcParameters {
     /// What follows "a fresh /proc".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut before = " with ";
-        for (key, value) in self.0.iter().flatten() {
-            write!(f, "{before}{}={}", key.to_str().unwrap_or("?"), value.to_str().unwrap_or("?"))?;
-            before = ",";
+        match self.hide_pid.map(CStr::to_str) {
+            Some(Ok(value)) => write!(f, " with hidepid={value}"),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -182,7 +182,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     // Before any mount: nothing that is mounted below may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
     if let Some(parameters) = &plan.fresh_proc {
-        let mount = fresh_filesystem(c"proc", &parameters.0).map_err(at(Step::MakeProc))?;
+        let mount = fresh_proc(*parameters).map_err(at(Step::MakeProc))?;
         attach(&mount, c"/proc", OFlags::DIRECTORY, Step::AttachProc, Step::AttachProc, 0)?;
     }
     for (index, kept) in plan.kept.iter().enumerate() {
@@ -202,7 +202,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
 /// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
 /// the errno, which is less than 256; 0 is success.
 pub extern "C" fn try_fresh_proc(parameters: &ProcParameters) -> ! {
-    exit_group(fresh_filesystem(c"proc", &parameters.0).map_or_else(Errno::raw_os_error, |_| 0))
+    exit_group(fresh_proc(*parameters).map_or_else(Errno::raw_os_error, |_| 0))
 }
 
 /// Until the parent has said one more word; EPIPE when it is gone.
@@ -216,12 +216,12 @@ fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// A new instance of a file system that belongs to the namespaces of this process, which is why the
 /// parent cannot make it beforehand.
-fn fresh_filesystem(kind: &CStr, parameters: &[Option<(&CStr, &CStr)>]) -> Result<OwnedFd, Errno> {
+fn fresh_filesystem(kind: &CStr, parameter: Option<(&CStr, &CStr)>) -> Result<OwnedFd, Errno> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     // Else mountinfo calls it "none".
     rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind)?;
-    for (key, value) in parameters.iter().flatten() {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), *key, *value)?;
+    if let Some((key, value)) = parameter {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
     }
     rustix::mount::fsconfig_create(fs.as_fd())?;
     rustix::mount::fsmount(
@@ -234,8 +234,12 @@ fn fresh_filesystem(kind: &CStr, parameters: &[Option<(&CStr, &CStr)>]) -> Resul
     )
 }
 
+fn fresh_proc(parameters: ProcParameters) -> Result<OwnedFd, Errno> {
+    fresh_filesystem(c"proc", parameters.hide_pid.map(|value| (c"hidepid", value)))
+}
+
 fn attach_mqueue() -> Result<(), Failed> {
-    let mount = match fresh_filesystem(c"mqueue", &[]) {
+    let mount = match fresh_filesystem(c"mqueue", None) {
         // A kernel without POSIX message queues has none to hide.
         Err(Errno::NODEV) => return Ok(()),
         result => result.map_err(at(Step::MakeMqueue))?,

@@ -7,7 +7,7 @@ use super::Job;
 use super::child::ProcParameters;
 use super::error::Error;
 use crate::config::check::dirs_for_job;
-use crate::config::{Backing, Dir, HidePid, JobNames, MountFlags, ProcOptions, Settings, TmpfsParam};
+use crate::config::{Backing, Dir, HidePid, JobNames, MountFlags, Settings, TmpfsParam};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::mount::{Atime, Attributes, Propagation};
 use std::ffi::CString;
@@ -110,18 +110,16 @@ impl Plan {
     }
 }
 
-/// The parameters of the fresh `/proc` that jobs get under these settings, if they get one.
+/// What the fresh `/proc` that jobs get under these settings is told, if they get one.
 #[must_use]
 pub fn proc_parameters(settings: &Settings) -> Option<ProcParameters> {
-    let ProcOptions { hide_pid, subset_pid } = settings.proc_options;
-    let hide_pid = match hide_pid {
+    let hide_pid = match settings.hide_pid {
         HidePid::Off => None,
         HidePid::NoAccess => Some(c"noaccess"),
         HidePid::Invisible => Some(c"invisible"),
         HidePid::Ptraceable => Some(c"ptraceable"),
     };
-    let parameters = [hide_pid.map(|value| (c"hidepid", value)), subset_pid.then_some((c"subset", c"pid"))];
-    settings.namespaces.pid.then_some(ProcParameters(parameters))
+    settings.namespaces.pid.then_some(ProcParameters { hide_pid })
 }
 
 /// The namespaces that jobs get under these settings.
@@ -287,8 +285,8 @@ mod tests {
         let found = plan(&format!("{options}  clone_ns_flags: CLONE_NEWPID\n")).unwrap();
         assert_eq!(words(&found).as_deref(), Some(" with hidepid=invisible"));
         assert_eq!(found.proc_keep, ["/proc/cpuinfo"]);
-        let found = plan("  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=4,subset=pid\n").unwrap();
-        assert_eq!(words(&found).as_deref(), Some(" with hidepid=ptraceable,subset=pid"));
+        let found = plan("  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=4\n").unwrap();
+        assert_eq!(words(&found).as_deref(), Some(" with hidepid=ptraceable"));
         assert_eq!(words(&plan("  clone_ns_flags: CLONE_NEWPID\n").unwrap()).as_deref(), Some(""));
         let found = plan("  proc_keep: /proc/cpuinfo\n").unwrap();
         assert!(found.proc.is_none() && found.proc_keep.is_empty());

@@ -7,8 +7,7 @@ use super::here::Here;
 use crate::cli::json;
 use crate::config::problem::escape;
 use crate::config::{
-    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, ProcOptions, Script,
-    Settings,
+    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
 };
 use std::fmt::Write as _;
 
@@ -128,7 +127,7 @@ impl Checked<'_> {
         }
         let is_set = |key| self.origin(key).is_some_and(|origin| origin != Origin::BuiltIn);
         if is_set("proc_options") {
-            rows.push(("proc_options", Value::Words(proc_options(settings.proc_options))));
+            rows.push(("proc_options", Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())])));
         }
         if is_set("proc_keep") {
             rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
@@ -307,16 +306,6 @@ impl Checked<'_> {
             )
         }))
     }
-}
-
-/// The options of `/proc`, as they could be written in a file.
-fn proc_options(options: ProcOptions) -> Vec<String> {
-    let ProcOptions { hide_pid, subset_pid } = options;
-    let mut words = vec![format!("hidepid={}", hide_pid.name())];
-    if subset_pid {
-        words.push("subset=pid".to_owned());
-    }
-    words
 }
 
 /// The options of a directory, as they could be written in a file.

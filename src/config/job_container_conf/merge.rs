@@ -11,8 +11,8 @@ use crate::config::path::{PathError, normalise};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
 use crate::config::problem::quote;
 use crate::config::{
-    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, MountFlags, Namespaces, Node, NodeSettings,
-    ProcOptions, Script, Settings, suggest,
+    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
+    NodeSettings, Script, Settings, suggest,
 };
 
 /// A word, checked for itself.
@@ -215,7 +215,7 @@ impl<'s> Merge<'_, '_, 's> {
             clone_ns_script,
             clone_ns_epilog,
             removal_timeout: None,
-            proc_options: ProcOptions::default(),
+            hide_pid: HidePid::Off,
             proc_keep: Vec::new(),
             dirs,
         };
