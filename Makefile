@@ -4,6 +4,8 @@
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [MANDIR=/usr/share/man]
 #   make check                       the tests that need no root and no Slurm
 #   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
+#   make deb                         target/package/*.deb, see packaging/build
+#   make rpm                         target/package/*.rpm
 #
 # RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured.
 
@@ -18,11 +20,28 @@ DIST := target/dist
 
 export SLURM_VERSION
 
-# The default last: what cargo leaves in its directory is then namespace_linux.so.
+# The names of this machine's directories stay out of what is built, so that a build in another directory gives the same
+# files. They are added to the caller's RUSTFLAGS. Cargo does not read the rustflags of its own configuration beside
+# RUSTFLAGS: who has some there says `make REMAP=`. Of several that match, rustc takes the last.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP ?= --remap-path-prefix=$(CURDIR)=/usr/src/slurm-jobns \
+	--remap-path-prefix=$(CARGO_HOME)/registry/src=/usr/src/crates --remap-path-prefix=$(CURDIR)/vendor=/usr/src/crates
+ifneq ($(strip $(REMAP)),)
+ifdef CARGO_ENCODED_RUSTFLAGS
+between := $(shell printf '\037')
+flags := $(CARGO_ENCODED_RUSTFLAGS)$(foreach flag,$(REMAP),$(between)$(flag))
+# foreach joins by spaces, of which an encoded flag may have its own, but none before what joins.
+all: override export CARGO_ENCODED_RUSTFLAGS := $(subst $() $(between),$(between),$(flags))
+else
+all: override export RUSTFLAGS := $(strip $(RUSTFLAGS) $(REMAP))
+endif
+endif
+
+# In two directories: in one, each build of the library replaces that with other features, and the next starts anew.
 all:
 	mkdir -p $(DIST)
-	$(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs
-	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_tmpfs.so
+	$(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs --target-dir $(TARGET)/tmpfs
+	install -m 0755 $(TARGET)/tmpfs/release/libnamespace_linux.so $(DIST)/namespace_tmpfs.so
 	$(CARGO) build --release $(CARGOFLAGS)
 	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
 	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
@@ -54,7 +73,10 @@ install-man:
 	install -m 0644 man/slurm-jobns.7 $(DESTDIR)$(MANDIR)/man7/slurm-jobns.7
 	install -m 0644 man/jobns.8 $(DESTDIR)$(MANDIR)/man8/jobns.8
 
+deb rpm:
+	packaging/build $@
+
 clean:
 	$(CARGO) clean
 
-.PHONY: all check abi-check install install-man clean
+.PHONY: all check abi-check install install-man deb rpm clean
