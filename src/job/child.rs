@@ -50,7 +50,7 @@ pub struct ChildPlan {
     pub fresh_mqueue: bool,
     /// Detached mounts and where they go, in this order.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
-    pub attach: Vec<(OwnedFd, CString)>,
+    pub attach: Vec<(OwnedFd, Target)>,
     /// The holder's program, and its arguments and (empty) environment.
     pub holder: OwnedFd,
     pub argv: CStringArray,
@@ -71,6 +71,17 @@ impl fmt::Display for ProcParameters {
             _ => Ok(()),
         }
     }
+}
+
+/// Where a detached mount goes.
+#[derive(Debug)]
+#[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+pub enum Target {
+    /// A directory that the child opens.
+    Path(CString),
+    /// A directory in a mount that is attached before, opened by the parent while that was detached.
+    /// The child might not be let through by then: it belongs to the job's user.
+    Within(OwnedFd),
 }
 
 /// Where the child is, as the parent hears of it.
@@ -194,7 +205,12 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
         attach_mqueue()?;
     }
     for (index, (mount, target)) in plan.attach.iter().enumerate() {
-        attach(mount, target, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?;
+        match target {
+            Target::Path(path) => attach(mount, path, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?,
+            Target::Within(target) => {
+                attach_to(mount, target).map_err(|errno| Failed { step: Step::Attach, index, errno })?;
+            }
+        }
     }
     Ok(())
 }
@@ -269,6 +285,10 @@ fn attach(
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|errno| Failed { step: opening, index, errno })?;
+    attach_to(mount, &target).map_err(|errno| Failed { step: attaching, index, errno })
+}
+
+fn attach_to(mount: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     rustix::mount::move_mount(
         mount.as_fd(),
         c"",
@@ -276,7 +296,6 @@ fn attach(
         c"",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
-    .map_err(|errno| Failed { step: attaching, index, errno })
 }
 
 /// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps

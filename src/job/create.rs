@@ -4,7 +4,7 @@
 //! before the clone where possible, every mount is made detached, and nothing is ever mounted on
 //! the host's side. The journal says what is about to exist before it does.
 
-use super::child::{self, ChildPlan};
+use super::child::{self, ChildPlan, Target};
 use super::delete::{self, Record, TreeRecord};
 use super::error::{Doing, Error};
 use super::identity::Identity;
@@ -24,7 +24,6 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::ffi::CString;
 use std::fmt::Write as _;
 
 /// A job whose namespaces exist.
@@ -213,7 +212,7 @@ impl<'a> Making<'a> {
         let mut attach = sources::make(self.plan, self.job, &self.trees, self.settings.init_script.is_some())?;
         if self.settings.clone_ns_script.is_none() {
             for base in &self.plan.hidden {
-                attach.push((inside::cover(base)?, c_path(base)?));
+                attach.push((inside::cover(base)?, Target::Path(c_path(base)?)));
             }
         }
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -292,7 +291,7 @@ impl<'a> Making<'a> {
         &mut self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
-        (kept, attach): (Vec<Kept>, Vec<(OwnedFd, CString)>),
+        (kept, attach): (Vec<Kept>, Vec<(OwnedFd, Target)>),
         holder: OwnedFd,
     ) -> Result<(), Error> {
         let namespaces = self.plan.namespaces;

@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::error::{Doing, Error};
-use super::plan::is_below;
+use super::plan::path_below;
 use super::trusted::{NO_LINKS, c_path, open_beneath};
 use crate::sys::mount::make_private;
 use rustix::fd::{AsFd, OwnedFd};
@@ -38,7 +38,7 @@ pub fn keep(paths: &[String]) -> Result<Vec<Kept>, Error> {
     let mut whole: Vec<&str> = Vec::new();
     let mut out = Vec::new();
     for path in paths {
-        if whole.iter().any(|above| is_below(path, above)) {
+        if whole.iter().any(|above| path_below(path, above).is_some()) {
             out.push(Kept::WithAnother);
             continue;
         }

@@ -34,6 +34,8 @@ pub struct Plan {
 pub struct PlannedDir {
     /// The path that the job sees.
     pub target: String,
+    /// The private directory that it lies in, by its place in [`Plan::dirs`], and its path from there.
+    pub within: Option<(usize, String)>,
     pub source: Source,
     pub attributes: Attributes,
     /// Permission bits.
@@ -42,7 +44,13 @@ pub struct PlannedDir {
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self { target: dir.path.clone(), mode: mode(dir, &source), source, attributes: attributes(dir.flags) }
+        Self {
+            target: dir.path.clone(),
+            within: None,
+            mode: mode(dir, &source),
+            source,
+            attributes: attributes(dir.flags),
+        }
     }
 
     /// A tmpfs as configured, for trying it out.
@@ -88,11 +96,17 @@ impl Plan {
                     directory(base, &dir.path, &mut taken)
                 }
             };
-            dirs.push(PlannedDir::new(dir, source));
+            // What it lies in comes before it; the nearest is the one with the longest path.
+            let outer = dirs.iter().enumerate().filter_map(|(index, outer)| {
+                let below = path_below(&dir.path, &outer.target)?;
+                Some((outer.target.len(), (index, below.to_owned())))
+            });
+            let within = outer.max().map(|(_, within)| within);
+            dirs.push(PlannedDir { within, ..PlannedDir::new(dir, source) });
         }
         let hidden = if settings.hide_base_path {
             // One that lies below a private directory is out of sight already.
-            let covered = |base: &&String| !dirs.iter().any(|dir| is_below(base, &dir.target));
+            let covered = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
             bases.iter().filter(covered).cloned().collect()
         } else {
             Vec::new()
@@ -179,10 +193,9 @@ fn attributes(flags: MountFlags) -> Attributes {
     }
 }
 
-/// Does `path` lie below `dir`? Both normalised.
-#[must_use]
-pub fn is_below(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'))
+/// The path from `dir` to `path`, which lies below it; both normalised.
+pub(crate) fn path_below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
+    path.strip_prefix(dir)?.strip_prefix('/')
 }
 
 /// A list of `NAME=value` as exec takes it; values with a NUL, which no C caller can have given,
@@ -264,6 +277,26 @@ mod tests {
         let found = plan("  dir_confs:\n    - path: /scratch/%u/%j\n").unwrap();
         assert_eq!(found.dirs[0].target, "/scratch/alice/7");
         assert!(plan("  dir_confs:\n    - path: /s/%u\n    - path: /s/alice\n").is_err());
+    }
+
+    #[test]
+    fn a_nested_directory_knows_the_nearest_around_it() {
+        let plan = plan("  dirs: /a/b/c/%j,/a,/ab,/a/b,/a/b/x/y/z\n").unwrap();
+        let found: Vec<_> = plan
+            .dirs
+            .iter()
+            .map(|dir| (dir.target.as_str(), dir.within.as_ref().map(|(i, p)| (*i, p.as_str()))))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("/a", None),
+                ("/ab", None),
+                ("/a/b", Some((0, "b"))),
+                ("/a/b/c/7", Some((2, "c/7"))),
+                ("/a/b/x/y/z", Some((2, "x/y/z"))),
+            ]
+        );
     }
 
     #[test]

@@ -5,15 +5,16 @@
 #![forbid(unsafe_code)]
 
 use super::Job;
+use super::child::Target;
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
-use crate::sys::mount::set_attributes;
+use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// A detached mount for every private directory, with its final flags, and where it goes. `trees` are
 /// the job's directories in the plan's bases; `after_script`: init_script may have made some itself.
@@ -21,44 +22,88 @@ use std::ffi::{CStr, CString};
 /// # Errors
 ///
 /// The first that cannot be made.
-pub fn make(plan: &Plan, job: &Job, trees: &[OwnedFd], after_script: bool) -> Result<Vec<(OwnedFd, CString)>, Error> {
-    plan.dirs
-        .iter()
-        .map(|dir| {
-            let mount = match &dir.source {
-                Source::Directory { base, name } => {
-                    clone_directory(plan, job, trees, after_script, (dir, *base, name))?
-                }
-                Source::Tmpfs(_) => make_tmpfs(dir)?,
-            };
-            Ok((mount, c_path(&dir.target)?))
-        })
-        .collect()
+pub fn make(plan: &Plan, job: &Job, trees: &[OwnedFd], after_script: bool) -> Result<Vec<(OwnedFd, Target)>, Error> {
+    let mut made: Vec<Made> = Vec::with_capacity(plan.dirs.len());
+    for dir in &plan.dirs {
+        let target = match &dir.within {
+            Some((outer, below)) => Target::Within(make_target(dir, below, job, made.get(*outer))?),
+            None => Target::Path(c_path(&dir.target)?),
+        };
+        let (mount, is_ours) = match &dir.source {
+            Source::Directory { base, name } => clone_directory(plan, job, trees, after_script, (dir, *base, name))?,
+            Source::Tmpfs(_) => (make_tmpfs(dir)?, true),
+        };
+        made.push(Made { mount, target, is_ours });
+    }
+    // Not before the targets in it are made: it may become read-only.
+    for (dir, Made { mount, .. }) in plan.dirs.iter().zip(&made) {
+        set_attributes(mount.as_fd(), dir.attributes)
+            .doing("mount_setattr", || format!("set the flags of the private directory {}", dir.target))?;
+    }
+    Ok(made.into_iter().map(|Made { mount, target, .. }| (mount, target)).collect())
 }
 
+struct Made {
+    mount: OwnedFd,
+    target: Target,
+    /// Nobody else has been in it: it is not one that init_script has made.
+    is_ours: bool,
+}
+
+/// The target of `dir`, `below` another private directory, which hides what the node has there. Like
+/// that, all of it belongs to the job's user.
+fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -> Result<OwnedFd, Error> {
+    let intention = || format!("make {below} for {} in the private directory around it", dir.target);
+    let outer = outer.ok_or_else(|| Error::because(intention(), "it is not there"))?;
+    let mut here: Option<OwnedFd> = None;
+    for name in below.split('/') {
+        let name = c_path(name)?;
+        let parent = here.as_ref().unwrap_or(&outer.mount).as_fd();
+        // What init_script has mounted there may be a directory that its user can reach at this moment.
+        if outer.is_ours {
+            match make_private_dir(parent, &name, 0o700) {
+                Ok(made) => {
+                    rustix::fs::fchown(&made, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)?;
+                }
+                // Of another directory below the same one.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+            }
+        }
+        let next = open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
+            let error = Error::call(intention(), "openat2", errno);
+            match errno {
+                Errno::NOENT => error.with_hint("init_script has made the one around it and must make this, too"),
+                _ => error,
+            }
+        })?;
+        here = Some(next);
+    }
+    here.ok_or_else(|| Error::because(intention(), "it has no name"))
+}
+
+/// A clone of the mount that the directory lies in, and whether the directory is new.
 fn clone_directory(
     plan: &Plan,
     job: &Job,
     trees: &[OwnedFd],
     after_script: bool,
     (dir, base, name): (&PlannedDir, usize, &str),
-) -> Result<OwnedFd, Error> {
+) -> Result<(OwnedFd, bool), Error> {
     let base_path = plan.bases.get(base).map_or("", String::as_str);
     let intention = || format!("make {base_path}/{}/{name} for {}", job.id, dir.target);
     let tree = trees.get(base).ok_or_else(|| Error::because(intention(), "no job directory"))?;
     let name = c_path(name)?;
-    let fd = match make_private_dir(tree.as_fd(), &name, 0o700) {
+    let (fd, is_ours) = match make_private_dir(tree.as_fd(), &name, 0o700) {
         // init_script may have made it, or mounted something there: only root can have, the
         // directory around it is ours and 0700.
-        Err(Errno::EXIST) if after_script => open_beneath(
-            tree.as_fd(),
-            &name,
-            OFlags::RDONLY | OFlags::DIRECTORY,
-            BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV),
-        ),
-        result => result,
-    }
-    .doing("mkdirat", intention)?;
+        Err(Errno::EXIST) if after_script => {
+            let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
+            (open_beneath(tree.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve), false)
+        }
+        result => (result, true),
+    };
+    let fd = fd.doing("mkdirat", intention)?;
     rustix::fs::fchown(&fd, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)?;
     if dir.mode != 0o700 {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(dir.mode)).doing("fchmod", intention)?;
@@ -69,11 +114,10 @@ fn clone_directory(
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH,
     )
     .doing("open_tree", intention)?;
-    set_attributes(mount.as_fd(), dir.attributes).doing("mount_setattr", intention)?;
-    Ok(mount)
+    Ok((mount, is_ours))
 }
 
-/// A fresh tmpfs with its parameters, detached.
+/// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
 ///
 /// # Errors
 ///
@@ -103,7 +147,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
     let mount = rustix::mount::fsmount(
         fs.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(dir.attributes.bits()),
+        MountAttrFlags::from_bits_retain(Attributes { read_only: false, ..dir.attributes }.bits()),
     )
     .doing("fsmount", intention)?;
     Ok(mount)
