@@ -34,7 +34,7 @@ pub const OWN_FAILURE: u8 = 125;
 const USAGE: &str = "\
 usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
        jobns list [--spool DIR] [--format text|json]
-       jobns clean [--dry-run] [--spool DIR]
+       jobns clean [--dry-run [--format text|json]] [--spool DIR]
        jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
        jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
        jobns stamp PLUGIN [VERSION]
@@ -69,8 +69,8 @@ options of run:
 
 exit status of check: 0 fine (warnings too, without --strict); 1 warnings, with --strict; 2 errors,
              or FILE cannot be read; 125 wrong usage.
-exit status of list and clean: 0; 1 when something is left of a job that is gone; 125 when the node
-             cannot be looked at.
+exit status of list and clean: 0; 1 when something is left of a job that is gone, also in .trash, or
+             may be; 125 when the node cannot be looked at.
 exit status of stamp: 0, or 125 when PLUGIN stays as it was.
 exit status of run and enter: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
              jobns fails.

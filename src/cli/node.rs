@@ -11,20 +11,17 @@
 
 use super::{TerminalHost, json};
 use crate::config::{self, NodeSettings, Settings};
-use crate::job::delete::{Removal, TRASH};
+use crate::job::delete::Removal;
 use crate::job::error::Error;
 use crate::job::handshake::describe;
-use crate::job::listing::names;
 use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
-use crate::job::trusted::{BENEATH, open_beneath};
 use crate::job::{Host, Level, LiveJobs};
 use crate::node::{self, File};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::OsString;
@@ -141,13 +138,10 @@ fn look(host: &dyn Host, registry: &Registry, live: Option<&LiveJobs>) -> Result
     Ok(seen)
 }
 
-/// How many entries the trash of a base has.
-fn trash(base: &str) -> usize {
-    open_base(base)
-        .ok()
-        .and_then(|base| open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok())
-        .and_then(|trash| names(trash.as_fd(), ".trash").ok())
-        .map_or(0, |names| names.len())
+/// The bases of the node, and how much is in the trash of each.
+fn trash(registry: &Registry) -> Result<Vec<(&str, usize)>, String> {
+    let count = |base: &String| restore::in_trash(base).map_err(|error| error.to_string());
+    registry.bases.iter().chain(&registry.trash).map(|base| Ok((base.as_str(), count(base)?))).collect()
 }
 
 const fn state(verdict: Verdict) -> &'static str {
@@ -176,7 +170,7 @@ fn shown_age(seconds: Option<u64>) -> String {
     }
 }
 
-fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
+fn text(seen: &[Seen], trash: &[(&str, usize)], unknown: &[String]) -> String {
     let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
     for Seen { base, sight } in seen {
         let job = sight.job.id();
@@ -205,12 +199,12 @@ fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
     }
-    for base in &registry.bases {
-        let count = trash(base);
-        if count > 0 {
-            let _ =
-                writeln!(out, "{base}/.trash: {count} directories of former jobs are being removed, or could not be");
-        }
+    for (base, count) in trash.iter().filter(|(_, count)| *count > 0) {
+        let _ = writeln!(
+            out,
+            "{}/.trash: {count} directories of former jobs are being removed, or could not be",
+            config::problem::escape(base)
+        );
     }
     for sentence in unknown {
         let _ = writeln!(out, "note: {sentence}");
@@ -218,7 +212,7 @@ fn text(seen: &[Seen], registry: &Registry, unknown: &[String]) -> String {
     out
 }
 
-fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) -> String {
+fn as_json(seen: &[Seen], spool: &str, node: &str, trash: &[(&str, usize)], unknown: &[String]) -> String {
     let number = |number: u64| number.to_string();
     let jobs = seen.iter().map(|Seen { base, sight }| {
         let job = sight.job.id();
@@ -240,12 +234,10 @@ fn as_json(seen: &[Seen], spool: &str, registry: &Registry, unknown: &[String]) 
             ("age_seconds", json::or_null(age(base, job).map(number))),
         ])
     });
-    let trash = registry
-        .bases
-        .iter()
-        .map(|base| json::object([("base", json::text(base)), ("count", trash(base).to_string())]));
+    let trash =
+        trash.iter().map(|(base, count)| json::object([("base", json::text(base)), ("count", count.to_string())]));
     let object = json::object([
-        ("node", json::text(&registry.node)),
+        ("node", json::text(node)),
         ("spool", json::text(spool)),
         ("jobs", json::list(jobs)),
         ("trash", json::list(trash)),
@@ -266,21 +258,38 @@ pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
 /// Both plugins' as one: they are of one node.
 fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Result<ExitCode, String> {
     let mut registry = Registry::default();
-    for (_, one) in registries {
-        let bases: Vec<String> = registry.bases.iter().chain(&one.bases).cloned().collect();
-        registry = Registry { bases, ..one };
+    for (_, mut one) in registries {
+        one.bases.append(&mut registry.bases);
+        one.trash.append(&mut registry.trash);
+        registry = one;
     }
     registry.bases.sort();
     registry.bases.dedup();
-    let registry = &registry;
+    registry.tidy();
     let host = Collector::default();
-    let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
-    let seen = look(&host, registry, Some(&live))?;
+    let live = live_jobs(spool, &registry.node)
+        .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; which jobs live is not known")))
+        .ok();
+    let seen = look(&host, &registry, live.as_ref())?;
+    let trash = trash(&registry)?;
     let unknown = host.0.into_inner().unwrap_or_default();
-    let said = if options.json { as_json(&seen, spool, registry, &unknown) } else { text(&seen, registry, &unknown) };
+    let said = if options.json {
+        as_json(&seen, spool, &registry.node, &trash, &unknown)
+    } else {
+        text(&seen, &trash, &unknown)
+    };
     super::answer(&said)?;
-    let is_left = seen.iter().any(|seen| seen.sight.verdict == Verdict::Dead);
-    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+    Ok(status(is_left(&seen, &trash)))
+}
+
+/// Something is left of a job that is gone, or may be.
+fn is_left(seen: &[Seen], trash: &[(&str, usize)]) -> bool {
+    trash.iter().any(|(_, count)| *count > 0)
+        || seen.iter().any(|seen| matches!(seen.sight.verdict, Verdict::Dead | Verdict::InDoubt))
+}
+
+fn status(is_left: bool) -> ExitCode {
+    if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS }
 }
 
 /// # Errors
@@ -295,26 +304,49 @@ pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     if options.json {
         return Err("clean has no JSON but with --dry-run".to_owned());
     }
+    let configured: Vec<Configured> = registries.iter().map(|(file, registry)| configured(*file, registry)).collect();
+    let is_configured = configured.iter().any(|one| !matches!(one, Configured::Gone(_)));
     let mut is_left = false;
-    for (file, registry) in registries {
-        is_left |= clean_up(file, &spool, &registry)?;
+    let mut errors = Vec::new();
+    for ((_, registry), configured) in registries.iter().zip(configured) {
+        let settings = match configured {
+            Configured::Read(settings) => settings.map(|settings| *settings),
+            // The site has changed to the other plugin.
+            Configured::Gone(error) if is_configured => {
+                let host = TerminalHost { verbose: false };
+                host.log(
+                    Level::Warning,
+                    format_args!("{error}; what its plugin has left goes without clone_ns_epilog"),
+                );
+                None
+            }
+            Configured::Gone(error) | Configured::Broken(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        match clean_up(settings.as_ref(), &spool, registry) {
+            Ok(left) => is_left |= left,
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS })
+    if errors.is_empty() { Ok(status(is_left)) } else { Err(errors.join("\n")) }
 }
 
 /// True when something stays.
-fn clean_up(file: File, spool: &str, registry: &Registry) -> Result<bool, String> {
-    // The epilog of today's configuration runs, as when slurmd starts.
-    let settings = settings(file, registry)?;
+fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry) -> Result<bool, String> {
     let environment = [
         ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
         ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
     ];
+    let mut registry = registry.clone();
+    registry.trash.extend(settings.map(restore::other_bases).unwrap_or_default().into_iter().map(str::to_owned));
+    registry.tidy();
     let node = restore::Node {
         name: &registry.node,
         bases: &registry.bases,
-        other_bases: settings.as_ref().map(restore::other_bases).unwrap_or_default(),
-        epilog: settings.as_ref().and_then(|settings| settings.clone_ns_epilog.as_ref()),
+        other_bases: registry.trash.iter().map(String::as_str).collect(),
+        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
         environment: &environment,
         removal: Removal::Now,
     };
@@ -323,18 +355,30 @@ fn clean_up(file: File, spool: &str, registry: &Registry) -> Result<bool, String
     result.map_err(|error| error.to_string())?;
     let quiet = Collector::default();
     let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
-    Ok(look(&quiet, registry, Some(&live))?.iter().any(|seen| seen.sight.verdict == Verdict::Dead))
+    Ok(is_left(&look(&quiet, &registry, Some(&live))?, &trash(&registry)?))
 }
 
-/// None: the plugin is off on this node now.
-fn settings(file: File, registry: &Registry) -> Result<Option<Settings>, String> {
+/// What the configuration of today says: its epilog runs, as when slurmd starts.
+enum Configured {
+    /// None: the plugin is off on this node.
+    Read(Option<Box<Settings>>),
+    /// There is no such file; why that matters.
+    Gone(String),
+    Broken(String),
+}
+
+fn configured(file: File, registry: &Registry) -> Configured {
     let of = config::Node { name: &registry.node, hostname: &registry.hostname };
     let host = TerminalHost { verbose: false };
-    let (path, parsed) =
-        file.read(&host, node::config_directory(&registry.slurm_conf), &of).map_err(|error| error.to_string())?;
-    match parsed.settings {
-        Some(NodeSettings::Enabled(settings)) => Ok(Some(settings)),
-        Some(NodeSettings::Disabled(_)) => Ok(None),
-        None => Err(format!("{path} has errors, so clone_ns_epilog is not known; see jobns check {path}")),
+    match file.read(&host, node::config_directory(&registry.slurm_conf), &of) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Configured::Gone(error.to_string()),
+        Err(error) => Configured::Broken(error.to_string()),
+        Ok((path, parsed)) => match parsed.settings {
+            Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
+            Some(NodeSettings::Disabled(_)) => Configured::Read(None),
+            None => Configured::Broken(format!(
+                "{path} has errors, so clone_ns_epilog is not known; see jobns check {path}"
+            )),
+        },
     }
 }

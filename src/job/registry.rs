@@ -11,6 +11,7 @@
 //! slurm_conf /etc/slurm/slurm.conf
 //! base /var/spool/jobns          today's first, where there is one
 //! base /nvme/old
+//! trash /nvme/other              has a .trash, and no job: a base_path of dir_confs, or a former one
 //! ```
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ use super::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::fmt::Write as _;
 
 /// The names of the file in slurmd's spool directory, for namespace/linux and namespace/tmpfs.
 pub const FILES: [&str; 2] = ["namespace_linux.jobns", "namespace_tmpfs.jobns"];
@@ -40,6 +42,8 @@ pub struct Registry {
     pub slurm_conf: String,
     /// Absolute and normalised.
     pub bases: Vec<String>,
+    /// Other directories whose trash is the node's.
+    pub trash: Vec<String>,
 }
 
 impl Registry {
@@ -82,6 +86,7 @@ impl Registry {
                 ("hostname", rest) => rest.clone_into(&mut found.hostname),
                 ("slurm_conf", rest) => rest.clone_into(&mut found.slurm_conf),
                 ("base", rest) if rest.starts_with('/') => found.bases.push(rest.to_owned()),
+                ("trash", rest) if rest.starts_with('/') => found.trash.push(rest.to_owned()),
                 // A later 1.x may have more.
                 _ => {}
             }
@@ -90,14 +95,19 @@ impl Registry {
     }
 
     fn text(&self) -> String {
-        let Self { node, hostname, slurm_conf, bases } = self;
+        let Self { node, hostname, slurm_conf, bases, trash } = self;
         let mut text = format!("{HEADER}\nnode {node}\nhostname {hostname}\nslurm_conf {slurm_conf}\n");
-        for base in bases {
-            text.push_str("base ");
-            text.push_str(base);
-            text.push('\n');
+        for (word, path) in bases.iter().map(|base| ("base", base)).chain(trash.iter().map(|path| ("trash", path))) {
+            let _ = writeln!(text, "{word} {path}");
         }
         text
+    }
+
+    /// Each directory in one place only, once.
+    pub fn tidy(&mut self) {
+        self.trash.sort();
+        self.trash.dedup();
+        self.trash.retain(|path| !self.bases.contains(path));
     }
 
     /// Replaces the file, whole or not at all.
@@ -138,6 +148,7 @@ mod tests {
             hostname: "h".to_owned(),
             slurm_conf: "/etc/s".to_owned(),
             bases: vec!["/a b".to_owned(), "/c".to_owned()],
+            trash: vec!["/d e".to_owned()],
         };
         written.write(spool, FILES[0]).unwrap();
         assert_eq!(Registry::read(spool, FILES[0]).unwrap(), Some(written));

@@ -6,7 +6,7 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, UNFINISHED, delete, move_and_remove, open_trash, remove_unfinished};
+use super::delete::{Removal, TRASH, UNFINISHED, delete, move_and_remove, open_trash, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::kill::kill_all;
@@ -15,11 +15,12 @@ use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
 use super::sources::open_base;
 use super::sweep;
+use super::trusted::{BENEATH, open_beneath};
 use super::{Host, Level, LiveJobs};
 use crate::config::{Backing, Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 
@@ -61,7 +62,7 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// Where its job directories are, or were before the configuration was changed.
     pub bases: &'a [String],
-    /// Other directories with a trash: those of `dir_confs`.
+    /// Other directories with a trash: those of `dir_confs`, and former ones.
     pub other_bases: Vec<&'a str>,
     pub epilog: Option<&'a Script>,
     /// Of the epilog, for every job.
@@ -292,6 +293,25 @@ pub fn sweep_what_is_left(settings: &Settings) -> Result<(), Error> {
         }
     }
     if trash.is_empty() { Ok(()) } else { sweep::start(&trash) }
+}
+
+/// How many entries the trash of a base has. Makes none.
+///
+/// # Errors
+///
+/// When it cannot be looked at.
+pub fn in_trash(base_path: &str) -> Result<usize, Error> {
+    let base = match open_base(base_path) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(0),
+        result => result?,
+    };
+    match open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
+        Err(Errno::NOENT) => Ok(0),
+        result => {
+            let trash = result.doing("openat2", || format!("look into {base_path}/.trash"))?;
+            Ok(names(trash.as_fd(), base_path)?.len())
+        }
+    }
 }
 
 /// Removes what is in a trash, and waits for it.

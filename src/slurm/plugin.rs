@@ -155,9 +155,13 @@ pub fn restore() -> Result<(), Failure> {
     let host = SlurmHost { imports };
     let mut bases: Vec<String> = settings.map(|settings| settings.base_path.clone()).into_iter().collect();
     let today = bases.len();
+    let trash_of_today = settings.map(restore_jobs::other_bases).unwrap_or_default();
+    let mut trash: Vec<String> = trash_of_today.iter().map(|path| (*path).to_owned()).collect();
     match Registry::read(&daemon.spooldir, front::REGISTRY) {
         Ok(registry) => {
-            let known = registry.unwrap_or_default().bases;
+            let registry = registry.unwrap_or_default();
+            let known = registry.bases;
+            trash.extend(registry.trash.into_iter().filter(|path| !trash_of_today.contains(&path.as_str())));
             bases.extend(known.into_iter().filter(|base| settings.is_none_or(|today| today.base_path != *base)));
         }
         Err(error) => host.log(
@@ -170,19 +174,25 @@ pub fn restore() -> Result<(), Failure> {
     let node = restore_jobs::Node {
         name: &daemon.node,
         bases: &bases,
-        other_bases: settings.map(restore_jobs::other_bases).unwrap_or_default(),
+        other_bases: trash.iter().filter(|path| !bases.contains(path)).map(String::as_str).collect(),
         epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
         environment: &environment,
         removal: delete::Removal::Later,
     };
     let (in_use, result) = restore_jobs::restore(&host, &node, live_jobs(&daemon.spooldir, &daemon.node));
     let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
-    let registry = Registry {
+    // A former one stays while it is not empty, or may get something when a job that lives now ends.
+    let may_have_some = |path: &String| restore_jobs::in_trash(path).is_ok_and(|count| count > 0);
+    trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
+    trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
+    let mut registry = Registry {
         node: daemon.node.clone(),
         hostname: daemon.hostname.clone(),
         slurm_conf: daemon.slurm_conf.clone(),
         bases: bases.into_iter().take(today).chain(old.iter().cloned()).collect(),
+        trash,
     };
+    registry.tidy();
     let _ = OLD_BASES.set(old);
     if let Err(error) = registry.write(&daemon.spooldir, front::REGISTRY) {
         host.log(
