@@ -92,8 +92,8 @@ pub fn prepare(
     let mut errors = Vec::new();
     for problem in &problems {
         match problem.level {
-            config::Level::Error => errors.push(problem.one_line()),
-            config::Level::Warning => host.log(Level::Warning, format_args!("{}", problem.one_line())),
+            config::Level::Error => errors.push(problem.log_line()),
+            config::Level::Warning => host.log(Level::Warning, format_args!("{}", problem.log_line())),
         }
     }
     let settings = match settings {

@@ -135,7 +135,8 @@ pub struct TerminalHost {
 impl Host for TerminalHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if self.verbose || matches!(level, Level::Error | Level::Warning) {
-            complain(&format!("jobns: {line}\n"));
+            let word = if level == Level::Warning { "warning: " } else { "" };
+            complain(&format!("jobns: {word}{line}\n"));
         }
     }
 

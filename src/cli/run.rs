@@ -192,8 +192,10 @@ fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>, uid
     let parsed = config::parse_namespace_yaml(&name, &text, node);
     let rendered: Vec<String> =
         parsed.problems.iter().filter(|p| p.level == config::Level::Error).map(config::Problem::render).collect();
-    for warning in parsed.problems.iter().filter(|p| p.level == config::Level::Warning) {
-        host.log(Level::Warning, format_args!("{}", warning.one_line()));
+    // The user's directory of the embedded one lies in /tmp: one that is emptied in the meantime does no harm.
+    let shown = if options.config.is_some() { parsed.problems.as_slice() } else { &[] };
+    for warning in shown.iter().filter(|p| p.level == config::Level::Warning) {
+        host.log(Level::Warning, format_args!("{}", warning.log_line()));
     }
     match parsed.settings {
         Some(NodeSettings::Enabled(settings)) => Ok(settings),

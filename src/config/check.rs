@@ -43,6 +43,17 @@ pub fn not_private(path: &str) -> Option<&'static str> {
     ["/proc", "/sys"].into_iter().find(|top| is_at_or_below(path, top))
 }
 
+/// The directory around a base path that everybody can write to, and that systemd-tmpfiles(8) empties by default,
+/// also of the files of live jobs.
+#[must_use]
+pub fn is_cleaned(base: &str) -> Option<&'static str> {
+    ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
+}
+
+/// What to do about it.
+pub const CLEANED_HINT: &str =
+    "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
+
 /// Why two base paths cannot be used together: the job directories of the one would be among those
 /// of the other, or in the place of one.
 #[must_use]

@@ -274,10 +274,17 @@ impl Reader<'_, '_, '_> {
         if !is_ours {
             return;
         }
-        if let Some((before, true)) = self.last {
+        // A line for a node behind one for all nodes is what that is for.
+        if let Some((before, before_names)) = self.last
+            && (before_names || !names_nodes)
+        {
             let line = self.reports.line_of(before);
-            let what = format!("node {} is already in line {line}", quote(self.node.name));
-            let hint = "what this line sets counts, and what only the earlier one sets stays; write one line, or the one for all nodes first";
+            let what = if before_names {
+                format!("node {} is already in line {line}", quote(self.node.name))
+            } else {
+                format!("BasePath for all nodes is already in line {line}")
+            };
+            let hint = "what this line sets counts, as in Slurm's plugin, and what only the earlier one sets stays; write one line, or the one for all nodes first";
             self.reports.warning(first.key_at, what, hint);
         }
         self.last = Some((first.key_at, names_nodes));

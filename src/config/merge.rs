@@ -53,6 +53,9 @@ impl Merge<'_, '_, '_> {
         let disable_bpf_token = flag("disable_bpf_token", &entry.disable_bpf_token, &defaults.disable_bpf_token, false);
         let namespaces = self.pick("clone_ns_flags", entry.namespaces.as_ref(), defaults.namespaces.as_ref());
         let namespaces = namespaces.map_or_else(Namespaces::default, |set| set.value);
+        if !namespaces.user {
+            self.warn_of_idle_script(entry, defaults);
+        }
         let mut scripts = SCRIPTS.into_iter().zip(entry.scripts.iter().zip(&defaults.scripts));
         let mut script = || {
             let (keys, (entry, defaults)) = scripts.next()?;
@@ -133,6 +136,18 @@ impl Merge<'_, '_, '_> {
         }
     }
 
+    /// Without a user namespace nobody runs user_ns_script. An entry may do without one that others
+    /// have: then what stands in `defaults` is for those.
+    fn warn_of_idle_script(&mut self, entry: &Layer, defaults: &Layer) {
+        let index = SCRIPTS.iter().position(|(path, _)| *path == "user_ns_script");
+        let path = |layer: &'_ Layer| index.and_then(|index| layer.scripts.get(index)?.path.as_ref().map(|set| set.at));
+        let idle = path(entry).or(path(defaults).filter(|_| entry.namespaces.is_none()));
+        if let Some(at) = idle {
+            let what = "user_ns_script has no effect: clone_ns_flags has no CLONE_NEWUSER";
+            self.report.warning(at, what, "add CLONE_NEWUSER, or remove the script");
+        }
+    }
+
     fn script(
         &mut self,
         keys: (&'static str, &'static str),
@@ -159,7 +174,13 @@ impl Merge<'_, '_, '_> {
     /// A base path with the names of this node filled in.
     fn base(&mut self, key: &str, pattern: &str, at: Span) -> Option<String> {
         match expand_node(pattern, self.node) {
-            Ok(path) if path.len() <= MAX_BASE_PATH => Some(path),
+            Ok(path) if path.len() <= MAX_BASE_PATH => {
+                if let Some(top) = check::is_cleaned(&path) {
+                    let what = format!("{key} {} lies in {top}, where old files are removed", quote(&path));
+                    self.report.warning(at, what, check::CLEANED_HINT);
+                }
+                Some(path)
+            }
             Ok(path) => {
                 let what = format!("{key} has {} bytes with the names of this node", path.len());
                 self.report.error(at, what, format!("it can have {MAX_BASE_PATH}"));

@@ -45,14 +45,25 @@ impl Problem {
     /// `namespace.yaml:14:5: unknown key "base_pth" in defaults; did you mean "base_path"?`
     #[must_use]
     pub fn one_line(&self) -> String {
+        self.line_with(match self.level {
+            Level::Error => "",
+            Level::Warning => "warning: ",
+        })
+    }
+
+    /// [`Problem::one_line`] without its level, for a log that has a level for each line.
+    #[must_use]
+    pub fn log_line(&self) -> String {
+        self.line_with("")
+    }
+
+    fn line_with(&self, level: &str) -> String {
         let mut out = escape(&self.file);
         if self.line > 0 {
             let _ = write!(out, ":{}:{}", self.line, self.column);
         }
-        out.push_str(match self.level {
-            Level::Error => ": ",
-            Level::Warning => ": warning: ",
-        });
+        out.push_str(": ");
+        out.push_str(level);
         out.push_str(&escape(&self.what));
         if let Some(hint) = &self.hint {
             out.push_str("; ");
@@ -332,6 +343,7 @@ f.yaml:1:3: wrong; write it right
         report.warning(Span { start: 0, end: 1 }, "what\n\u{202e}", "hint\r");
         let problem = report.finish().remove(0);
         assert_eq!(problem.one_line(), "f\\x1b]0;x\\x07.yaml:1:1: warning: what\\x0a\\u{202e}; hint\\x0d");
+        assert_eq!(problem.log_line(), "f\\x1b]0;x\\x07.yaml:1:1: what\\x0a\\u{202e}; hint\\x0d");
         assert!(problem.render().chars().all(|c| c == '\n' || !c.is_control()));
     }
 

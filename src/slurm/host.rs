@@ -34,22 +34,28 @@ impl SlurmHost {
         if level == Level::Debug && !self.imports.debug() {
             return;
         }
-        // Users' names and scripts' output may be in it: one line stays one line.
-        let text: String = format!("{PREFIX}{line}")
-            .chars()
-            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-            .collect();
-        let (level, text) = match level {
-            Level::Error => (LOG_LEVEL_ERROR, text),
-            Level::Warning => (LOG_LEVEL_ERROR, format!("warning: {text}")),
-            Level::Info => (LOG_LEVEL_INFO, text),
-            // As Slurm's log_flag() prints it.
-            Level::Debug => (LOG_LEVEL_VERBOSE, format!("NAMESPACE: {text}")),
-        };
+        let (level, text) = as_logged(level, line);
         if let Ok(text) = CString::new(text) {
             self.imports.log(level, &text);
         }
     }
+}
+
+/// The level and the words of Slurm's own `error()`, `warning()`, `info()` and `log_flag()`, of which
+/// `slurm_log_var` says the level "error" itself.
+fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
+    let (level, word) = match level {
+        Level::Error => (LOG_LEVEL_ERROR, ""),
+        Level::Warning => (LOG_LEVEL_INFO, "warning: "),
+        Level::Info => (LOG_LEVEL_INFO, ""),
+        Level::Debug => (LOG_LEVEL_VERBOSE, "NAMESPACE: "),
+    };
+    // Users' names and scripts' output may be in it: one line stays one line.
+    let text = format!("{word}{PREFIX}{line}")
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
+    (level, text)
 }
 
 impl Host for SlurmHost {
@@ -107,5 +113,19 @@ impl Host for StepHost {
             "set up the switch inside the job's mount namespace",
             "switch_g_fs_init failed; the lines above say why",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_slurms_levels_and_words_and_stay_one() {
+        let logged = |level| as_logged(level, format_args!("a\nb"));
+        assert_eq!(logged(Level::Error), (2, format!("{PREFIX}a\\nb")));
+        assert_eq!(logged(Level::Warning), (3, format!("warning: {PREFIX}a\\nb")));
+        assert_eq!(logged(Level::Info), (3, format!("{PREFIX}a\\nb")));
+        assert_eq!(logged(Level::Debug), (4, format!("NAMESPACE: {PREFIX}a\\nb")));
     }
 }

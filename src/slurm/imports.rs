@@ -7,11 +7,13 @@
 //!
 //! The prototypes are those of Slurm 25.11, 26.05 and 26.11.
 
+use super::front::PREFIX;
 use super::layout::{self, NsFdMap};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 use rustix::fd::{BorrowedFd, IntoRawFd};
 use rustix::io::Errno;
+use std::ffi::CString;
 use std::sync::OnceLock;
 
 unsafe extern "C" {
@@ -187,13 +189,14 @@ pub fn fatal_without(symbol: &CStr) {
     let Some(fatal) = find(c"slurm_fatal") else { return };
     // SAFETY: `void slurm_fatal(const char *, ...)`, a function pointer of the same size.
     let fatal = unsafe { core::mem::transmute::<NonNull<c_void>, Fatal>(fatal) };
+    let line = CString::new(without(symbol)).unwrap_or_default();
     // SAFETY: "%s" and one C string, as the format says.
-    unsafe {
-        fatal(
-            c"namespace/linux: this Slurm has no symbol %s; the plugin was built for another version".as_ptr(),
-            symbol.as_ptr(),
-        );
-    }
+    unsafe { fatal(c"%s".as_ptr(), line.as_ptr()) };
+}
+
+fn without(symbol: &CStr) -> String {
+    let symbol = symbol.to_string_lossy();
+    format!("{PREFIX}this Slurm has no symbol {symbol}; the plugin was built for another version")
 }
 
 /// A pointer to a `stepd_step_rec_t` that is valid during the call that gave it.
@@ -511,5 +514,17 @@ impl StepdImports {
         // SAFETY: hands the descriptor over to Slurm, which keeps it.
         unsafe { (self.bpf_set_token)(token) };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_symbol_is_named_by_the_plugin_that_wants_it() {
+        let plugin = if cfg!(feature = "tmpfs") { "namespace/tmpfs: " } else { "namespace/linux: " };
+        let line = without(c"some_symbol");
+        assert!(line.starts_with(plugin) && line.contains(" no symbol some_symbol;"), "{line}");
     }
 }

@@ -181,7 +181,13 @@ impl<'s> Merge<'_, '_, 's> {
             return Some((NodeSettings::Disabled(DisabledWhy::SetToNone), self.sources, false));
         };
         let base_path = match expand_node(pattern, self.node) {
-            Ok(path) if path.len() <= MAX_BASE_PATH => path,
+            Ok(path) if path.len() <= MAX_BASE_PATH => {
+                if let Some(top) = check::is_cleaned(&path) {
+                    let what = format!("BasePath {} lies in {top}, where old files are removed", quote(&path));
+                    self.reports.warning(base.at, what, check::CLEANED_HINT);
+                }
+                path
+            }
             Ok(path) => {
                 let what = format!("BasePath has {} bytes with the names of this node", path.len());
                 self.reports.error(base.at, what, format!("it can have {MAX_BASE_PATH}"));
