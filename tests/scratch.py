@@ -6,7 +6,7 @@ PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 JOBNS = "/run/jobns"
 BASE = "/var/lib/jobns"
 SPOOL = "/run/spool"
-NODE = os.uname().nodename
+NODE = os.uname().nodename.split(".")[0]
 
 
 def make(*more):

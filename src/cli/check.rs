@@ -94,9 +94,6 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
         }
     }
     options.file = file.ok_or("check needs a file, or - for standard input; see jobns --help")?;
-    if options.here && options.node.is_some() {
-        return Err("--here asks this machine, and --node is for another one: use one of the two".to_owned());
-    }
     Ok(options)
 }
 
@@ -117,12 +114,12 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
             return Ok(ExitCode::from(ERRORS));
         }
     };
-    // Slurm's names are short ones (gethostname_short), and most nodes are named as their machine.
-    let uname = rustix::system::uname();
-    let this_machine = uname.nodename().to_string_lossy();
-    let this_machine = this_machine.split('.').next().unwrap_or_default();
-    let node_name = options.node.as_deref().unwrap_or(this_machine);
-    let node = config::Node { name: node_name, hostname: node_name };
+    let (this_node, this_machine) = super::this_node();
+    let node = match &options.node {
+        // Most nodes are named as their machine.
+        Some(name) if !options.here => config::Node { name, hostname: name },
+        name => config::Node { name: name.as_ref().unwrap_or(&this_node), hostname: &this_machine },
+    };
     let mut checked = check(&options, &name, &text, node);
     if options.here {
         let path = (options.file != "-").then_some(name.as_str());
@@ -198,6 +195,7 @@ mod tests {
     fn options_are_read() {
         let found = options(&["f.yaml", "--node", "n1", "--format", "json", "--strict", "--tmpfs"]).unwrap();
         assert_eq!((found.node.as_deref(), found.json, found.strict, found.tmpfs), (Some("n1"), true, true, true));
+        assert!(options(&["a", "--here", "--node", "n"]).unwrap().here);
         assert_eq!(options(&["-"]).unwrap().file, "-");
         assert_eq!(options(&["--", "--strict"]).unwrap().file, "--strict");
         for bad in [
@@ -207,7 +205,6 @@ mod tests {
             &["a", "--node"],
             &["a", "--node", ""],
             &["a", "--format", "xml"],
-            &["a", "--here", "--node", "n"],
         ] {
             assert!(options(bad).is_err(), "{bad:?}");
         }

@@ -51,7 +51,8 @@ usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] 
            Slurm, another micro release of the line that it was built for; else says for which it is.
 
 options of check:
-  --node NAME     the node that it is read for, also for %h (default: the name of this machine)
+  --node NAME     the node that it is read for, also for %h (default: SLURMD_NODENAME in the
+                  environment, what slurmd has written down here, or the name of this machine)
   --format json   one JSON object, for programs; text is the default
   --strict        warnings count: exit status 1 when there are some
   --tmpfs         FILE is a job_container.conf; one of that name is taken for one anyway
@@ -60,10 +61,11 @@ options of check:
 
 options of list, clean and enter, which only root can use:
   --spool DIR     slurmd's spool directory (default: /var/spool/slurmd or /var/lib/slurm/slurmd)
+  --format json   of list and clean --dry-run: one JSON object, for programs; text is the default
 
 options of run:
   --config FILE   the configuration; without it an embedded one is used
-  --node NAME     the node that it is read for (default: the name of this machine)
+  --node NAME     the node that it is read for (default: as of check)
   --job NUMBER    the job id (default: the process id)
   --verbose       say what is done
 
@@ -75,6 +77,25 @@ exit status of stamp: 0, or 125 when PLUGIN stays as it was.
 exit status of run and enter: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
              jobns fails.
 ";
+
+/// This machine's name up to the first dot, as Slurm has it (`gethostname_short`).
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    uname.nodename().to_string_lossy().split('.').next().unwrap_or_default().to_owned()
+}
+
+/// Slurm's names of this node and of its machine: what slurmd has told whoever calls us, what it has
+/// written down, where that can be read, or else the name of the machine.
+fn this_node() -> (String, String) {
+    let recorded = node::recorded();
+    let told = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
+    match (told, recorded) {
+        (Some(name), Some(registry)) if registry.node == name => (name, registry.hostname),
+        (Some(name), _) => (name, host_name()),
+        (None, Some(registry)) => (registry.node, registry.hostname),
+        (None, None) => (host_name(), host_name()),
+    }
+}
 
 /// Entry point of the program.
 #[must_use]

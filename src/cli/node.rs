@@ -87,6 +87,12 @@ impl Host for Collector {
     }
 }
 
+/// What slurmd has written down of this node where it usually does; root can read it.
+pub(super) fn recorded() -> Option<Registry> {
+    let read = |spool, name| Registry::read(spool, name).ok().flatten();
+    SPOOLS.into_iter().find_map(|spool| registry::FILES.into_iter().find_map(|name| read(spool, name)))
+}
+
 /// The node as slurmd has left it in its spool directory: a registry for each plugin that it loaded.
 pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Registry)>), String> {
     if !rustix::process::geteuid().is_root() {

@@ -80,9 +80,12 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse(arguments)?;
     let host = TerminalHost { verbose: options.verbose };
-    let uname = rustix::system::uname();
-    let hostname = uname.nodename().to_string_lossy().into_owned();
-    let node = options.node.clone().unwrap_or_else(|| hostname.clone());
+    let (node, hostname) = match &options.config {
+        Some(_) => super::this_node(),
+        // One name, whoever calls: by it a later run knows what this one may leave.
+        None => (super::host_name(), super::host_name()),
+    };
+    let node = options.node.clone().unwrap_or(node);
     let ended = run(&host, &options, &config::Node { name: &node, hostname: &hostname })?;
     Ok(match ended {
         Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
