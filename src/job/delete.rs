@@ -30,6 +30,14 @@ pub const TRASH: &CStr = c".trash";
 /// Begins the name of a job's directory until its state file is written.
 pub const UNFINISHED: &str = ".new.";
 
+/// The variables of the epilog, besides `SLURM_NS`: of a job that ran no more is known.
+const OF_EPILOG: [&str; 6] =
+    ["SLURM_JOB_ID", "SLURM_CONF", "SLURMD_NODENAME", "SLURM_JOB_UID", "SLURM_JOB_GID", "SLURM_JOB_USER"];
+
+fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
+    environment.iter().filter(|(name, _)| OF_EPILOG.contains(name)).map(|(n, v)| (*n, v.as_slice())).collect()
+}
+
 /// When the files of a deleted job are removed. Its directories are gone from their place at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
@@ -76,7 +84,7 @@ pub fn delete(
         let ns = pins
             .as_ref()
             .map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
-        let mut pairs: Vec<(&str, &[u8])> = environment.iter().map(|(n, v)| (*n, v.as_slice())).collect();
+        let mut pairs = of_epilog(environment);
         match &ns {
             Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
             None => host.log(
@@ -289,4 +297,15 @@ pub(super) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(),
         let _ = rustix::fs::unlinkat(&tree, file, flags);
     }
     rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
+        let environment = [("SLURM_JOB_ID", b"7".to_vec()), ("SLURM_JOB_MEM", b"1".to_vec())];
+        assert_eq!(of_epilog(&environment), [("SLURM_JOB_ID", &b"7"[..])]);
+    }
 }

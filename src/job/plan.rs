@@ -38,19 +38,13 @@ pub struct PlannedDir {
     pub within: Option<(usize, String)>,
     pub source: Source,
     pub attributes: Attributes,
-    /// Permission bits.
-    pub mode: u32,
+    /// Permission bits that the file asks for.
+    pub mode: Option<u32>,
 }
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self {
-            target: dir.path.clone(),
-            within: None,
-            mode: mode(dir, &source),
-            source,
-            attributes: attributes(dir.flags),
-        }
+        Self { target: dir.path.clone(), within: None, mode: dir.mode, source, attributes: attributes(dir.flags) }
     }
 
     /// A tmpfs as configured, for trying it out.
@@ -166,14 +160,6 @@ fn directory(base: usize, target: &str, taken: &mut Vec<(usize, String)>) -> Sou
     }
     taken.push((base, name.clone()));
     Source::Directory { base, name }
-}
-
-fn mode(dir: &Dir, source: &Source) -> u32 {
-    dir.mode.unwrap_or(match source {
-        Source::Directory { .. } => 0o700,
-        // The kernel's own default (tmpfs(5)), which programs expect of /dev/shm.
-        Source::Tmpfs(_) => 0o1777,
-    })
 }
 
 fn attributes(flags: MountFlags) -> Attributes {

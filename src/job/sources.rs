@@ -105,8 +105,8 @@ fn clone_directory(
     };
     let fd = fd.doing("mkdirat", intention)?;
     rustix::fs::fchown(&fd, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)?;
-    if dir.mode != 0o700 {
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(dir.mode)).doing("fchmod", intention)?;
+    if let Some(mode) = dir.mode {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
     }
     let mount = rustix::mount::open_tree(
         fd.as_fd(),
@@ -141,7 +141,8 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
         }
     }
     if !has_mode {
-        set("mode", Some(&format!("{:o}", dir.mode)))?;
+        // The kernel's own default (tmpfs(5)), which programs expect of /dev/shm.
+        set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
     }
     rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;
     let mount = rustix::mount::fsmount(
