@@ -43,7 +43,7 @@ pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result
             Message::Report(report) => return Err(child_error(plan, report)),
             Message::Garbage => return Err(Error::because(intention(), "it sent what is no report")),
             Message::Nothing if !ended => {}
-            Message::Nothing | Message::End => return Err(gone_early(child)),
+            Message::Nothing => return Err(gone_early(child)),
         }
     }
 }
@@ -62,13 +62,12 @@ pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &O
         Message::Garbage => {
             Err(Error::because("set up the job's namespaces", "the namespace process sent what is no report"))
         }
-        // The channel closes at its end, too.
-        Message::Nothing | Message::End
+        Message::Nothing
             if wait_ended(sharing.child.pidfd.as_fd(), 0).doing("poll", || "look at the holder".to_owned())? =>
         {
             Err(gone_early(&sharing.child))
         }
-        Message::Nothing | Message::End => Ok(()),
+        Message::Nothing => Ok(()),
     }
 }
 
@@ -124,13 +123,12 @@ pub fn proc_error(parameters: Option<ProcParameters>, errno: Errno) -> Error {
     if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
 }
 
-/// What the child's end of the channel holds now.
+/// What the channel holds now. That the child is gone it does not tell: our copy of the child's end
+/// stays open with the child's plan.
 enum Message {
     Report(Report),
     Garbage,
     Nothing,
-    /// The child has closed it: by exec, or by its end.
-    End,
 }
 
 fn receive(channel: &OwnedFd) -> Result<Message, Errno> {
@@ -140,15 +138,12 @@ fn receive(channel: &OwnedFd) -> Result<Message, Errno> {
     match received {
         Err(Errno::AGAIN) => Ok(Message::Nothing),
         Err(errno) => Err(errno),
-        Ok((0, _)) => Ok(Message::End),
         Ok((Report::SIZE, _)) => Ok(Report::from_bytes(bytes).map_or(Message::Garbage, Message::Report)),
         Ok(_) => Ok(Message::Garbage),
     }
 }
 
 fn gone_early(child: &Child) -> Error {
-    // The channel closes a moment before the pidfd says so.
-    let _ = wait_ended(child.pidfd.as_fd(), 1000);
     let how = match reap(child.pidfd.as_fd()) {
         Ok(Ended::Killed(signal)) => format!("it was killed by signal {signal}"),
         Ok(Ended::Exited(status)) => format!("it ended with status {status}"),
