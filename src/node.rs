@@ -21,34 +21,46 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
-/// A file beside slurm.conf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum File {
-    /// Of namespace/linux.
-    NamespaceYaml,
-    /// Of namespace/tmpfs.
-    JobContainerConf,
+/// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin holds the
+/// parser of its own file only.
+#[derive(Clone, Copy, Debug)]
+pub struct File {
+    pub name: &'static str,
+    /// A line or two that do, for who has none.
+    example: &'static str,
+    parse: fn(&Place<'_>, &[u8]) -> Parsed,
 }
 
+/// What a file is read for: the node, and where the file lies.
+struct Place<'a> {
+    host: &'a dyn Host,
+    directory: &'a str,
+    path: &'a str,
+    node: &'a config::Node<'a>,
+}
+
+/// Of namespace/linux.
+pub const NAMESPACE_YAML: File = File {
+    name: "namespace.yaml",
+    example: "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
+    parse: |place, text| config::parse_namespace_yaml(place.path, text, place.node),
+};
+
+/// Of namespace/tmpfs.
+pub const JOB_CONTAINER_CONF: File = File {
+    name: "job_container.conf",
+    example: "write one beside slurm.conf; one line does: \"BasePath=/some/dir\"",
+    parse: |place, text| {
+        // Beside slurm.conf, as parse_config.c looks for it, unless it is a path.
+        let mut include = |name: &str| {
+            let path = if name.starts_with('/') { name.to_owned() } else { format!("{}/{name}", place.directory) };
+            read_config(place.host, &path).map_err(|error| error.to_string())
+        };
+        config::parse_job_container_conf(place.path, text, place.node, &mut include).parsed
+    },
+};
+
 impl File {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NamespaceYaml => "namespace.yaml",
-            Self::JobContainerConf => "job_container.conf",
-        }
-    }
-
-    /// Two lines that do, for who has none.
-    const fn example(self) -> &'static str {
-        match self {
-            Self::NamespaceYaml => {
-                "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\""
-            }
-            Self::JobContainerConf => "write one beside slurm.conf; one line does: \"BasePath=/some/dir\"",
-        }
-    }
-
     /// Reads `<directory>/<name>` for a node.
     pub(crate) fn read(
         self,
@@ -56,22 +68,12 @@ impl File {
         directory: &str,
         node: &config::Node<'_>,
     ) -> Result<(String, Parsed), Error> {
-        let path = format!("{directory}/{}", self.name());
+        let path = format!("{directory}/{}", self.name);
         let text = read_config(host, &path).map_err(|error| match error.errno() {
-            Some(Errno::NOENT) => error.with_hint(self.example()),
+            Some(Errno::NOENT) => error.with_hint(self.example),
             _ => error,
         })?;
-        let parsed = match self {
-            Self::NamespaceYaml => config::parse_namespace_yaml(&path, &text, node),
-            Self::JobContainerConf => {
-                // Beside slurm.conf, as parse_config.c looks for it, unless it is a path.
-                let mut include = |name: &str| {
-                    let path = if name.starts_with('/') { name.to_owned() } else { format!("{directory}/{name}") };
-                    read_config(host, &path).map_err(|error| error.to_string())
-                };
-                config::parse_job_container_conf(&path, &text, node, &mut include).parsed
-            }
-        };
+        let parsed = (self.parse)(&Place { host, directory, path: &path, node }, &text);
         Ok((path, parsed))
     }
 }

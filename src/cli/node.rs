@@ -18,7 +18,7 @@ use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
 use crate::job::{Host, Level, LiveJobs};
-use crate::node::{self, File};
+use crate::node::{self, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
@@ -102,7 +102,7 @@ pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Regi
     let mut why = String::new();
     for spool in &spools {
         let mut found = Vec::new();
-        for (file, name) in [File::NamespaceYaml, File::JobContainerConf].into_iter().zip(registry::FILES) {
+        for (file, name) in [NAMESPACE_YAML, JOB_CONTAINER_CONF].into_iter().zip(registry::FILES) {
             match Registry::read(spool, name) {
                 Ok(Some(registry)) => found.push((file, registry)),
                 Ok(None) => {}

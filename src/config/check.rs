@@ -9,7 +9,7 @@ use super::mount_options::is_valid_param;
 use super::path::{depth, is_at_or_below, normalise};
 use super::pattern::{JobNames, check_job_pattern, expand_job};
 use super::problem::quote;
-use super::{Backing, DEV_SHM, Dir, Script, Settings, proc, wire};
+use super::{Backing, DEV_SHM, Dir, Script, Settings, proc, short, wire};
 
 /// How a private directory and a base path get in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn bases_clash(main: &str, other: &str) -> bool {
 
 /// Parents before what is nested in them; otherwise in the order of the file.
 pub fn sort_dirs(dirs: &mut [Dir]) {
-    dirs.sort_by_key(|dir| depth(&dir.path));
+    short::sort_by_key(dirs, |dir| depth(&dir.path));
 }
 
 /// Do the settings hold all that [`Settings`] promises?
@@ -163,11 +163,11 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
             if params.len() > MAX_TMPFS_PARAMS || !params.iter().all(is_valid_param) {
                 return Err(format!("the tmpfs {name} has a parameter that nobody knows"));
             }
-            let keys: BTreeSet<&str> = params.iter().map(|param| param.key.as_str()).collect();
-            if keys.len() < params.len() {
+            let keys = || params.iter().map(|param| param.key.as_str());
+            if !short::are_distinct(keys()) {
                 return Err(format!("the tmpfs {name} has a parameter twice"));
             }
-            if dir.mode.is_some() && keys.contains("mode") {
+            if dir.mode.is_some() && keys().any(|key| key == "mode") {
                 return Err(format!("the tmpfs {name} has two modes"));
             }
             Ok(())
@@ -193,7 +193,8 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
         Backing::OtherBase(base) => Some(base.as_str()),
         _ => None,
     });
-    let bases: BTreeSet<&str> = others.chain([settings.base_path.as_str()]).collect();
+    let mut bases = BTreeSet::new();
+    bases.extend(others.chain([settings.base_path.as_str()]));
     for dir in dirs {
         for base in &bases {
             if let Some(Clash::Same | Clash::DirBelowBase) = clash(&dir.path, base) {

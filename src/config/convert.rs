@@ -30,7 +30,15 @@ pub(super) fn boolean(text: &str) -> Boolean {
 /// Would Slurm read this as the number zero? Only used to tell what Slurm would do.
 fn is_zero(text: &str) -> bool {
     let hex = text.strip_prefix("0x").map(|digits| !digits.is_empty() && digits.bytes().all(|b| b == b'0'));
-    hex.unwrap_or_else(|| text.trim_start_matches(['+', '-']).parse::<f64>() == Ok(0.0))
+    hex.unwrap_or_else(|| {
+        let number = text.trim_start_matches(['+', '-']);
+        let (mantissa, exponent) = number.split_once('e').unwrap_or((number, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        !(whole.is_empty() && fraction.is_empty() || exponent.is_empty())
+            && whole.bytes().chain(fraction.bytes()).all(|b| b == b'0')
+            && exponent.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Seconds, as Slurm reads a 32-bit number: decimal, also with leading zeros, or hexadecimal.
@@ -78,6 +86,7 @@ pub(super) fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn booleans_as_slurm_reads_them() {
@@ -94,6 +103,16 @@ mod tests {
             [("flase", true), ("2", true), ("00", false), ("0x0", false), ("0.0", false), (" true", true)]
         {
             assert_eq!(boolean(text), Boolean::Nonsense(slurm), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn zero_in_every_spelling(text in "[+-]?[0.]{0,4}[1e]?[+-]?[0-9e]{0,3}") {
+            // Not 1e-999, which is zero for want of bits.
+            let digits = text.trim_start_matches(['+', '-']).split('e').next().unwrap_or_default();
+            let zero = text.trim_start_matches(['+', '-']).parse::<f64>() == Ok(0.0) && !digits.contains('1');
+            prop_assert_eq!(is_zero(&text), zero);
         }
     }
 

@@ -19,6 +19,7 @@
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | does `n[1-3,7]` contain this node |
+//! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`], checked as a whole |
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
@@ -41,6 +42,7 @@ pub mod pattern;
 mod private_dirs;
 pub mod problem;
 pub mod proc;
+pub mod short;
 mod suggest;
 pub mod wire;
 pub mod yaml;

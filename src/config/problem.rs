@@ -9,6 +9,7 @@
 use std::fmt::Write as _;
 
 use super::limits::{MAX_PROBLEMS, MAX_QUOTE};
+use super::short;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +229,7 @@ impl<'a> Report<'a> {
     /// The problems in the order of the text, errors and warnings mixed.
     #[must_use]
     pub fn finish(mut self) -> Vec<Problem> {
-        self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        short::sort_by_key(&mut self.problems, |problem| (problem.line, problem.column));
         if self.dropped > 0 {
             let level = if self.errors > 0 { Level::Error } else { Level::Warning };
             let what = format!("{} more problems are not shown", self.dropped);

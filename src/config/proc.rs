@@ -2,14 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
-
 use super::layer::{Set, bad_path};
 use super::limits::{MAX_PROC_KEEP, MAX_WORDS};
 use super::path::{PathError, depth, normalise};
 use super::problem::{Report, Span, quote};
-use super::suggest;
 use super::yaml::{Key, Kind, Scalar, Value};
+use super::{short, suggest};
 
 /// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
 /// is the kernel's.
@@ -136,7 +134,7 @@ pub(super) fn keep(key: &Key, value: &Value, report: &mut Report<'_>) -> Option<
             Err(error) => bad_path("the path in proc_keep", &scalar.text, item.at, &error, report),
         }
     }
-    paths.sort_by_key(|path| depth(path));
+    short::sort_by_key(&mut paths, |path| depth(path));
     Some(Set { value: paths, at: key.at })
 }
 
@@ -176,8 +174,7 @@ pub(super) fn check(hide_pid: HidePid, keep: &[String], has_pid_namespace: bool)
     if !keep.is_sorted_by_key(|path| depth(path)) {
         return Err("a path of proc_keep comes before the one that it lies below".to_owned());
     }
-    let distinct: BTreeSet<&String> = keep.iter().collect();
-    if distinct.len() < keep.len() {
+    if !short::are_distinct(keep.iter().map(String::as_str)) {
         return Err("a path is in proc_keep twice".to_owned());
     }
     Ok(())

@@ -10,7 +10,7 @@ pub use super::record::{Record, TreeRecord};
 use super::remove_tree::{Summary, remove_tree};
 use super::sources::open_base;
 use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
-use super::{Host, Job, Level, plan, record, script};
+use super::{Host, Job, Level, Milliseconds, plan, record, script};
 use crate::config::{Script, Settings};
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -142,11 +142,11 @@ pub fn delete(
             }
         }
     }
-    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let ms = Milliseconds(start.elapsed());
     host.log(
         Level::Info,
         format_args!(
-            "job {job}: deleted: files={} directories={} left={} uid={} ms={ms:.3}",
+            "job {job}: deleted: files={} directories={} left={} uid={} ms={ms}",
             removed.files,
             removed.directories,
             if complete && removed.complete() { "none" } else { "some" },

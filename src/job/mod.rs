@@ -59,6 +59,7 @@ use error::Error;
 use identity::BootId;
 use rustix::process::Pid;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// How much an administrator wants to know of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,3 +121,14 @@ pub struct Job {
 /// The jobs that have a live slurmstepd on this node.
 #[derive(Clone, Debug, Default)]
 pub struct LiveJobs(pub BTreeSet<u32>);
+
+/// A time as `0.571`, in milliseconds: with floating point, the plugin would be 20 kB larger.
+#[derive(Clone, Copy, Debug)]
+pub struct Milliseconds(pub Duration);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
+    }
+}

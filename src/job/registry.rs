@@ -22,6 +22,7 @@ use super::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// The names of the file in slurmd's spool directory, for namespace/linux and namespace/tmpfs.
@@ -105,9 +106,8 @@ impl Registry {
 
     /// Each directory in one place only, once.
     pub fn tidy(&mut self) {
-        self.trash.sort();
-        self.trash.dedup();
-        self.trash.retain(|path| !self.bases.contains(path));
+        let mut seen = BTreeSet::new();
+        self.trash.retain(|path| !self.bases.contains(path) && seen.insert(path.clone()));
     }
 
     /// Replaces the file, whole or not at all.

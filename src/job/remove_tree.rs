@@ -365,8 +365,9 @@ impl Remover<'_, '_> {
         if descriptors < ENOUGH_DESCRIPTORS {
             return;
         }
-        // Asked only now: it reads half a dozen files of the control groups.
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        // It fails where there are more CPUs than a `CpuSet` has room for, 1024.
+        let cpus = rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
+        let threads = usize::try_from(cpus).unwrap_or(usize::MAX).min(MAX_THREADS);
         for _ in 1..threads {
             let shared = self.shared;
             shared.lock().threads += 1;

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use crate::job::registry;
-use crate::node::File;
+use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 
 /// Ours among [`registry::FILES`].
 const INDEX: usize = if cfg!(feature = "tmpfs") { 1 } else { 0 };
@@ -20,7 +20,7 @@ pub const NAME: &[u8; 30] = [b"slurm-jobns linux plugin 0.1\0\0", b"slurm-jobns 
 pub const PREFIX: &str = ["namespace/linux: ", "namespace/tmpfs: "][INDEX];
 
 /// The configuration.
-pub const FILE: File = [File::NamespaceYaml, File::JobContainerConf][INDEX];
+pub const FILE: File = [NAMESPACE_YAML, JOB_CONTAINER_CONF][INDEX];
 
 /// What slurmd remembers.
 pub const REGISTRY: &str = registry::FILES[INDEX];

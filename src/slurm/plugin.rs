@@ -21,7 +21,7 @@ use crate::job::join::{JoinError, join as join_job};
 use crate::job::pins::Pins;
 use crate::job::record;
 use crate::job::registry::Registry;
-use crate::job::{Host, Job, Level, delete, plan, restore as restore_jobs};
+use crate::job::{Host, Job, Level, Milliseconds, delete, plan, restore as restore_jobs};
 use crate::node;
 use crate::sys::clone::NamespaceFlags;
 use core::fmt::Write as _;
@@ -129,7 +129,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
             let last = format!(
                 "{PREFIX}{} above; slurmd does not start rather than run jobs without what {} asks for",
                 if errors.len() == 1 { "see the error".to_owned() } else { format!("see the {} errors", errors.len()) },
-                front::FILE.name()
+                front::FILE.name
             );
             imports.fatal(&CString::new(last).unwrap_or_default());
             Err("the configuration cannot be honoured".to_owned())
@@ -280,12 +280,12 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let job = job_of(imports, step)?;
     let start = std::time::Instant::now();
     let created = create(&host, settings, &job).map_err(|error| format!("job {}: {error}", job.id))?;
-    let (record, ms) = (&created.record, start.elapsed().as_secs_f64() * 1e3);
+    let (record, ms) = (&created.record, Milliseconds(start.elapsed()));
     // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
     host.log(
         Level::Info,
         format_args!(
-            "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms:.3}",
+            "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms}",
             job.id,
             crate::job::handshake::describe(record.namespaces, ","),
             listed(settings.dirs.iter().map(|dir| dir.path.as_str())),
