@@ -1,7 +1,7 @@
 # A thin wrapper around cargo for packagers.
 #
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns}
-#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [MANDIR=/usr/share/man]
+#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [DATADIR=/usr/share]
 #   make check                       the tests that need no root and no Slurm
 #   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
 #   make deb                         target/package/*.deb, see packaging/build
@@ -14,7 +14,8 @@ CARGOFLAGS ?= --locked
 PREFIX ?= /usr/local
 PLUGINDIR ?= $(PREFIX)/lib/slurm
 SBINDIR ?= $(PREFIX)/sbin
-MANDIR ?= $(PREFIX)/share/man
+DATADIR ?= $(PREFIX)/share
+MANDIR ?= $(DATADIR)/man
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
 
@@ -59,7 +60,7 @@ abi-check:
 	SLURM_VERSION=$$((number >> 16)).$$((number >> 8 & 255)).$$((number & 255)) \
 		$(CARGO) test $(CARGOFLAGS) --test abi_check -- --nocapture
 
-install: install-man
+install: install-man install-completions
 	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(SBINDIR)
 	install -m 0755 $(DIST)/namespace_linux.so $(DESTDIR)$(PLUGINDIR)/namespace_linux.so
 	install -m 0755 $(DIST)/namespace_tmpfs.so $(DESTDIR)$(PLUGINDIR)/namespace_tmpfs.so
@@ -73,10 +74,17 @@ install-man:
 	install -m 0644 man/slurm-jobns.7 $(DESTDIR)$(MANDIR)/man7/slurm-jobns.7
 	install -m 0644 man/jobns.8 $(DESTDIR)$(MANDIR)/man8/jobns.8
 
+install-completions:
+	install -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(DATADIR)/zsh/site-functions \
+		$(DESTDIR)$(DATADIR)/fish/vendor_completions.d
+	install -m 0644 completions/jobns.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/jobns
+	install -m 0644 completions/_jobns $(DESTDIR)$(DATADIR)/zsh/site-functions/_jobns
+	install -m 0644 completions/jobns.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/jobns.fish
+
 deb rpm:
 	packaging/build $@
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all check abi-check install install-man deb rpm clean
+.PHONY: all check abi-check install install-man install-completions deb rpm clean
