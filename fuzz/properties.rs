@@ -3,7 +3,7 @@
 //! `tests/config_fuzz.rs` calls the same functions, on the corpora here, on inputs that once broke
 //! something, and on generated ones, so that a finding becomes a plain test by adding a file.
 
-use namespace_linux::config::wire::{self, HEADER_LEN};
+use namespace_linux::config::wire::{self, HEADER_LEN, Message, NamespaceInodes};
 use namespace_linux::config::{
     Backing, HidePid, JobNames, Level, Node, NodeSettings, Parsed, Settings, check, hostlist, mount_options,
     parse_job_container_conf, parse_namespace_yaml, path, pattern,
@@ -27,6 +27,10 @@ pub fn namespace_yaml(data: &[u8]) {
     }
 }
 
+fn sent(settings: NodeSettings) -> Message {
+    Message { settings, node: NamespaceInodes::default(), former_bases: Vec::new() }
+}
+
 /// What a reader says of any file; the settings that it accepts.
 fn told(parsed: Parsed) -> Option<NodeSettings> {
     let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
@@ -41,11 +45,12 @@ fn told(parsed: Parsed) -> Option<NodeSettings> {
     if let NodeSettings::Enabled(settings) = &settings {
         holds(settings);
     }
-    let message = wire::encode(&settings);
-    let (header, body) = message.split_first_chunk::<HEADER_LEN>().expect("a header");
+    let message = sent(settings);
+    let bytes = wire::encode(&message);
+    let (header, body) = bytes.split_first_chunk::<HEADER_LEN>().expect("a header");
     assert_eq!(wire::body_len(header).as_ref(), Ok(&body.len()));
-    assert_eq!(wire::decode(header, body).as_ref(), Ok(&settings));
-    Some(settings)
+    assert_eq!(wire::decode(header, body).as_ref(), Ok(&message));
+    Some(message.settings)
 }
 
 /// Any bytes as job_container.conf. What is behind the first form feed can be included as `b`, and
@@ -330,17 +335,17 @@ pub fn wire(data: &[u8]) {
         assert!(length <= 1 << 20);
     }
     match wire::decode(header, body) {
-        Ok(settings) => {
-            if let NodeSettings::Enabled(settings) = &settings {
+        Ok(message) => {
+            if let NodeSettings::Enabled(settings) = &message.settings {
                 holds(settings);
             }
-            let again = wire::encode(&settings);
+            let again = wire::encode(&message);
             assert_eq!(again.get(HEADER_LEN..), Some(body), "one encoding for each value");
         }
         Err(error) => is_printable(&error.to_string(), false),
     }
     // The same body with a right header: what the checksum keeps the fuzzer from reaching.
-    let model = wire::encode(&NodeSettings::Disabled(namespace_linux::config::DisabledWhy::SetToNone));
+    let model = wire::encode(&sent(NodeSettings::Disabled(namespace_linux::config::DisabledWhy::SetToNone)));
     let Some((mut header, _)) = model.split_first_chunk::<HEADER_LEN>().map(|(header, body)| (*header, body)) else {
         return;
     };
@@ -348,11 +353,11 @@ pub fn wire(data: &[u8]) {
     header[12..16].copy_from_slice(&length.to_le_bytes());
     let crc = crc32(&[&header[20..], body].concat());
     header[16..20].copy_from_slice(&crc.to_le_bytes());
-    if let Ok(settings) = wire::decode(&header, body) {
-        if let NodeSettings::Enabled(settings) = &settings {
+    if let Ok(message) = wire::decode(&header, body) {
+        if let NodeSettings::Enabled(settings) = &message.settings {
             holds(settings);
         }
-        assert_eq!(wire::encode(&settings).get(HEADER_LEN..), Some(body));
+        assert_eq!(wire::encode(&message).get(HEADER_LEN..), Some(body));
     }
 }
 

@@ -374,9 +374,11 @@ fn probe(base_path: &str) -> Vec<String> {
     // Where it will be needed: what has locked mounts below it may not be cloned.
     let tree =
         rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
-    check("open_tree", "5.2", tree.as_ref().map(|_| ()).map_err(|errno| *errno));
-    if let Ok(tree) = &tree {
-        check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default()));
+    match &tree {
+        Ok(tree) => check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default())),
+        // `paths` has said that it is missing.
+        Err(Errno::NOENT) => {}
+        Err(errno) => check("open_tree", "5.2", Err(*errno)),
     }
     let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
     check("pidfd_open", "5.3", pidfd.map(|_| ()));

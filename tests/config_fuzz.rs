@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use namespace_linux::config::limits::MAX_FORMER_BASES;
 use namespace_linux::config::{Node, NodeSettings, hostlist, parse_namespace_yaml, wire};
 use proptest::prelude::*;
 
@@ -177,7 +178,9 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let parsed = parse_namespace_yaml("big.yaml", text.as_bytes(), &Node { name: "n1", hostname: "host1" });
     let Some(settings) = parsed.settings else { panic!("{:?}", parsed.problems) };
     assert!(matches!(&settings, NodeSettings::Enabled(settings) if settings.dirs.len() == 256));
-    let message = wire::encode(&settings);
-    let (header, body) = message.split_first_chunk().unwrap();
-    assert_eq!(wire::decode(header, body), Ok(settings));
+    let former_bases = vec![format!("{deep}/old"); MAX_FORMER_BASES];
+    let message = wire::Message { settings, node: wire::NamespaceInodes::default(), former_bases };
+    let bytes = wire::encode(&message);
+    let (header, body) = bytes.split_first_chunk().unwrap();
+    assert_eq!(wire::decode(header, body), Ok(message));
 }

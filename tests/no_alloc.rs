@@ -110,7 +110,7 @@ struct JoinPlan<'a> {
 
 /// What join came to, as an exit status.
 extern "C" fn join_in_child(plan: &JoinPlan<'_>) -> ! {
-    let status = match join::join(["/nowhere", plan.base].into_iter(), "n", plan.boot, plan.job) {
+    let status = match join::join(["/nowhere", plan.base].into_iter(), "n", plan.boot, plan.job, join::DeadPid::Fails) {
         Ok(()) => {
             // In the job, /tmp is the job's: made by us, empty, owned by uid 1.
             rustix::fs::stat(c"/tmp").map_or(50, |stat| i32::from(stat.st_uid != 1))

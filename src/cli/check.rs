@@ -4,6 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | this | the command: options, reading, exit status |
+//! | [`loaded`] | which plugin the slurmd that runs has loaded |
 //! | [`here`] | `--here`: what only this machine can tell, found out without making anything |
 //! | [`show`] | the settings with their sources, as text and as JSON |
 //!
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod here;
+mod loaded;
 mod show;
 
 use crate::config::{self, Level, Problem};

@@ -114,7 +114,7 @@ pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Regi
         }
     }
     Err(format!(
-        "no slurmd with this plugin has started with the spool directory {}{why}; name SlurmdSpoolDir with --spool (scontrol show config, slurmd -C)",
+        "no slurmd with this plugin has started with the spool directory {}{why}; name SlurmdSpoolDir with --spool (scontrol show config)",
         spools.join(" or ")
     ))
 }

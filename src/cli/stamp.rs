@@ -75,6 +75,11 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
+/// The Slurm that a plugin is for, if it is one of ours.
+pub(super) fn version_of(content: &[u8]) -> Option<Version> {
+    find(content).ok().map(|(_, version)| version)
+}
+
 /// Where `plugin_version` is in a plugin of ours, and what it says.
 fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
     let mut places = content.windows(MARK.len()).enumerate().filter(|(_, window)| window == MARK).map(|(at, _)| at);
@@ -92,16 +97,21 @@ fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
+    let size = std::fs::metadata(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?.len();
     if size > MAX_SIZE {
         return Err(format!("{}: it is no plugin of slurm-jobns", path.display()));
     }
-    std::fs::read(path).map_err(|error| format!("reading {}: {error}", path.display()))
+    std::fs::read(path).map_err(|error| format!("reading {}: {}", path.display(), words(&error)))
+}
+
+/// As everything else of ours says it.
+fn words(error: &std::io::Error) -> String {
+    Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
 /// A new file in the old one's place: a running slurmd has the old one mapped.
 fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
-    let old = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let old = std::fs::metadata(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?;
     if path.is_symlink() {
         return Err(format!("{} is a symbolic link; hint: name the file that it leads to", path.display()));
     }
@@ -117,7 +127,7 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
     };
     write().map_err(|error: std::io::Error| {
         let _ = std::fs::remove_file(&new);
-        format!("replacing {}: {error}", path.display())
+        format!("replacing {}: {}", path.display(), words(&error))
     })?;
     let sync = |dir: &Path| -> Result<(), Errno> {
         rustix::fs::fsync(rustix::fs::openat(CWD, dir, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)

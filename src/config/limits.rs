@@ -66,5 +66,8 @@ pub const MAX_HOST_WORK: usize = 4_000_000;
 /// be more, but then each of them would be absurd.
 pub const MAX_WIRE: usize = 1 << 20;
 
+/// Base paths besides today's that slurmd tells a slurmstepd.
+pub const MAX_FORMER_BASES: usize = 64;
+
 /// Characters of the configuration that a message quotes.
 pub const MAX_QUOTE: usize = 80;

@@ -93,7 +93,7 @@ fn top_level(tree: &Value, node: &Node<'_>, report: &mut Report<'_>) -> File {
             "disable_bpf_token" => report.warning(
                 key.at,
                 "disable_bpf_token has no effect at the top level, neither in Slurm nor here",
-                "write it in defaults or in options (the manual page is misleading)",
+                "write it in defaults or in options (Slurm's manual page puts it here)",
             ),
             name if layer::KEYS.contains(&name) => {
                 let what = format!("{} stands at the top level of the file", quote(name));

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! header, 64 bytes:  magic 8 | format u16 | zero u16 | body length u32 | CRC-32 u32 | version 44
-//! body:              kind u8, then the fields of Settings in order
+//! body:              namespaces of slurmd 4 u64 | former base paths | kind u8, then the fields of Settings in order
 //!                    bool u8 | u32 | text: u32 length, bytes | list: u32 count, items | option: bool, item
 //! ```
 //!
@@ -16,8 +16,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::limits::{MAX_DIRS, MAX_PATH, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE};
-use super::problem::escape;
+use super::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_FORMER_BASES, MAX_PATH, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE};
+use super::path::normalise;
+use super::problem::{escape, quote};
 use super::{
     Backing, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check,
 };
@@ -29,7 +30,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 4;
+const FORMAT: u16 = 5;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -50,12 +51,40 @@ fn error<T>(sentence: impl Into<String>) -> Result<T, WireError> {
     Err(WireError(sentence.into()))
 }
 
+/// What slurmd tells a slurmstepd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub settings: NodeSettings,
+    /// slurmd's own namespaces: a slurmstepd in others lives in its job's, whatever today's settings say.
+    pub node: NamespaceInodes,
+    /// Base paths besides today's under which a job of this node may live. At most [`MAX_FORMER_BASES`].
+    pub former_bases: Vec<String>,
+}
+
+/// The inodes of a process's namespaces (nsfs), which tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceInodes {
+    pub mount: u64,
+    pub pid: u64,
+    pub user: u64,
+    pub ipc: u64,
+}
+
 /// Header and body.
 ///
 /// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`body_len`].
 #[must_use]
-pub fn encode(settings: &NodeSettings) -> Vec<u8> {
+pub fn encode(message: &Message) -> Vec<u8> {
+    let Message { settings, node, former_bases } = message;
     let mut body = Vec::new();
+    let NamespaceInodes { mount, pid, user, ipc } = node;
+    for inode in [mount, pid, user, ipc] {
+        body.extend_from_slice(&inode.to_le_bytes());
+    }
+    put_count(&mut body, former_bases.len());
+    for base in former_bases {
+        put_text(&mut body, base);
+    }
     put_node(&mut body, settings);
     let mut version = [0; VERSION_LEN];
     for (slot, byte) in version.iter_mut().zip(PLUGIN_VERSION.bytes()) {
@@ -77,7 +106,8 @@ pub fn encode(settings: &NodeSettings) -> Vec<u8> {
 pub(super) fn fits(settings: &Settings) -> bool {
     let mut body = Vec::new();
     put_settings(&mut body, settings);
-    body.len() < MAX_WIRE
+    // With room for what is sent beside them.
+    body.len() < MAX_WIRE - MAX_FORMER_BASES * (MAX_BASE_PATH + 4) - 64
 }
 
 /// The length of the body that follows this header.
@@ -88,11 +118,11 @@ pub fn body_len(header: &[u8; HEADER_LEN]) -> Result<usize, WireError> {
     Ok(Header::read(header)?.body_len)
 }
 
-/// The settings of a message.
+/// The message.
 ///
 /// # Errors
-/// When the message is not what [`encode`] makes of valid settings.
-pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<NodeSettings, WireError> {
+/// When it is not what [`encode`] makes of valid settings.
+pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<Message, WireError> {
     let parts = Header::read(header)?;
     if body.len() != parts.body_len {
         return error(format!("slurmd sent {} bytes of settings where it announced {}", body.len(), parts.body_len));
@@ -101,6 +131,13 @@ pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<NodeSettings, Wi
         return error("the settings from slurmd were damaged on the way (checksum)");
     }
     let mut reader = Reader { rest: body };
+    let node = NamespaceInodes {
+        mount: u64::from_le_bytes(reader.array()?),
+        pid: u64::from_le_bytes(reader.array()?),
+        user: u64::from_le_bytes(reader.array()?),
+        ipc: u64::from_le_bytes(reader.array()?),
+    };
+    let former_bases = reader.list(MAX_FORMER_BASES, |reader| reader.text(MAX_BASE_PATH))?;
     let settings = reader.node()?;
     if !reader.rest.is_empty() {
         return error(format!("the settings from slurmd have {} bytes too many", reader.rest.len()));
@@ -110,7 +147,10 @@ pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<NodeSettings, Wi
     {
         return error(format!("the settings from slurmd are not valid: {sentence}"));
     }
-    Ok(settings)
+    if let Some(base) = former_bases.iter().find(|base| normalise(base).as_ref() != Ok(*base)) {
+        return error(format!("the settings from slurmd have the former base path {}", quote(base)));
+    }
+    Ok(Message { settings, node, former_bases })
 }
 
 struct Header {
@@ -445,6 +485,11 @@ mod tests {
         (*header, body)
     }
 
+    fn message(settings: NodeSettings) -> Message {
+        let node = NamespaceInodes { mount: 1 << 60, pid: 2, user: 3, ipc: 4 };
+        Message { settings, node, former_bases: vec!["/old".to_owned(), "/older/n1".to_owned()] }
+    }
+
     #[test]
     fn there_and_back() {
         for settings in [
@@ -452,16 +497,17 @@ mod tests {
             NodeSettings::Disabled(DisabledWhy::NotConfigured),
             NodeSettings::Disabled(DisabledWhy::SetToNone),
         ] {
-            let message = encode(&settings);
-            let (header, body) = split(&message);
+            let sent = message(settings);
+            let bytes = encode(&sent);
+            let (header, body) = split(&bytes);
             assert_eq!(body_len(&header), Ok(body.len()));
-            assert_eq!(decode(&header, body), Ok(settings));
+            assert_eq!(decode(&header, body), Ok(sent));
         }
     }
 
     #[test]
     fn every_damaged_bit_and_every_cut_is_noticed() {
-        let message = encode(&sample());
+        let message = encode(&message(sample()));
         let version = 20..HEADER_LEN;
         for index in 0..message.len() {
             for bit in 0..8 {
@@ -480,7 +526,7 @@ mod tests {
     #[test]
     fn another_version_is_named() {
         let (mut header, body) = {
-            let message = encode(&sample());
+            let message = encode(&message(sample()));
             let (header, body) = split(&message);
             (header, body.to_vec())
         };
@@ -492,9 +538,13 @@ mod tests {
     }
 
     /// A body with a right checksum, but with settings that no file can ask for.
-    fn decode_body(body: &[u8]) -> Result<NodeSettings, WireError> {
+    fn decode_body(settings: &[u8]) -> Result<Message, WireError> {
+        decode_whole(&[&[0; 36], settings].concat())
+    }
+
+    fn decode_whole(body: &[u8]) -> Result<Message, WireError> {
         let (mut header, _) = {
-            let message = encode(&NodeSettings::Disabled(DisabledWhy::SetToNone));
+            let message = encode(&message(NodeSettings::Disabled(DisabledWhy::SetToNone)));
             let (header, body) = split(&message);
             (header, body.to_vec())
         };
@@ -542,7 +592,21 @@ mod tests {
         assert!(decode_body(&[3]).is_err());
         assert!(decode_body(&[0, 0]).is_err());
         assert!(decode_body(&[2, 255, 255, 255, 255]).is_err());
-        assert_eq!(decode_body(&[0]), Ok(NodeSettings::Disabled(DisabledWhy::NotConfigured)));
+        let nothing = Message {
+            settings: NodeSettings::Disabled(DisabledWhy::NotConfigured),
+            node: NamespaceInodes::default(),
+            former_bases: Vec::new(),
+        };
+        assert_eq!(decode_body(&[0]), Ok(nothing.clone()));
+        let with_former = |base: &str, times: usize| {
+            let former_bases = vec![base.to_owned(); times];
+            let bytes = encode(&Message { former_bases, ..nothing.clone() });
+            decode_whole(split(&bytes).1).is_ok()
+        };
+        assert!(with_former("/old", MAX_FORMER_BASES) && !with_former("/old", MAX_FORMER_BASES + 1));
+        for bad in ["", "old", "/", "/old/", "/a/../b", "/a\nb"] {
+            assert!(!with_former(bad, 1), "{bad:?}");
+        }
     }
 
     #[test]

@@ -7,11 +7,12 @@
 
 #![forbid(unsafe_code)]
 
-use super::delete::{Removal, move_and_remove};
+use super::delete::Removal;
 use super::error::{Doing, Error};
 use super::kill::kill_all;
 use super::listing::names;
-use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use super::trash::{move_to_trash, remove_moved};
+use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, mode_of, open_beneath};
 use super::{Host, Level};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
@@ -34,7 +35,7 @@ pub struct Leftover {
 fn is_private(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
         && is_trusted_owner(stat.st_uid)
-        && stat.st_mode & 0o7777 == 0o700
+        && mode_of(stat) == 0o700
 }
 
 /// Is `name`, a job id, provably a directory of Slurm's plugin?
@@ -69,10 +70,10 @@ fn is_of_tmpfs(dir: BorrowedFd<'_>, private_dirs: &str) -> bool {
         FileType::from_raw_mode(ns.st_mode) == FileType::RegularFile
             && is_trusted_owner(ns.st_uid)
             && ns.st_size == 0
-            && (ns.st_mode & 0o7777 == 0o700 || is_namespace(ns))
+            && (mode_of(ns) == 0o700 || is_namespace(ns))
     };
     stat(".ns", OFlags::empty()).is_some_and(|ns| is_ns(&ns))
-        && stat(private_dirs, OFlags::DIRECTORY).is_some_and(|stat| stat.st_mode & 0o7777 == 0o700)
+        && stat(private_dirs, OFlags::DIRECTORY).is_some_and(|stat| mode_of(&stat) == 0o700)
 }
 
 /// Is it of the file system of namespaces?
@@ -129,7 +130,8 @@ impl Leftover {
                 }
             }
         }
-        let Some(summary) = move_and_remove(base, base_path, &name, removal)? else { return Ok(()) };
+        let moved = move_to_trash(base, base_path, &name)?;
+        let Some(summary) = remove_moved(&moved, removal) else { return Ok(()) };
         if summary.complete() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use super::pins::Pins;
 use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
+use super::trash::rename_new;
 use super::trusted::{BENEATH, c_path, open_beneath};
 use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, script, sources};
 use crate::config::{Script, Settings};
@@ -20,7 +21,7 @@ use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_shar
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -112,16 +113,7 @@ impl<'a> Making<'a> {
         let intention = || format!("make {path}");
         let base = open_base(&settings.base_path)?;
         let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, job.id))?;
-        let tree = match make_private_dir(base.as_fd(), &unfinished, 0o700) {
-            // One was killed here before.
-            Err(Errno::EXIST) => delete::remove_unfinished(base.as_fd(), &unfinished)
-                .and_then(|()| make_private_dir(base.as_fd(), &unfinished, 0o700)),
-            result => result,
-        }
-        .doing("mkdirat", intention)?;
-        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
-        // nobody can get one to remove it either.
-        let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
+        let tree = delete::make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
         let begin = || -> Result<(Journal, Record), Error> {
             let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
@@ -155,8 +147,7 @@ impl<'a> Making<'a> {
                 trees.push(TreeRecord { base: base.clone(), device, inode });
             }
             journal.write(&lines)?;
-            let publish =
-                || rustix::fs::renameat_with(&base, &unfinished, &base, &name, rustix::fs::RenameFlags::NOREPLACE);
+            let publish = || rename_new(base.as_fd(), &unfinished, base.as_fd(), &name);
             match publish() {
                 Err(Errno::EXIST) => {
                     delete::dispose_of_stale(host, settings, &base, job)?;
@@ -174,6 +165,7 @@ impl<'a> Making<'a> {
                 node: job.node.clone(),
                 namespaces: plan.namespaces,
                 holder: None,
+                of_this_boot: true,
                 trees,
             };
             Ok((journal, record))
@@ -243,24 +235,35 @@ impl<'a> Making<'a> {
         Ok(pins)
     }
 
-    /// `<base>/<job>` in the other bases, and the link that keeps C-plugin paths working.
+    /// `<base>/<job>` in the other bases, and the link that keeps C-plugin paths working. As in `begin`,
+    /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
     fn make_trees(&mut self) -> Result<(), Error> {
         let name = c_path(&self.job.id.to_string())?;
+        let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, self.job.id))?;
         for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
             let intention = || format!("make {base}/{}", self.job.id);
-            let tree = make_private_dir(open_base(base)?.as_fd(), &name, 0o700).map_err(|errno| {
-                let error = Error::call(intention(), "mkdirat", errno);
-                if errno == Errno::EXIST {
-                    error.with_hint("it was not made for this job; look at it and remove it by hand")
-                } else {
-                    error
-                }
-            })?;
+            let fd = open_base(base)?;
+            let tree = delete::make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
             let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
             let (device, inode) = (stat.st_dev, stat.st_ino);
             self.journal.write(&[Line::Tree(Tree { device, inode, base })])?;
             if let Some(record) = self.record.trees.get_mut(index) {
                 (record.device, record.inode) = (device, inode);
+            }
+            if let Err(errno) = rename_new(fd.as_fd(), &unfinished, fd.as_fd(), &name) {
+                // With the descriptor goes the lock.
+                drop(tree);
+                let _ = delete::remove_unfinished(fd.as_fd(), &unfinished);
+                self.journal.write(&[Line::Tree(Tree { device: 0, inode: 0, base })])?;
+                if let Some(record) = self.record.trees.get_mut(index) {
+                    (record.device, record.inode) = (0, 0);
+                }
+                let error = Error::call(intention(), "renameat2", errno);
+                return Err(if errno == Errno::EXIST {
+                    error.with_hint("it was not made for this job; look at it and remove it by hand")
+                } else {
+                    error
+                });
             }
             self.trees.push(tree);
         }

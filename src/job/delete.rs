@@ -1,20 +1,21 @@
 //! Ends a job's namespaces and removes its directories.
 //!
 //! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of
-//! the pins, then move each directory into `.trash` (so that the job id is free at once) and remove
-//! it there. Every step may be done twice.
+//! the pins, then move all directories into `.trash`, so that the job id is free at once, and remove
+//! them there. Every step may be done twice.
 
 use super::error::{Doing, Error};
 use super::pins::Pins;
 pub use super::record::{Record, TreeRecord};
-use super::remove_tree::{Summary, remove_tree};
-use super::sources::open_base;
-use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
+use super::remove_tree::Summary;
+use super::sources::{make_private_dir, open_base};
+use super::trash::{move_to_trash, remove_moved};
+use super::trusted::{BENEATH, open_beneath};
 use super::{Host, Job, Level, Milliseconds, plan, record, script};
 use crate::config::{Script, Settings};
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::{CStr, CString};
@@ -23,9 +24,6 @@ use std::time::{Duration, Instant};
 /// How long a killed holder, and with it every process of its PID namespace, may take to end. One
 /// in uninterruptible sleep (a dead file server) can take for ever.
 pub const HOLDER_TIMEOUT_MS: u32 = 30_000;
-
-/// The directory in each base where trees are removed.
-pub const TRASH: &CStr = c".trash";
 
 /// Begins the name of a job's directory until its state file is written.
 pub const UNFINISHED: &str = ".new.";
@@ -36,6 +34,16 @@ const OF_EPILOG: [&str; 6] =
 
 fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
     environment.iter().filter(|(name, _)| OF_EPILOG.contains(name)).map(|(n, v)| (*n, v.as_slice())).collect()
+}
+
+/// What the record of a job says to the epilog.
+pub(super) fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
+    [
+        ("SLURM_JOB_ID", record.job.to_string().into_bytes()),
+        ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),
+        ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
+        ("SLURM_JOB_USER", record.user.clone().into_bytes()),
+    ]
 }
 
 /// When the files of a deleted job are removed. Its directories are gone from their place at once.
@@ -86,7 +94,15 @@ pub fn delete(
             .map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
         let mut pairs = of_epilog(environment);
         match &ns {
-            Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
+            Some(ns) => {
+                pairs.push(("SLURM_NS", ns.as_bytes()));
+                if let Err(error) = lead_to_pin(record, ns) {
+                    host.log(
+                        Level::Warning,
+                        format_args!("job {job}: {error}; .ns/mnt leads nowhere in clone_ns_epilog"),
+                    );
+                }
+            }
             None => host.log(
                 Level::Info,
                 format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
@@ -101,9 +117,9 @@ pub fn delete(
     let mut complete = true;
     // The directory with the state file last, and not while another is in its place: until then it says
     // what else there is.
-    let mut in_place = false;
+    let mut moved = Vec::new();
     for (index, tree) in record.trees.iter().enumerate().rev() {
-        if index == 0 && in_place {
+        if index == 0 && !complete {
             host.log(
                 Level::Error,
                 format_args!(
@@ -113,33 +129,30 @@ pub fn delete(
             );
             break;
         }
-        let result = remove_recorded(record, tree, removal);
-        if let Ok(Some(summary)) = &result {
-            removed.add(summary);
-        }
-        match result {
+        match set_aside(record, tree, index == 0) {
             Ok(None) => {}
-            Ok(Some(summary)) if summary.complete() => {
-                host.log(Level::Debug, format_args!("job {job}: {}/{job}: {summary}", tree.base));
-            }
-            Ok(Some(summary)) if summary.out_of_time && summary.failed == 0 && summary.mounts == 0 => {
-                host.log(
-                    Level::Info,
-                    format_args!(
-                        "job {job}: {}/{job}: {summary}; the rest is in {}/.trash and removed in the background",
-                        tree.base, tree.base
-                    ),
-                );
-            }
-            Ok(Some(summary)) => {
-                complete = false;
-                host.log(Level::Error, format_args!("job {job}: {}/{job}: {summary}; the rest is in {}/.trash and tried again at the next start of slurmd", tree.base, tree.base));
-            }
+            Ok(Some(place)) => moved.push((&tree.base, place)),
             Err(error) => {
                 complete = false;
-                in_place = true;
                 host.log(Level::Error, format_args!("job {job}: {error}"));
             }
+        }
+    }
+    for (base, place) in &moved {
+        let Some(summary) = remove_moved(place, removal) else { continue };
+        removed.add(&summary);
+        if summary.complete() {
+            host.log(Level::Debug, format_args!("job {job}: {base}/{job}: {summary}"));
+        } else if summary.out_of_time && summary.failed == 0 && summary.mounts == 0 {
+            host.log(
+                Level::Info,
+                format_args!(
+                    "job {job}: {base}/{job}: {summary}; the rest is in {base}/.trash and removed in the background"
+                ),
+            );
+        } else {
+            complete = false;
+            host.log(Level::Error, format_args!("job {job}: {base}/{job}: {summary}; the rest is in {base}/.trash and tried again at the next start of slurmd"));
         }
     }
     let ms = Milliseconds(start.elapsed());
@@ -154,6 +167,20 @@ pub fn delete(
         ),
     );
     complete
+}
+
+/// For clone_ns_epilog, `.ns/mnt` leads to what still keeps the mount namespace: the holder has ended.
+fn lead_to_pin(record: &Record, pin: &str) -> Result<(), Error> {
+    let Some(tree) = record.trees.first() else { return Ok(()) };
+    let intention = || format!("make {}/{}/.ns/mnt", tree.base, record.job);
+    let ns = CString::new(format!("{}/.ns", record.job)).unwrap_or_default();
+    let base = open_base(&tree.base)?;
+    let ns = open_beneath(base.as_fd(), &ns, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    match rustix::fs::unlinkat(&ns, c"mnt", AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(Error::call(intention(), "unlinkat", errno)),
+    }
+    rustix::fs::symlinkat(pin, &ns, c"mnt").doing("symlinkat", intention)
 }
 
 /// Kills the holder, and with it every process of its PID namespace, and waits for that.
@@ -181,17 +208,30 @@ fn end_holder(record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
-/// Moves one recorded directory into the trash and removes it. None: it was gone already, or is to be
-/// removed later.
-fn remove_recorded(record: &Record, tree: &TreeRecord, removal: Removal) -> Result<Option<Summary>, Error> {
+/// Moves one recorded directory into the trash, the one with the state file if it `is_main`. None: it was gone
+/// already.
+fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<(OwnedFd, CString)>, Error> {
     let name = CString::new(record.job.to_string()).unwrap_or_default();
     let intention = || format!("remove {}/{}", tree.base, record.job);
     let base = match open_base(&tree.base) {
         Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
         result => result?,
     };
+    // Killed before it got its name; the main one would have no record then. One that is locked is
+    // being made for another instance.
+    let had_no_name = || {
+        let unfinished = CString::new(format!("{UNFINISHED}{}", record.job)).unwrap_or_default();
+        !is_main && remove_unfinished(base.as_fd(), &unfinished).is_ok()
+    };
+    if tree.inode == 0 {
+        had_no_name();
+        return Ok(None);
+    }
     let dir = match open_beneath(base.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => {
+            had_no_name();
+            return Ok(None);
+        }
         Err(Errno::XDEV) => {
             return Err(Error::because(intention(), "something is mounted over it")
                 .with_hint("unmount it; the next start of slurmd then removes it"));
@@ -199,66 +239,14 @@ fn remove_recorded(record: &Record, tree: &TreeRecord, removal: Removal) -> Resu
         result => result.doing("openat2", intention)?,
     };
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
-    if tree.inode == 0 {
-        // It was about to be made. If it was, it is empty; if not, it is somebody else's.
-        return match rustix::fs::unlinkat(&base, name.as_c_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(None),
-            Err(errno) => Err(Error::call(intention(), "unlinkat", errno)),
-        };
-    }
-    if (stat.st_dev, stat.st_ino) != (tree.device, tree.inode) {
+    if !record.is_at(tree, &stat) {
+        if had_no_name() {
+            return Ok(None);
+        }
         return Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"));
     }
     drop(dir);
-    move_and_remove(base.as_fd(), &tree.base, &name, removal)
-}
-
-pub(super) fn move_and_remove(
-    base: BorrowedFd<'_>,
-    base_path: &str,
-    name: &CString,
-    removal: Removal,
-) -> Result<Option<Summary>, Error> {
-    let trash = open_trash(base, base_path)?;
-    let intention = || format!("move {base_path}/{} to .trash", name.to_string_lossy());
-    for number in 0_u32.. {
-        let to = CString::new(format!("{}.{number}", name.to_string_lossy())).unwrap_or_default();
-        match rustix::fs::renameat_with(base, name.as_c_str(), &trash, to.as_c_str(), RenameFlags::NOREPLACE) {
-            Ok(()) if removal == Removal::Later => return Ok(None),
-            Ok(()) => {
-                let deadline = if let Removal::Until(deadline) = removal { Some(deadline) } else { None };
-                return Ok(Some(remove_tree(trash.as_fd(), &to, deadline)));
-            }
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::call(intention(), "renameat2", errno)),
-        }
-    }
-    Err(Error::call(intention(), "renameat2", Errno::EXIST))
-}
-
-/// Opens, and makes where missing, the trash of a base.
-pub(super) fn open_trash(base: BorrowedFd<'_>, base_path: &str) -> Result<OwnedFd, Error> {
-    let intention = || format!("use {base_path}/.trash");
-    let open = || open_beneath(base, TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH);
-    let trash = match open() {
-        Err(Errno::NOENT) => {
-            match rustix::fs::mkdirat(base, TRASH, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
-            }
-            open()
-        }
-        result => result,
-    }
-    .doing("openat2", intention)?;
-    let stat = rustix::fs::fstat(&trash).doing("fstat", intention)?;
-    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
-        return Err(Error::because(
-            intention(),
-            format!("it has owner {} and mode {:04o}; ours has root and 0700", stat.st_uid, stat.st_mode & 0o7777),
-        ));
-    }
-    Ok(trash)
+    move_to_trash(base.as_fd(), &tree.base, &name).map(Some)
 }
 
 /// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
@@ -281,8 +269,29 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
     // What cannot be removed is logged, and out of the way in the trash.
-    delete(host, &found.record, None, &[], None, Removal::Now);
+    let mut environment = job.environment.clone();
+    environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
+    environment.extend(of_record(&found.record));
+    let removal = Removal::at_end_of_job(settings);
+    delete(host, &found.record, settings.clone_ns_epilog.as_ref(), &environment, None, removal);
     Ok(())
+}
+
+/// Makes a job directory that has no name yet.
+///
+/// # Errors
+///
+/// EWOULDBLOCK: another that is being made has it.
+pub(super) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let tree = match make_private_dir(base, name, 0o700) {
+        // One was killed here before.
+        Err(Errno::EXIST) => remove_unfinished(base, name).and_then(|()| make_private_dir(base, name, 0o700)),
+        result => result,
+    }?;
+    // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
+    // nobody can get one to remove it either.
+    let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
+    Ok(tree)
 }
 
 /// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].

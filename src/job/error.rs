@@ -79,6 +79,7 @@ impl fmt::Display for Words {
             Errno::SRCH => ("ESRCH", "no such process"),
             Errno::INTR => ("EINTR", "interrupted"),
             Errno::IO => ("EIO", "input/output error"),
+            Errno::FBIG => ("EFBIG", "file too large"),
             Errno::BADF => ("EBADF", "bad file descriptor"),
             Errno::CHILD => ("ECHILD", "no such child process"),
             Errno::AGAIN => ("EAGAIN", "resource temporarily unavailable"),

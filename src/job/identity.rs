@@ -63,10 +63,14 @@ impl Identity {
         if same { Ok(pidfd) } else { Err(Errno::SRCH) }
     }
 
-    /// It has not ended. One that nobody has reaped yet has.
+    /// It has not ended, as far as can be told. One that nobody has reaped yet has.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.open().is_ok_and(|pidfd| !crate::sys::process::has_ended(pidfd.as_fd()).unwrap_or(false))
+        match self.open() {
+            Ok(pidfd) => !crate::sys::process::has_ended(pidfd.as_fd()).unwrap_or(false),
+            // Anything else, such as no descriptor left, is no proof.
+            Err(errno) => errno != Errno::SRCH,
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for JoinError {
         match self {
             Self::Path => f.write_str("the path of its state file is too long"),
             Self::OpenState(Errno::NOENT) => {
-                f.write_str("it has no state file under base_path: its set-up failed, it has ended, or base_path was changed while it ran")
+                f.write_str("it has no state file under base_path: its set-up failed, it has ended, base_path was changed while it ran, or the plugin was switched on since it began")
             }
             Self::OpenState(errno) => write!(f, "opening its state file: {}", Words(*errno)),
             Self::ReadState(errno) => write!(f, "reading its state file: {}", Words(*errno)),
@@ -76,6 +76,15 @@ impl fmt::Display for JoinError {
     }
 }
 
+/// What to do about a PID namespace whose holder, its PID 1, has ended. It takes no new process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadPid {
+    /// An error: a step is not to run outside of it.
+    Fails,
+    /// Enter the others: what Slurm itself still has to do in the job's directories when the job has ended.
+    IsLeftOut,
+}
+
 /// Enters all namespaces of job `job`, which is under one of `bases`: the one of its state file, or, after
 /// a switch-over, the one in which Slurm's own plugin has made it. On an error none was entered, or
 /// the caller must not go on.
@@ -88,10 +97,11 @@ pub fn join<'b>(
     node: &str,
     boot: BootId,
     job: u32,
+    dead: DeadPid,
 ) -> Result<(), JoinError> {
     const NONE: JoinError = JoinError::OpenState(Errno::NOENT);
     for base in bases.clone() {
-        match join_below(base, node, boot, job) {
+        match join_below(base, node, boot, job, dead) {
             Err(NONE) => {}
             result => return result,
         }
@@ -108,14 +118,14 @@ pub fn join<'b>(
 }
 
 /// As [`join`], by the state file under `base_path`.
-fn join_below(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
+fn join_below(base_path: &str, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
     let (file, size) = open_state(base_path, job)?;
     // After a fork each page of the stack that is written to is a page fault, so it is a small buffer that
     // is filled with zeros, where that does.
     if size < USUAL_SIZE as u64 {
-        enter(&read_state(&file, &mut [0_u8; USUAL_SIZE])?, node, boot, job)
+        enter(&read_state(&file, &mut [0_u8; USUAL_SIZE])?, node, boot, job, dead)
     } else {
-        join_by_large_state(&file, node, boot, job)
+        join_by_large_state(&file, node, boot, job, dead)
     }
 }
 
@@ -123,12 +133,12 @@ fn join_below(base_path: &str, node: &str, boot: BootId, job: u32) -> Result<(),
 const USUAL_SIZE: usize = 2048;
 
 #[inline(never)]
-fn join_by_large_state(file: &OwnedFd, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
-    enter(&read_state(file, &mut [0_u8; MAX_SIZE])?, node, boot, job)
+fn join_by_large_state(file: &OwnedFd, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
+    enter(&read_state(file, &mut [0_u8; MAX_SIZE])?, node, boot, job, dead)
 }
 
 /// Enters the namespaces that `state` tells of, if they are those of `job`.
-fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32) -> Result<(), JoinError> {
+fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
     if state.job != job || state.node != node || state.boot != boot.as_bytes() {
         return Err(JoinError::Stale);
     }
@@ -140,10 +150,10 @@ fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32) -> Result<(), Jo
         Ok(pidfd) => match setns(pidfd.as_fd(), state.namespaces) {
             Ok(()) => Ok(()),
             // It ended between the two calls.
-            Err(Errno::SRCH) => join_by_pin(state, Errno::SRCH),
+            Err(Errno::SRCH) => join_by_pin(state, Errno::SRCH, dead),
             Err(errno) => Err(JoinError::Enter(errno)),
         },
-        Err(errno) => join_by_pin(state, errno),
+        Err(errno) => join_by_pin(state, errno, dead),
     }
 }
 
@@ -202,11 +212,10 @@ fn open_namespace(base_path: &str, below: &str, job: u32, name: &str) -> Result<
     rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS).map_err(JoinError::OpenState)
 }
 
-/// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone. That does
-/// for a job without a PID namespace only: one whose PID 1 has ended takes no new process.
-fn join_by_pin(state: &State<'_>, holder_gone: Errno) -> Result<(), JoinError> {
+/// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone.
+fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(), JoinError> {
     let gone = JoinError::HolderGone(holder_gone);
-    if state.namespaces.contains(NamespaceFlags::PID) {
+    if state.namespaces.contains(NamespaceFlags::PID) && dead == DeadPid::Fails {
         return Err(gone);
     }
     let pins = state.pins.ok_or(gone)?;

@@ -9,9 +9,13 @@ use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
+use std::time::{Duration, Instant};
 
 /// Rounds after which processes that go on forking are left.
 const MAX_ROUNDS: usize = 32;
+
+/// What waits for a dead file server does not end, and slurmd, or a job's end, waits no longer than this.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ancestors that are looked at.
 const MAX_DEPTH: usize = 256;
@@ -56,6 +60,8 @@ fn kill_every(is_member: impl Fn(Pid) -> bool) -> u32 {
         return 0;
     };
     let mut killed = 0_u32;
+    let deadline = Instant::now().checked_add(TIMEOUT);
+    let left = || deadline.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
     // One that forks while we look is found in the next round.
     for _ in 0..MAX_ROUNDS {
         let found = names(proc.as_fd(), "/proc").unwrap_or_default();
@@ -71,14 +77,14 @@ fn kill_every(is_member: impl Fn(Pid) -> bool) -> u32 {
                 (is_member(pid) && !has_ended(pidfd.as_fd()).unwrap_or(true)).then_some(pidfd)
             })
             .collect();
-        if members.is_empty() {
+        if members.is_empty() || left().is_zero() {
             break;
         }
         for pidfd in &members {
             killed += u32::from(rustix::process::pidfd_send_signal(pidfd, Signal::KILL).is_ok());
         }
         for pidfd in &members {
-            let _ = wait_ended(pidfd.as_fd(), 1000);
+            let _ = wait_ended(pidfd.as_fd(), u32::try_from(left().as_millis()).unwrap_or(0).min(1000));
         }
     }
     killed

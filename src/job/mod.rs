@@ -22,7 +22,7 @@
 //! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node),
 //! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
 //! process a number means), [`listing`] (directories), [`pins`], [`script`], [`limits`] (what an
-//! errno means), [`kill`], [`error`], [`fixed`].
+//! errno means), [`trash`], [`kill`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
@@ -52,6 +52,7 @@ pub mod script;
 pub mod sources;
 pub mod state;
 pub mod sweep;
+pub mod trash;
 pub mod trusted;
 
 use core::fmt;

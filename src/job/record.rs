@@ -7,11 +7,11 @@ use super::listing::names;
 use super::pins::Pins;
 use super::sources::open_base;
 use super::state::{MAX_SIZE, State};
-use super::trusted::{BENEATH, is_trusted_owner, open_beneath};
+use super::trusted::{BENEATH, is_trusted_owner, mode_of, open_beneath};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::has_ended;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::time::SystemTime;
@@ -27,8 +27,19 @@ pub struct Record {
     pub node: String,
     pub namespaces: NamespaceFlags,
     pub holder: Option<Identity>,
+    /// It is of this boot, so device numbers mean what they meant.
+    pub of_this_boot: bool,
     /// The directories made for it, the one under `base_path` first.
     pub trees: Vec<TreeRecord>,
+}
+
+impl Record {
+    /// Is what `stat` describes the directory of `tree`? Device numbers change with a reboot: disks come up
+    /// in another order, and some file systems have a number for each mount.
+    #[must_use]
+    pub fn is_at(&self, tree: &TreeRecord, stat: &Stat) -> bool {
+        tree.inode == stat.st_ino && (tree.device == stat.st_dev || !self.of_this_boot)
+    }
 }
 
 /// The directory `<base>/<job>`.
@@ -95,7 +106,7 @@ pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
             rustix::fs::fstat(fd).is_ok_and(|stat| {
                 FileType::from_raw_mode(stat.st_mode) == kind
                     && is_trusted_owner(stat.st_uid)
-                    && stat.st_mode & 0o7777 == mode
+                    && mode_of(&stat) == mode
                     && stat.st_ctime < booted
             })
         };
@@ -141,7 +152,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
     let name_c = CString::new(name).unwrap_or_default();
     let dir = open_beneath(base, &name_c, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
-    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o7777 != 0o700 {
+    if !is_trusted_owner(stat.st_uid) || mode_of(&stat) != 0o700 {
         return Err(Error::because(
             intention(),
             format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
@@ -170,25 +181,24 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
             None => trees.push(new),
         }
     }
-    match trees.first() {
-        Some(main) if main.base == base_path && (main.device, main.inode) == (stat.st_dev, stat.st_ino) => {}
+    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
+    let record = Record {
+        job: state.job,
+        sluid: state.sluid,
+        uid: state.uid,
+        gid: state.gid,
+        user: state.user.to_owned(),
+        node: state.node.to_owned(),
+        namespaces: state.namespaces,
+        holder: state.holder,
+        of_this_boot: state.boot == boot.as_bytes(),
+        trees,
+    };
+    match record.trees.first() {
+        Some(main) if main.base == base_path && record.is_at(main, &stat) => {}
         _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
     }
-    Ok(Found {
-        record: Record {
-            job: state.job,
-            sluid: state.sluid,
-            uid: state.uid,
-            gid: state.gid,
-            user: state.user.to_owned(),
-            node: state.node.to_owned(),
-            namespaces: state.namespaces,
-            holder: state.holder,
-            trees,
-        },
-        stepd: state.stepd,
-        boot_id: state.boot.to_vec(),
-    })
+    Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec() })
 }
 
 #[cfg(test)]

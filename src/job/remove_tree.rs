@@ -302,13 +302,15 @@ impl Remover<'_, '_> {
                 }
                 Err(Errno::EXIST) => queue.moved += 1,
                 Err(Errno::NOENT) => return,
-                Err(Errno::BUSY | Errno::XDEV) => {
+                Err(Errno::BUSY) => {
                     self.summary.mounts += 1;
                     return;
                 }
+                // EXDEV among them: a subvolume of btrfs, out of which nothing can be moved.
                 Err(errno) => return self.summary.failed(errno),
             }
         }
+        self.summary.failed(Errno::EXIST);
     }
 
     fn rename(&self, dir: BorrowedFd<'_>, name: &CStr, to: &CStr) -> Result<(), Errno> {

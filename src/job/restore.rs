@@ -6,7 +6,7 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, TRASH, UNFINISHED, delete, move_and_remove, open_trash, remove_unfinished};
+use super::delete::{Removal, UNFINISHED, delete, of_record, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::kill::kill_all;
@@ -15,6 +15,7 @@ use super::record::{self, Found, Record};
 use super::remove_tree::remove_tree;
 use super::sources::open_base;
 use super::sweep;
+use super::trash::{TRASH, entries, move_to_trash, open_trash, remove_moved};
 use super::trusted::{BENEATH, open_beneath};
 use super::{Host, Level, LiveJobs};
 use crate::config::{Backing, Script, Settings};
@@ -132,6 +133,15 @@ pub fn look(
                 sights.push(Sight { verdict: Verdict::Dead, job: SightOf::Lost(job) });
                 continue;
             }
+            // It may be a job's: it could not be looked at.
+            Err(error)
+                if error.errno().is_some_and(|errno| !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) =>
+            {
+                host.log(Level::Error, format_args!("{error}"));
+                let job = name.parse().unwrap_or_default();
+                sights.push(Sight { verdict: Verdict::InDoubt, job: SightOf::Lost(job) });
+                continue;
+            }
             Err(error) => {
                 host.log(Level::Warning, format_args!("{error}; it is left alone"));
                 continue;
@@ -149,7 +159,7 @@ pub fn look(
 }
 
 /// Deletes what dead jobs left on this node. Returns the bases that still have a job's directory, or
-/// could not be looked at.
+/// could not be looked at: one that is not there may be on a file system that is mounted later.
 ///
 /// # Errors
 ///
@@ -159,16 +169,16 @@ pub fn restore(host: &dyn Host, node: &Node<'_>, live: Result<LiveJobs, Error>) 
         live.inspect_err(|error| host.log(Level::Error, format_args!("{error}; no job directory is removed now"))).ok();
     let mut in_use = Vec::new();
     let mut result = Ok(());
-    // A base that is gone has no jobs.
-    let is_gone = |error: &Error| error.errno() == Some(Errno::NOENT);
+    let is_missing = |error: &Error| error.errno() == Some(Errno::NOENT);
     for path in node.bases {
         match one_base(host, node, path, live.as_ref()) {
             Ok(0) => {}
             Ok(_) => in_use.push(path.clone()),
-            Err(error) if is_gone(&error) => {}
             Err(error) => {
                 in_use.push(path.clone());
-                result = Err(error);
+                if !is_missing(&error) {
+                    result = Err(error);
+                }
             }
         }
     }
@@ -184,9 +194,13 @@ fn one_base(host: &dyn Host, node: &Node<'_>, path: &str, live: Option<&LiveJobs
     let mut stay = act(host, node, &base, path, look(host, base.as_fd(), path, node.name, live)?);
     // Where Slurm's plugin is built for several slurmds per host, its directories are one level below.
     let below = format!("{path}/{}", node.name);
-    if let Ok(base) = open_base(&below) {
-        let sights = look(host, base.as_fd(), &below, node.name, live)?;
-        stay += act(host, node, &base, &below, sights);
+    match open_base(&below) {
+        Ok(base) => {
+            let sights = look(host, base.as_fd(), &below, node.name, live)?;
+            stay += act(host, node, &base, &below, sights);
+        }
+        Err(error) if error.errno() == Some(Errno::NOENT) => {}
+        Err(error) => return Err(error),
     }
     Ok(stay)
 }
@@ -227,7 +241,7 @@ fn act(host: &dyn Host, node: &Node<'_>, base: &OwnedFd, base_path: &str, sights
                 Level::Warning,
                 format_args!("job {id}: it cannot be told whether it lives; its directory is kept"),
             ),
-            (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, &found),
+            (Verdict::Dead, SightOf::Ours(found)) => stay += usize::from(!delete_dead(host, node, &found)),
             (Verdict::Dead, SightOf::Lost(_)) => {
                 host.log(
                     Level::Info,
@@ -236,11 +250,13 @@ fn act(host: &dyn Host, node: &Node<'_>, base: &OwnedFd, base_path: &str, sights
                     ),
                 );
                 let name = CString::new(id.to_string()).unwrap_or_default();
-                let removed = move_and_remove(base.as_fd(), base_path, &name, node.removal);
-                if let Err(error) = &removed {
-                    host.log(Level::Error, format_args!("job {id}: {error}"));
+                match move_to_trash(base.as_fd(), base_path, &name) {
+                    Ok(moved) => drop(remove_moved(&moved, node.removal)),
+                    Err(error) => {
+                        host.log(Level::Error, format_args!("job {id}: {error}"));
+                        stay += 1;
+                    }
                 }
-                stay += usize::from(removed.is_err());
             }
             (Verdict::Dead, SightOf::Slurms(leftover)) => {
                 host.log(
@@ -278,21 +294,49 @@ fn empty_trash(host: &dyn Host, node: &Node<'_>) -> Result<(), Error> {
     }
 }
 
-/// Starts the process that empties the trash, if the end of a job has left something there.
+/// Starts the process that empties the trash, if the end of a job has left something there that none was
+/// started for: `seen` has what was, and is brought up to date.
 ///
 /// # Errors
 ///
-/// When it cannot be started.
-pub fn sweep_what_is_left(settings: &Settings) -> Result<(), Error> {
+/// When it cannot be started, or a base cannot be looked at; the others were.
+pub fn sweep_what_is_left(settings: &Settings, seen: &mut Vec<TrashState>) -> Result<(), Error> {
     let bases = std::iter::once(settings.base_path.as_str()).chain(other_bases(settings));
     let mut trash = Vec::new();
-    for base in bases {
+    let mut result = Ok(());
+    let mut look = |base: &str| {
         let fd = open_trash(open_base(base)?.as_fd(), base)?;
-        if !names(fd.as_fd(), base)?.is_empty() {
-            trash.push(fd);
+        if entries(fd.as_fd(), base)?.is_empty() {
+            return Ok(());
         }
+        let stat = rustix::fs::fstat(&fd).doing("fstat", || format!("look into {base}/.trash"))?;
+        let state = TrashState { directory: (stat.st_dev, stat.st_ino), changed: (stat.st_mtime, stat.st_mtime_nsec) };
+        // While it does not change, another would remove no more.
+        if !seen.contains(&state) {
+            trash.push((fd, state));
+        }
+        Ok(())
+    };
+    for base in bases {
+        result = result.and(look(base));
     }
-    if trash.is_empty() { Ok(()) } else { sweep::start(&trash) }
+    if trash.is_empty() {
+        return result;
+    }
+    let (fds, states): (Vec<OwnedFd>, Vec<TrashState>) = trash.into_iter().unzip();
+    sweep::start(&fds)?;
+    seen.retain(|old| states.iter().all(|new| new.directory != old.directory));
+    seen.extend(states);
+    result
+}
+
+/// A `.trash` as it was when a process was started for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrashState {
+    /// Device and inode.
+    directory: (u64, u64),
+    /// Seconds and nanoseconds.
+    changed: (i64, u64),
 }
 
 /// How many entries the trash of a base has. Makes none.
@@ -309,14 +353,14 @@ pub fn in_trash(base_path: &str) -> Result<usize, Error> {
         Err(Errno::NOENT) => Ok(0),
         result => {
             let trash = result.doing("openat2", || format!("look into {base_path}/.trash"))?;
-            Ok(names(trash.as_fd(), base_path)?.len())
+            Ok(entries(trash.as_fd(), base_path)?.len())
         }
     }
 }
 
 /// Removes what is in a trash, and waits for it.
 fn empty(host: &dyn Host, trash: &OwnedFd) -> Result<(), Error> {
-    for name in names(trash.as_fd(), ".trash")? {
+    for name in entries(trash.as_fd(), "")? {
         let summary = remove_tree(trash.as_fd(), &CString::new(name.as_str()).unwrap_or_default(), None);
         let level = if summary.complete() { Level::Info } else { Level::Error };
         host.log(level, format_args!(".trash/{name}: {summary}"));
@@ -324,7 +368,8 @@ fn empty(host: &dyn Host, trash: &OwnedFd) -> Result<(), Error> {
     Ok(())
 }
 
-fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) {
+/// True when nothing is left in its place.
+fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) -> bool {
     let record = &found.record;
     host.log(
         Level::Info,
@@ -335,15 +380,8 @@ fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) {
     if let Some(pins) = &pins {
         kill_members(host, record, pins.mount.as_fd());
     }
-    let job_id = record.job.to_string().into_bytes();
-    let mut pairs = vec![
-        ("SLURM_JOB_ID", job_id),
-        ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),
-        ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
-        ("SLURM_JOB_USER", record.user.clone().into_bytes()),
-    ];
-    pairs.extend_from_slice(node.environment);
-    delete(host, record, node.epilog, &pairs, pins, node.removal);
+    let pairs = [of_record(record).as_slice(), node.environment].concat();
+    delete(host, record, node.epilog, &pairs, pins, node.removal)
 }
 
 /// Kills every process in the job's mount namespace, `members_of`. With a PID namespace there is no
@@ -358,7 +396,7 @@ pub(crate) fn kill_members(host: &dyn Host, record: &Record, members_of: Borrowe
 fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
     let open = || -> Result<(OwnedFd, usize), Error> {
         let trash = open_trash(open_base(base_path)?.as_fd(), base_path)?;
-        let count = names(trash.as_fd(), base_path)?.len();
+        let count = entries(trash.as_fd(), base_path)?.len();
         Ok((trash, count))
     };
     match open() {
@@ -385,7 +423,7 @@ fn trash_to_empty(host: &dyn Host, base_path: &str) -> Option<OwnedFd> {
 /// When the directory cannot be read.
 pub fn remove_if_empty(base_path: &str) -> Result<bool, Error> {
     let base = open_base(base_path)?;
-    let _ = rustix::fs::unlinkat(&base, super::delete::TRASH, AtFlags::REMOVEDIR);
+    let _ = rustix::fs::unlinkat(&base, TRASH, AtFlags::REMOVEDIR);
     Ok(rustix::fs::unlinkat(CWD, base_path, AtFlags::REMOVEDIR).is_ok())
 }
 

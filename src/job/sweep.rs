@@ -20,6 +20,7 @@
 
 use super::error::{Doing, Error};
 use super::remove_tree::remove_tree_alone;
+use super::trash;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{close_from, exit_group, move_down};
 use crate::sys::process::{forbid_dump, lowest_priority, reap};
@@ -104,7 +105,7 @@ fn round(trash: BorrowedFd<'_>) -> bool {
     let mut progress = false;
     while let Some(Ok(entry)) = entries.next() {
         let name = entry.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") {
+        if trash::is_ours(name.to_bytes()) {
             let summary = remove_tree_alone(trash, name);
             progress |= summary.files + summary.directories > 0;
         }

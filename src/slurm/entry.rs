@@ -5,9 +5,11 @@
 
 use super::front;
 use super::host::{LOG_LEVEL_ERROR, SlurmHost};
-use super::imports::{self, Step, imports};
+use super::imports::{self, imports};
 use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId, Version};
 use super::plugin;
+use super::step::Step;
+use super::{in_slurmd, in_slurmstepd};
 use crate::job::{Host, Level};
 use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::BorrowedFd;
@@ -90,7 +92,13 @@ pub extern "C" fn init() -> c_int {
         Ok(Ok(Some(imports))) => {
             // Into Slurm's log, with the place in the code, and not to standard error.
             std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
-            entry("init", SLURM_ERROR, || success(plugin::init(imports)))
+            let status = entry("init", SLURM_ERROR, || success(in_slurmd::init(imports)));
+            if status != SLURM_SUCCESS {
+                // Else Slurm would load the next plugin of this name, and with it run jobs with less than is
+                // configured.
+                imports.fatal(c"slurm-jobns: the namespace plugin cannot be used, see above");
+            }
+            status
         }
         Ok(Ok(None)) => SLURM_SUCCESS,
         Ok(Err(symbol)) => {
@@ -111,7 +119,7 @@ pub extern "C" fn fini() {}
 /// slurmd was started with `-c`: a job that lives keeps its files.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_restore(_dir_name: *mut c_char, _recover: bool) -> c_int {
-    entry("restore", SLURM_ERROR, || success(plugin::restore()))
+    entry("restore", SLURM_ERROR, || success(in_slurmd::restore()))
 }
 
 fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, plugin::Failure> {
@@ -125,13 +133,13 @@ fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, plugin::Failure> {
 /// `int namespace_p_send_stepd(int fd)`. Called by several threads at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_send_stepd(fd: c_int) -> c_int {
-    entry("send_stepd", SLURM_ERROR, || success(plugin::send_stepd(descriptor(fd)?)))
+    entry("send_stepd", SLURM_ERROR, || success(in_slurmd::send_stepd(descriptor(fd)?)))
 }
 
 /// `int namespace_p_recv_stepd(int fd)`
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_recv_stepd(fd: c_int) -> c_int {
-    entry("recv_stepd", SLURM_ERROR, || success(plugin::recv_stepd(descriptor(fd)?)))
+    entry("recv_stepd", SLURM_ERROR, || success(in_slurmstepd::recv_stepd(descriptor(fd)?)))
 }
 
 /// # Safety
@@ -150,7 +158,7 @@ unsafe fn step_of(step: *const u8) -> Result<Step, plugin::Failure> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn namespace_p_stepd_create(step: *const u8) -> c_int {
     // SAFETY: passed on from the caller.
-    entry("stepd_create", SLURM_ERROR, || success(plugin::stepd_create(unsafe { step_of(step) }?)))
+    entry("stepd_create", SLURM_ERROR, || success(in_slurmstepd::stepd_create(unsafe { step_of(step) }?)))
 }
 
 /// `int namespace_p_stepd_delete(stepd_step_rec_t *)`, in 25.11 `(slurm_step_id_t *)`.
@@ -158,7 +166,7 @@ pub unsafe extern "C" fn namespace_p_stepd_create(step: *const u8) -> c_int {
 /// The argument is not looked at: what is deleted is what this process has made.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_stepd_delete(_step: *const c_void) -> c_int {
-    entry("stepd_delete", SLURM_ERROR, || success(plugin::stepd_delete()))
+    entry("stepd_delete", SLURM_ERROR, || success(in_slurmstepd::stepd_delete()))
 }
 
 /// `int namespace_p_join(slurm_step_id_t *step_id, uid_t uid, bool step_create)`
@@ -197,7 +205,7 @@ pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_ma
         // SAFETY: by the contract of this function.
         let step_id = unsafe { step_id.as_ref() }.copied().ok_or("Slurm passed no step id")?;
         let imports = imports().filter(|_| !fd_map.is_null()).ok_or("Slurm passed no list")?;
-        let entries = plugin::join_external(&step_id)?;
+        let entries = in_slurmstepd::join_external(&step_id)?;
         // SAFETY: by the contract of this function.
         unsafe { imports.append_fds(fd_map, entries) }.map_err(|errno| {
             format!(
@@ -218,7 +226,7 @@ pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_ma
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn namespace_p_can_bpf(step: *const u8) -> bool {
     // SAFETY: passed on from the caller.
-    entry("can_bpf", false, || plugin::can_bpf(unsafe { step_of(step) }?))
+    entry("can_bpf", false, || in_slurmstepd::can_bpf(unsafe { step_of(step) }?))
 }
 
 /// `int namespace_p_setup_bpf_token(stepd_step_rec_t *step)`
@@ -229,5 +237,5 @@ pub unsafe extern "C" fn namespace_p_can_bpf(step: *const u8) -> bool {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn namespace_p_setup_bpf_token(step: *const u8) -> c_int {
     // SAFETY: passed on from the caller.
-    entry("setup_bpf_token", SLURM_ERROR, || success(plugin::setup_bpf_token(unsafe { step_of(step) }?)))
+    entry("setup_bpf_token", SLURM_ERROR, || success(in_slurmstepd::setup_bpf_token(unsafe { step_of(step) }?)))
 }

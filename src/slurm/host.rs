@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 use super::front::PREFIX;
-use super::imports::{self, Imports, Step, StepdImports};
+use super::imports::{self, Imports, StepdImports};
+use super::step::Step;
 use crate::job::error::Error;
 use crate::job::{Host, Level};
 use core::fmt;

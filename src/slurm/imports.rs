@@ -9,6 +9,7 @@
 
 use super::front::PREFIX;
 use super::layout::{self, NsFdMap};
+use super::step::Step;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 use rustix::fd::{BorrowedFd, IntoRawFd};
@@ -40,9 +41,11 @@ pub struct Imports {
     /// `int slurm_list_count(list_t *)`
     list_count: unsafe extern "C" fn(*mut c_void) -> c_int,
     /// `int slurm_list_for_each(list_t *, ListForF, void *)`
-    list_for_each: ListCall,
+    pub(super) list_for_each: ListCall,
     /// `void *slurm_xcalloc(size_t, size_t, bool, bool, const char *, int, const char *)`
     xcalloc: unsafe extern "C" fn(usize, usize, bool, bool, *const c_char, c_int, *const c_char) -> *mut c_void,
+    /// `char *slurm_conf_get_hostname(const char *)`
+    conf_get_hostname: unsafe extern "C" fn(*const c_char) -> *const c_char,
     /// `void print_sluid(const sluid_t, char *, size_t)`
     print_sluid: unsafe extern "C" fn(u64, *mut c_char, usize),
     /// `slurm_conf_t slurm_conf`
@@ -175,6 +178,7 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
         list_count: import!(c"slurm_list_count"),
         list_for_each: import!(c"slurm_list_for_each"),
         xcalloc: import!(c"slurm_xcalloc"),
+        conf_get_hostname: import!(c"slurm_conf_get_hostname"),
         print_sluid: import!(c"print_sluid"),
         slurm_conf: import!(c"slurm_conf"),
         conf,
@@ -199,145 +203,12 @@ fn without(symbol: &CStr) -> String {
     format!("{PREFIX}this Slurm has no symbol {symbol}; the plugin was built for another version")
 }
 
-/// A pointer to a `stepd_step_rec_t` that is valid during the call that gave it.
-#[derive(Clone, Copy, Debug)]
-pub struct Step(NonNull<u8>);
-
-// SAFETY: the record is valid during the call, and the fields that we read are not written to in it,
-// so a thread that ends within the call may read them, too.
-unsafe impl Sync for Step {}
-
-impl Step {
-    /// # Safety
-    ///
-    /// `step` is null or points to a `stepd_step_rec_t` of the version in [`layout::VERSION`] that
-    /// outlives the value made here.
-    #[must_use]
-    pub unsafe fn from_raw(step: *const u8) -> Option<Self> {
-        NonNull::new(step.cast_mut()).map(Self)
-    }
-
-    fn field<T: Copy>(self, offset: usize) -> T {
-        // SAFETY: by `from_raw` the pointer is to the structure whose field of this type lies at
-        // `offset` (only called with the rows of `layout::step`); the fields that we read are set
-        // before the plugin is called and not changed later, so no other thread writes to them.
-        unsafe { self.0.as_ptr().add(offset).cast::<T>().read_unaligned() }
-    }
-
-    fn text(self, offset: usize) -> Option<Vec<u8>> {
-        // SAFETY: a `char *` of the structure, null or a C string that lives as long as it.
-        unsafe { c_text(self.field(offset)) }
-    }
-
-    #[must_use]
-    pub fn step_id(self) -> layout::StepId {
-        self.field(layout::step::STEP_ID)
-    }
-    #[must_use]
-    pub fn uid(self) -> u32 {
-        self.field(layout::step::UID)
-    }
-    #[must_use]
-    pub fn gid(self) -> u32 {
-        self.field(layout::step::GID)
-    }
-    #[must_use]
-    pub fn het_job_id(self) -> u32 {
-        self.field(layout::step::HET_JOB_ID)
-    }
-    #[must_use]
-    pub fn nnodes(self) -> u32 {
-        self.field(layout::step::NNODES)
-    }
-    #[must_use]
-    pub fn cpus(self) -> u16 {
-        self.field(layout::step::CPUS)
-    }
-    /// MB
-    #[must_use]
-    pub fn job_mem(self) -> u64 {
-        self.field(layout::step::JOB_MEM)
-    }
-    #[must_use]
-    pub fn user_name(self) -> Option<Vec<u8>> {
-        self.text(layout::step::USER_NAME)
-    }
-    #[must_use]
-    pub fn cwd(self) -> Option<Vec<u8>> {
-        self.text(layout::step::CWD)
-    }
-    #[must_use]
-    pub fn alias_list(self) -> Option<Vec<u8>> {
-        self.text(layout::step::ALIAS_LIST)
-    }
-
-    /// `gpu:a100:2,…`: what the job has of each GRES on this node. None where it has none, or where
-    /// the place of the count in this version is not known.
-    #[must_use]
-    pub fn gres(self, imports: &Imports) -> Option<Vec<u8>> {
-        let list: *mut c_void = self.field(layout::step::JOB_GRES_LIST);
-        let total_offset = layout::gres_job::total(super::entry::version())?;
-        if list.is_null() {
-            return None;
-        }
-        let mut walk = GresWalk { total_offset, text: Vec::new() };
-        // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
-        // call (slurmstepd_job.h); `walk` outlives it and is used by `add_gres` alone.
-        unsafe {
-            (imports.list_for_each)(list, add_gres as *mut c_void, (&raw mut walk).cast());
-        }
-        (!walk.text.is_empty()).then_some(walk.text)
-    }
-}
-
-struct GresWalk {
-    total_offset: usize,
-    text: Vec<u8>,
-}
-
-/// A `ListForF` over `gres_state_t`. Must not unwind: it does nothing that could panic.
-unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
-    let read = |at: *mut c_void, offset: usize| {
-        // SAFETY: `at` is a live structure with a pointer at `offset` (layout::gres_state and
-        // layout::gres_job).
-        unsafe { at.cast::<u8>().add(offset).cast::<*mut c_void>().read_unaligned() }
-    };
-    if state.is_null() || walk.is_null() {
-        return 0;
-    }
-    let data = read(state, layout::gres_state::DATA);
-    if data.is_null() {
-        return 0;
-    }
-    // SAFETY: `walk` is the GresWalk of `Step::gres`, which nobody else uses during the walk.
-    let walk = unsafe { &mut *walk.cast::<GresWalk>() };
-    // SAFETY: `total_gres` of a live gres_job_state_t.
-    let total = unsafe { data.cast::<u8>().add(walk.total_offset).cast::<u64>().read_unaligned() };
-    // SAFETY: both are `char *`, null or C strings that live as long as the structure.
-    let (name, kind) = unsafe {
-        (
-            c_text(read(state, layout::gres_state::NAME).cast_const().cast()),
-            c_text(read(data, layout::gres_job::TYPE_NAME).cast_const().cast()),
-        )
-    };
-    if !walk.text.is_empty() {
-        walk.text.push(b',');
-    }
-    walk.text.extend(name.unwrap_or_default());
-    if let Some(kind) = kind {
-        walk.text.push(b':');
-        walk.text.extend(kind);
-    }
-    walk.text.extend(format!(":{total}").bytes());
-    0
-}
-
 /// A copy of a C string; None for null.
 ///
 /// # Safety
 ///
 /// `text` is null or points to a C string that nobody changes during the call.
-unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
+pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
     if text.is_null() {
         return None;
     }
@@ -400,6 +271,14 @@ impl Imports {
         }
     }
 
+    /// `NodeHostname` of a node in slurm.conf; None when it has no such node. What Slurm has allocated for
+    /// the answer is not freed: slurmd asks once.
+    #[must_use]
+    pub fn hostname_of(&self, node: &CStr) -> Option<Vec<u8>> {
+        // SAFETY: a C string; the answer is null or a C string that is ours.
+        unsafe { c_text((self.conf_get_hostname)(node.as_ptr())) }
+    }
+
     /// A SLUID as Slurm prints it.
     #[must_use]
     pub fn sluid_text(&self, sluid: u64) -> String {
@@ -425,8 +304,8 @@ impl Imports {
         let mut own = Vec::new();
         if self.caller_owns_fds {
             for entry in entries {
-                // SAFETY: the descriptors of `entries` stay open for as long as this process may be
-                // asked for them.
+                // SAFETY: the numbers of `entries` stay open for as long as this process lives, if as /dev/null
+                // at the end (`Pins::with_other_numbers`).
                 let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
                 own.push(rustix::io::fcntl_dupfd_cloexec(fd, 3)?);
             }
@@ -458,6 +337,23 @@ impl Imports {
     }
 }
 
+/// Why there is no BPF token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoToken {
+    NotConnected,
+    None,
+}
+
+impl NoToken {
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::NotConnected => "cannot connect to the extern slurmstepd",
+            Self::None => "the extern slurmstepd has no BPF token to give",
+        }
+    }
+}
+
 impl StepdImports {
     /// slurmstepd's own step record; None before it has received it.
     #[must_use]
@@ -470,14 +366,14 @@ impl StepdImports {
     #[must_use]
     pub fn track(&self, step: Step, pid: i32) -> bool {
         // SAFETY: a live step record, as `Step` promises.
-        unsafe { (self.proctrack_add)(step.0.as_ptr(), pid) == layout::SLURM_SUCCESS }
+        unsafe { (self.proctrack_add)(step.as_ptr(), pid) == layout::SLURM_SUCCESS }
     }
 
     #[must_use]
     pub fn switch_fs_init(&self, step: Step) -> bool {
         // SAFETY: a live step record, as `Step` promises. slurmstepd calls it from another thread
         // than its main one in no release; it touches nothing but the record and /dev.
-        unsafe { (self.switch_fs_init)(step.0.as_ptr()) == layout::SLURM_SUCCESS }
+        unsafe { (self.switch_fs_init)(step.as_ptr()) == layout::SLURM_SUCCESS }
     }
 
     #[must_use]
@@ -490,18 +386,13 @@ impl StepdImports {
     ///
     /// # Errors
     ///
-    /// What could not be done.
-    pub fn fetch_bpf_token(
-        &self,
-        spooldir: &CStr,
-        node: &CStr,
-        extern_step: &layout::StepId,
-    ) -> Result<(), &'static str> {
+    /// [`NoToken`].
+    pub fn fetch_bpf_token(&self, spooldir: &CStr, node: &CStr, extern_step: &layout::StepId) -> Result<(), NoToken> {
         let mut protocol: u16 = 0;
         // SAFETY: two C strings, a live step id and a live u16.
         let fd = unsafe { (self.stepd_connect)(spooldir.as_ptr(), node.as_ptr(), extern_step, &raw mut protocol) };
         if fd < 0 {
-            return Err("cannot connect to the extern slurmstepd");
+            return Err(NoToken::NotConnected);
         }
         // SAFETY: stepd_connect returned a descriptor that is now ours.
         let connection = unsafe { <rustix::fd::OwnedFd as rustix::fd::FromRawFd>::from_raw_fd(fd) };
@@ -509,7 +400,7 @@ impl StepdImports {
         let token = unsafe { (self.stepd_get_bpf_token)(fd, protocol) };
         drop(connection);
         if token < 0 {
-            return Err("the extern slurmstepd has no BPF token to give");
+            return Err(NoToken::None);
         }
         // SAFETY: hands the descriptor over to Slurm, which keeps it.
         unsafe { (self.bpf_set_token)(token) };

@@ -15,7 +15,9 @@
 //! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
 //! | `front` | which of Slurm's two plugins this is |
 //! | `only_one` | the other of the two plugins is not on for the same node |
-//! | `plugin` | what each entry point does, in safe code |
+//! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
+//! | `plugin` | what they share, and `join` |
+//! | `step` | slurmstepd's step record |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
 //! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
@@ -28,7 +30,10 @@ pub mod entry;
 mod front;
 mod host;
 mod imports;
+mod in_slurmd;
+mod in_slurmstepd;
 pub mod layout;
 mod only_one;
 mod plugin;
+mod step;
 pub mod steps;

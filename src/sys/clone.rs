@@ -118,8 +118,10 @@ pub fn spawn<P>(
 
 /// The stack of a child that shares memory: half a dozen frames of `job/child.rs`, with room.
 const STACK_SIZE: usize = 64 * 1024;
-/// Below it: one that overflows ends the child and harms nobody.
-const GUARD_SIZE: usize = 4096;
+/// Below it, a page at least, of whatever size (64 KiB with some kernels of arm64): one that overflows does not
+/// write to what is not its own. (Before Linux 5.16, if it dumps core, whoever shares its memory ends with it:
+/// that slurmstepd, and so the job.)
+const GUARD_SIZE: usize = 64 * 1024;
 
 /// Memory for a child's stack, unmapped on drop.
 #[derive(Debug)]
@@ -134,7 +136,7 @@ impl Stack {
             mmap_anonymous(core::ptr::null_mut(), GUARD_SIZE + STACK_SIZE, ProtFlags::READ | ProtFlags::WRITE, flags)
         }?;
         let stack = Self(NonNull::new(at).ok_or(Errno::NOMEM)?);
-        // SAFETY: the first page of that mapping, which nobody uses yet.
+        // SAFETY: the first pages of that mapping, which nobody uses yet.
         unsafe { mprotect(at, GUARD_SIZE, MprotectFlags::empty()) }?;
         Ok(stack)
     }

@@ -118,6 +118,7 @@ pub fn drop_privileges_at_exec() -> Result<(), Errno> {
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
             | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
     )?;
+    rustix::thread::clear_ambient_capability_set()?;
     rustix::thread::set_no_new_privs(true)
 }
 

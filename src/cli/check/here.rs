@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::loaded;
 use super::show::Checked;
 use crate::config::{NodeSettings, Origin, Settings};
 use crate::job::error::Error;
@@ -49,6 +50,9 @@ impl Here {
             if !rustix::process::geteuid().is_root() {
                 here.unchecked.push("what the kernel takes, and what belongs to root: only root can tell".to_owned());
             } else if errors.is_empty() {
+                let loaded = loaded::look(checked.plugin());
+                here.warnings.extend(loaded.warnings);
+                here.notes.extend(loaded.notes);
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
                 errors.extend(node::kernel(&listener, &settings, &place));

@@ -76,6 +76,14 @@ impl Checked<'_> {
         (errors + here.0, warnings + here.1)
     }
 
+    /// The plugin that reads the file.
+    pub(super) fn plugin(&self) -> &'static str {
+        match self.format {
+            Format::NamespaceYaml => "namespace_linux.so",
+            Format::JobContainerConf => "namespace_tmpfs.so",
+        }
+    }
+
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
         self.parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin)
     }

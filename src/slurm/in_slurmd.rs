@@ -1,0 +1,192 @@
+//! What the entry points do in slurmd: read the configuration, clear up after dead jobs, tell each slurmstepd.
+
+#![forbid(unsafe_code)]
+
+use super::front::{self, PREFIX};
+use super::host::SlurmHost;
+use super::imports::{Imports, imports};
+use super::layout;
+use super::only_one;
+use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
+use super::steps::live_jobs;
+use crate::config::limits::MAX_FORMER_BASES;
+use crate::config::{self, NodeSettings, Settings, wire};
+use crate::job::error::Error;
+use crate::job::registry::Registry;
+use crate::job::{Host, Level, delete, pins, plan, restore as restore_jobs};
+use crate::node;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+static HOSTNAME: OnceLock<String> = OnceLock::new();
+/// The trash that a process was started for.
+static SWEPT: Mutex<Vec<restore_jobs::TrashState>> = Mutex::new(Vec::new());
+
+/// The settings of this node, which it can honour; else every reason why not.
+fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
+    let daemon = daemon(host.imports).map_err(|why| vec![why])?;
+    let hostname = hostname(host.imports, daemon).map_err(|why| vec![why])?;
+    let own = pins::own_namespaces().map_err(|error| vec![error.to_string()])?;
+    let _ = NODE_NAMESPACES.set(own);
+    let node = config::Node { name: &daemon.node, hostname };
+    let prepared = node::prepare(host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
+    prepared.and_then(alone)
+}
+
+/// `NodeHostname` of this node, which `%h` is.
+fn hostname(imports: &Imports, daemon: &Daemons) -> Result<&'static str, Failure> {
+    if let Some(name) = HOSTNAME.get() {
+        return Ok(name);
+    }
+    let node = CString::new(daemon.node.as_str()).unwrap_or_default();
+    let found = imports.hostname_of(&node).or_else(|| imports.conf_text(layout::conf::HOSTNAME));
+    let found = usable(found, "host name")?;
+    Ok(HOSTNAME.get_or_init(|| found))
+}
+
+/// In slurmd: reads namespace.yaml and prepares the node. A configuration that cannot be honoured
+/// ends slurmd, since a failing `init` would only make it look for the next plugin of that name.
+pub fn init(imports: &'static Imports) -> Result<(), Failure> {
+    let host = SlurmHost { imports };
+    if !imports.in_slurmd() {
+        return Ok(());
+    }
+    match read_settings(&host) {
+        Ok(settings) => {
+            if let NodeSettings::Enabled(settings) = &settings {
+                host.log(
+                    Level::Info,
+                    format_args!(
+                        "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
+                        env!("CARGO_PKG_VERSION"),
+                        super::entry::version(),
+                        crate::job::handshake::describe(plan::namespaces(settings), ", "),
+                        settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
+                        settings.base_path
+                    ),
+                );
+                host.log(Level::Debug, format_args!("{settings:?}"));
+            }
+            let _ = SETTINGS.set(settings);
+            Ok(())
+        }
+        Err(errors) => {
+            for error in &errors {
+                host.log(Level::Error, format_args!("{error}"));
+            }
+            let last = format!(
+                "{PREFIX}{} above; slurmd does not start rather than run jobs without what {} asks for",
+                if errors.len() == 1 { "see the error".to_owned() } else { format!("see the {} errors", errors.len()) },
+                front::FILE.name
+            );
+            imports.fatal(&CString::new(last).unwrap_or_default());
+            Err("the configuration cannot be honoured".to_owned())
+        }
+    }
+}
+
+/// Settings that another plugin is not in the way of.
+fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
+    if let NodeSettings::Enabled(_) = settings
+        && let Some(why) = only_one::claim(PREFIX.trim_end_matches(": "))
+    {
+        return Err(vec![why]);
+    }
+    Ok(settings)
+}
+
+/// slurmd has started: deletes what dead jobs left.
+pub fn restore() -> Result<(), Failure> {
+    let imports = loaded()?;
+    let settings = settings()?;
+    let daemon = daemon(imports)?;
+    let host = SlurmHost { imports };
+    let mut bases: Vec<String> = settings.map(|settings| settings.base_path.clone()).into_iter().collect();
+    let today = bases.len();
+    let trash_of_today = settings.map(restore_jobs::other_bases).unwrap_or_default();
+    let mut trash: Vec<String> = trash_of_today.iter().map(|path| (*path).to_owned()).collect();
+    let mut known = true;
+    match Registry::read(&daemon.spooldir, front::REGISTRY) {
+        Ok(registry) => {
+            let registry = registry.unwrap_or_default();
+            let former = registry.bases;
+            trash.extend(registry.trash.into_iter().filter(|path| !trash_of_today.contains(&path.as_str())));
+            bases.extend(former.into_iter().filter(|base| settings.is_none_or(|today| today.base_path != *base)));
+        }
+        Err(error) => {
+            known = false;
+            host.log(
+                Level::Error,
+                format_args!(
+                    "{error}; jobs under a former base_path are not found, and get no new steps; the file stays as it is: mend it, or remove it if there are no such jobs, and restart slurmd"
+                ),
+            );
+        }
+    }
+    let environment =
+        [("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()), ("SLURMD_NODENAME", daemon.node.clone().into_bytes())];
+    let node = restore_jobs::Node {
+        name: &daemon.node,
+        bases: &bases,
+        other_bases: trash.iter().filter(|path| !bases.contains(path)).map(String::as_str).collect(),
+        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
+        environment: &environment,
+        removal: delete::Removal::Later,
+    };
+    let (in_use, result) = restore_jobs::restore(&host, &node, live_jobs(&daemon.spooldir, &daemon.node));
+    let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
+    // A former one stays while it is not empty, or may get something when a job that lives now ends.
+    let may_have_some = |path: &String| restore_jobs::in_trash(path).is_ok_and(|count| count > 0);
+    trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
+    trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
+    let mut registry = Registry {
+        node: daemon.node.clone(),
+        hostname: hostname(imports, daemon)?.to_owned(),
+        slurm_conf: daemon.slurm_conf.clone(),
+        bases: bases.into_iter().take(today).chain(old.iter().cloned()).collect(),
+        trash,
+    };
+    registry.tidy();
+    let _ = OLD_BASES.set(old);
+    if known && let Err(error) = registry.write(&daemon.spooldir, front::REGISTRY) {
+        host.log(
+            Level::Error,
+            format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
+        );
+    }
+    result.map_err(|error| error.to_string())
+}
+
+fn sweep(settings: &Settings) -> Result<(), Error> {
+    restore_jobs::sweep_what_is_left(settings, &mut SWEPT.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// slurmd tells a slurmstepd the settings.
+pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
+    if let NodeSettings::Enabled(settings) = settings
+        && settings.removal_timeout.is_some()
+        && let Err(error) = sweep(settings)
+        && let Some(imports) = imports()
+    {
+        // The job that starts has nothing to do with it.
+        SlurmHost { imports }.log(Level::Error, format_args!("{error}"));
+    }
+    let message = wire::encode(&wire::Message {
+        settings: settings.clone(),
+        node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
+        // More there are not, unless base_path was changed as often under live jobs.
+        former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
+    });
+    let mut rest = message.as_slice();
+    while !rest.is_empty() {
+        match rustix::io::write(fd, rest) {
+            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::call("send the settings to slurmstepd", "write", errno).to_string()),
+        }
+    }
+    Ok(())
+}

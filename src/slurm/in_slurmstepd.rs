@@ -1,0 +1,293 @@
+//! What the entry points do in slurmstepd: hear the settings, make and delete the job's namespaces in that of
+//! the extern step, hand them out to logins, get a BPF token.
+
+#![forbid(unsafe_code)]
+
+use super::host::{SlurmHost, StepHost};
+use super::imports::{Daemon, Imports, NoToken};
+use super::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
+use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
+use super::step::Step;
+use crate::config::{NodeSettings, wire};
+use crate::job::create::{Created, create};
+use crate::job::error::Error;
+use crate::job::pins::Pins;
+use crate::job::{Host, Job, Level, Milliseconds, delete, record};
+use crate::sys::clone::NamespaceFlags;
+use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+
+/// The job whose namespaces this extern slurmstepd has made, until it deletes them.
+static CREATED: Mutex<Option<Created>> = Mutex::new(None);
+/// What `join_external` hands out. In an extern slurmstepd, the pins of what it has made; in any
+/// other, its own namespaces.
+static EXTERNAL: OnceLock<Vec<NsFdMap>> = OnceLock::new();
+static DELETED: AtomicBool = AtomicBool::new(false);
+/// In an extern slurmstepd: `stepd_create` has come to its end, or never will.
+static SET_UP_IS_OVER: Mutex<bool> = Mutex::new(false);
+static SET_UP_ENDED: Condvar = Condvar::new();
+
+/// slurmstepd hears the settings. The bytes are checked as if they came from anywhere.
+pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    let intention = "receive the settings from slurmd";
+    let mut header = [0_u8; wire::HEADER_LEN];
+    read_exactly(fd, &mut header).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
+    let len = wire::body_len(&header).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
+    let mut body = vec![0_u8; len];
+    read_exactly(fd, &mut body).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
+    let wire::Message { settings, node, former_bases } =
+        wire::decode(&header, &body).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
+    if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
+        // `join` will be called in children of this process.
+        daemon(loaded()?)?;
+    }
+    let _ = NODE_NAMESPACES.set(node);
+    let _ = OLD_BASES.set(former_bases);
+    let _ = SETTINGS.set(settings);
+    Ok(())
+}
+
+fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::read(fd, rest) {
+            // Slurmd has ended in the middle.
+            Ok(0) => return Err(Errno::PIPE),
+            Ok(n) => filled += n,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// When dropped, those who wait for the end of set-up go on, also after a panic.
+struct SetUp;
+
+impl Drop for SetUp {
+    fn drop(&mut self) {
+        *SET_UP_IS_OVER.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        SET_UP_ENDED.notify_all();
+    }
+}
+
+/// The extern slurmstepd makes the job's namespaces.
+pub fn stepd_create(step: Step) -> Result<(), Failure> {
+    let _ended = SetUp;
+    let imports = loaded()?;
+    let Some(settings) = settings()? else { return Ok(()) };
+    let Daemon::Slurmstepd(stepd) = imports.daemon() else {
+        return Err("stepd_create was called outside of slurmstepd".to_owned());
+    };
+    let host = StepHost { daemon: SlurmHost { imports }, stepd, step };
+    let job = job_of(imports, step)?;
+    let start = std::time::Instant::now();
+    let created = create(&host, settings, &job).map_err(|error| format!("job {}: {error}", job.id))?;
+    let (record, ms) = (&created.record, Milliseconds(start.elapsed()));
+    // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
+    host.log(
+        Level::Info,
+        format_args!(
+            "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms}",
+            job.id,
+            crate::job::handshake::describe(record.namespaces, ","),
+            listed(settings.dirs.iter().map(|dir| dir.path.as_str())),
+            listed(std::iter::once(settings.base_path.as_str())),
+            record.uid,
+            record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),
+        ),
+    );
+    let _ = EXTERNAL.set(entries(&created.pins, created.record.namespaces));
+    *CREATED.lock().unwrap_or_else(PoisonError::into_inner) = Some(created);
+    Ok(())
+}
+
+/// Paths as one word of a line.
+fn listed<'a>(paths: impl Iterator<Item = &'a str>) -> String {
+    paths.map(|path| path.replace(' ', "\\x20")).collect::<Vec<_>>().join(",")
+}
+
+fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
+    let daemon = daemon(imports)?;
+    let id = step.step_id();
+    let user = String::from_utf8(step.user_name().unwrap_or_default()).unwrap_or_default();
+    if user.chars().any(char::is_control) {
+        return Err(format!("job {}: the name of its user has control characters in it", id.job_id));
+    }
+    let sluid_text = if id.sluid == 0 { String::new() } else { imports.sluid_text(id.sluid) };
+    // The variables, and when each is there, are those of Slurm's plugin.
+    let mut environment = script_environment(daemon, id.job_id);
+    let mut add = |name, value: Option<Vec<u8>>| environment.extend(value.map(|value| (name, value)));
+    let number = |present: bool, value: u64| present.then(|| value.to_string().into_bytes());
+    let het = step.het_job_id();
+    add("SLURM_HET_JOB_ID", number(het != 0 && het != NO_VAL, het.into()));
+    add("SLURM_JOB_GID", number(true, step.gid().into()));
+    add("SLURM_JOB_UID", number(true, step.uid().into()));
+    add("SLURM_JOB_USER", Some(user.clone().into_bytes()));
+    add("SLURM_JOB_SLUID", (!sluid_text.is_empty()).then(|| sluid_text.clone().into_bytes()));
+    add("SLURM_NODE_ALIASES", step.alias_list());
+    add("SLURM_JOB_WORK_DIR", step.cwd());
+    add("SLURM_JOB_MEM", number(step.job_mem() != 0, step.job_mem()));
+    add("SLURM_JOB_CPUS", number(step.cpus() != 0, step.cpus().into()));
+    add("SLURM_JOB_NUM_NODES", number(step.nnodes() != 0, step.nnodes().into()));
+    add("SLURM_JOB_GRES", step.gres(imports));
+    Ok(Job {
+        id: id.job_id,
+        sluid: id.sluid,
+        sluid_text,
+        uid: step.uid(),
+        gid: step.gid(),
+        user,
+        node: daemon.node.clone(),
+        environment,
+        boot: daemon.boot,
+    })
+}
+
+fn script_environment(daemon: &Daemons, job: u32) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("SLURM_JOB_ID", job.to_string().into_bytes()),
+        ("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()),
+        ("SLURMD_NODENAME", daemon.node.clone().into_bytes()),
+    ]
+}
+
+/// The extern slurmstepd ends: deletes what it has made. It may not have made anything, and then the
+/// job's directory, if there is one, is another instance's.
+pub fn stepd_delete() -> Result<(), Failure> {
+    let imports = loaded()?;
+    let Some(settings) = settings()? else { return Ok(()) };
+    DELETED.store(true, Ordering::Release);
+    drop(SetUp);
+    let Some(created) = CREATED.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    let host = SlurmHost { imports };
+    let daemon = daemon(imports)?;
+    let Created { record, pins } = created;
+    // A thread that still answers a login may send the numbers that it was given.
+    let pins = pins
+        .with_other_numbers()
+        .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.job)))
+        .ok();
+    let mut environment = script_environment(daemon, record.job);
+    environment.push(("SLURM_JOB_UID", record.uid.to_string().into_bytes()));
+    environment.push(("SLURM_JOB_GID", record.gid.to_string().into_bytes()));
+    environment.push(("SLURM_JOB_USER", record.user.clone().into_bytes()));
+    let removal = delete::Removal::at_end_of_job(settings);
+    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal) {
+        Ok(())
+    } else {
+        Err(format!("job {}: something of it is left; see above", record.job))
+    }
+}
+
+/// The namespaces for pam_slurm_adopt, in the order in which it enters them. All of them or an error.
+/// Called by several threads at once.
+///
+/// A login that comes while the scripts of the job's set-up run waits for them. It was adopted by then:
+/// with no namespaces, Slurm would leave it in the node's, and with an error, Slurm before 26.11 frees
+/// a list twice, which ends the sshd of that login.
+pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
+    let imports = loaded()?;
+    let stepd = imports.stepd().ok_or("join_external was called outside of slurmstepd")?;
+    let own = stepd.step().ok_or("this slurmstepd has no step yet")?.step_id();
+    let is_extern = own.step_id == SLURM_EXTERN_CONT;
+    let settings = settings()?;
+    if is_extern && settings.is_none() {
+        return Ok(&[]);
+    }
+    if is_extern {
+        let mut over = SET_UP_IS_OVER.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*over {
+            over = SET_UP_ENDED.wait(over).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+    if DELETED.load(Ordering::Acquire) {
+        return Err(format!("job {}: its namespaces are being deleted", step.job_id));
+    }
+    if let Some(entries) = EXTERNAL.get() {
+        return Ok(entries);
+    }
+    if is_extern {
+        return Err(format!("job {}: its namespaces were not set up; see the error above", own.job_id));
+    }
+    // Any other slurmstepd lives in the job's namespaces itself, or only its tasks do. It may be of another
+    // mind than today's settings, which can have changed since the job began.
+    let entered = entered()?;
+    let (pins, namespaces) = if entered.contains(NamespaceFlags::MOUNT) {
+        (Pins::open("self", entered).map_err(|error| error.to_string())?, entered)
+    } else {
+        let bases =
+            settings.map(|settings| &settings.base_path).into_iter().chain(OLD_BASES.get().into_iter().flatten());
+        match record_of(bases, step.job_id)? {
+            Some(found) => (found.pins().map_err(|error| error.to_string())?, found.record.namespaces),
+            None if settings.is_none() => return Ok(&[]),
+            None => return Err(format!("job {}: it has no namespaces on this node", step.job_id)),
+        }
+    };
+    let found = entries(&pins, namespaces);
+    if EXTERNAL.set(found).is_ok() {
+        // Handed out from now on: they stay open for as long as this process lives.
+        for fd in [Some(pins.mount), pins.pid, pins.user, pins.ipc].into_iter().flatten() {
+            let _ = fd.into_raw_fd();
+        }
+    }
+    EXTERNAL.get().map(Vec::as_slice).ok_or_else(|| "no namespaces to hand out".to_owned())
+}
+
+/// The record of a job under one of `bases`.
+fn record_of<'b>(bases: impl Iterator<Item = &'b String>, job: u32) -> Result<Option<record::Found>, Failure> {
+    for base in bases {
+        match record::of_job(base, job) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => {}
+            result => return result.map(Some).map_err(|error| error.to_string()),
+        }
+    }
+    Ok(None)
+}
+
+fn entries(pins: &Pins, namespaces: NamespaceFlags) -> Vec<NsFdMap> {
+    use rustix::fd::AsRawFd;
+    let kind = |flag: NamespaceFlags| i32::try_from(flag.bits()).unwrap_or(0);
+    let entry = |fd: &Option<OwnedFd>, flag| {
+        fd.as_ref().filter(|_| namespaces.contains(flag)).map(|fd| NsFdMap { kind: kind(flag), fd: fd.as_raw_fd() })
+    };
+    // PID first, as Slurm's plugin; the user namespace before those that it owns; mount last.
+    [
+        entry(&pins.pid, NamespaceFlags::PID),
+        entry(&pins.user, NamespaceFlags::USER),
+        entry(&pins.ipc, NamespaceFlags::IPC),
+        Some(NsFdMap { kind: kind(NamespaceFlags::MOUNT), fd: pins.mount.as_raw_fd() }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// True when this slurmstepd can load BPF programs itself: it is not inside a user namespace.
+pub fn can_bpf(step: Step) -> Result<bool, Failure> {
+    Ok(step.step_id().step_id == SLURM_EXTERN_CONT || !entered()?.contains(NamespaceFlags::USER))
+}
+
+/// Gets a BPF token from the extern slurmstepd for one that is inside a user namespace.
+pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
+    let imports = loaded()?;
+    let stepd = imports.stepd().ok_or("setup_bpf_token was called outside of slurmstepd")?;
+    if settings()?.is_some_and(|settings| settings.disable_bpf_token) || can_bpf(step)? || stepd.has_bpf_token() {
+        return Ok(());
+    }
+    let daemon = daemon(imports)?;
+    let id = StepId { step_id: SLURM_EXTERN_CONT, step_het_comp: NO_VAL, ..step.step_id() };
+    let text = |text: &str| CString::new(text).unwrap_or_default();
+    stepd.fetch_bpf_token(&text(&daemon.spooldir), &text(&daemon.node), &id).map_err(|why| {
+        let hint = match why {
+            NoToken::NotConnected => "the job's extern step has ended: this job has to be started anew",
+            NoToken::None => {
+                "BPF tokens need Linux 6.9, or set disable_bpf_token: true (devices are then constrained per job, not per step)"
+            }
+        };
+        format!("job {}: cannot constrain devices in a user namespace: {}; hint: {hint}", id.job_id, why.words())
+    })
+}
