@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `char plugin_name[]`
 #[unsafe(no_mangle)]
-pub static plugin_name: [u8; 30] = *front::NAME;
+pub static plugin_name: [u8; front::NAME.len()] = *front::NAME;
 
 /// `char plugin_type[]`
 #[unsafe(no_mangle)]

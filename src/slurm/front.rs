@@ -13,8 +13,17 @@ const INDEX: usize = if cfg!(feature = "tmpfs") { 1 } else { 0 };
 /// `plugin_type`
 pub const TYPE: &[u8; 16] = [b"namespace/linux\0", b"namespace/tmpfs\0"][INDEX];
 
+/// `plugin_name`, as text.
+const NAME_TEXT: &str = [
+    concat!("slurm-jobns linux plugin ", env!("CARGO_PKG_VERSION"), "\0"),
+    concat!("slurm-jobns tmpfs plugin ", env!("CARGO_PKG_VERSION"), "\0"),
+][INDEX];
+
 /// `plugin_name`
-pub const NAME: &[u8; 30] = [b"slurm-jobns linux plugin 0.1\0\0", b"slurm-jobns tmpfs plugin 0.1\0\0"][INDEX];
+pub const NAME: &[u8; NAME_TEXT.len()] = match NAME_TEXT.as_bytes().first_chunk() {
+    Some(name) => name,
+    None => panic!(),
+};
 
 /// Begins every line, so that it is found in a log of many plugins.
 pub const PREFIX: &str = ["namespace/linux: ", "namespace/tmpfs: "][INDEX];
