@@ -24,9 +24,8 @@ pub(super) fn look(plugin: &str) -> Said {
     let pid_namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let ours = pid_namespace("self");
     for pid in processes {
-        // What ends meanwhile is none of ours.
-        let Ok(name) = fs::read_to_string(format!("/proc/{pid}/comm")) else { continue };
-        if name.trim_end() != "slurmd" || pid_namespace(&pid.to_string()) != ours {
+        // A child of one (before its exec, or what starts its scripts) is no daemon.
+        if !is_slurmd(pid) || parent(pid).is_some_and(is_slurmd) || pid_namespace(&pid.to_string()) != ours {
             continue;
         }
         let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { continue };
@@ -54,6 +53,16 @@ pub(super) fn look(plugin: &str) -> Said {
         }
     }
     said
+}
+
+/// What has ended meanwhile is none.
+fn is_slurmd(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "slurmd")
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 #[derive(Debug, PartialEq, Eq)]
