@@ -1,21 +1,25 @@
 # A thin wrapper around cargo for packagers.
 #
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns}
-#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm [DATADIR=/usr/share]
+#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [SBINDIR=/usr/sbin] [DATADIR=/usr/share]
+#                [ZSHDIR=/usr/share/zsh/site-functions]
 #   make check                       the tests that need no root and no Slurm
 #   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
 #   make deb                         target/package/*.deb, see packaging/build
 #   make rpm                         target/package/*.rpm
+#   make dsc                         target/package/*.dsc, Debian's source package
 #
 # RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured.
 
 CARGO ?= cargo
 CARGOFLAGS ?= --locked
 PREFIX ?= /usr/local
-PLUGINDIR ?= $(PREFIX)/lib/slurm
+# Not lib/slurm: there a Slurm of the same prefix has its own plugins, of the same names.
+PLUGINDIR ?= $(PREFIX)/lib/slurm-jobns
 SBINDIR ?= $(PREFIX)/sbin
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
+ZSHDIR ?= $(DATADIR)/zsh/site-functions
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
 
@@ -46,6 +50,8 @@ all:
 	$(CARGO) build --release $(CARGOFLAGS)
 	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
 	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
+# For which Slurm it is. Built for another machine, jobns does not run here, and the build is none the worse.
+	@$(DIST)/jobns stamp $(DIST)/namespace_linux.so || :
 
 check:
 	$(CARGO) test $(CARGOFLAGS)
@@ -75,16 +81,16 @@ install-man:
 	install -m 0644 man/jobns.8 $(DESTDIR)$(MANDIR)/man8/jobns.8
 
 install-completions:
-	install -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(DATADIR)/zsh/site-functions \
+	install -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(ZSHDIR) \
 		$(DESTDIR)$(DATADIR)/fish/vendor_completions.d
 	install -m 0644 completions/jobns.bash $(DESTDIR)$(DATADIR)/bash-completion/completions/jobns
-	install -m 0644 completions/_jobns $(DESTDIR)$(DATADIR)/zsh/site-functions/_jobns
+	install -m 0644 completions/_jobns $(DESTDIR)$(ZSHDIR)/_jobns
 	install -m 0644 completions/jobns.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/jobns.fish
 
-deb rpm:
+deb rpm dsc:
 	packaging/build $@
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all check abi-check install install-man install-completions deb rpm clean
+.PHONY: all check abi-check install install-man install-completions deb rpm dsc clean
