@@ -37,7 +37,8 @@ fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'
 }
 
 /// What the record of a job says to the epilog.
-pub(super) fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
+#[must_use]
+pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
     [
         ("SLURM_JOB_ID", record.job.to_string().into_bytes()),
         ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),

@@ -125,8 +125,7 @@ pub fn restore() -> Result<(), Failure> {
             );
         }
     }
-    let environment =
-        [("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()), ("SLURMD_NODENAME", daemon.node.clone().into_bytes())];
+    let environment = daemon.environment();
     let node = restore_jobs::Node {
         name: &daemon.node,
         bases: &bases,

@@ -6,7 +6,7 @@
 use super::host::{SlurmHost, StepHost};
 use super::imports::{Daemon, Imports, NoToken};
 use super::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
-use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
+use super::plugin::{Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
 use super::step::Step;
 use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
@@ -119,10 +119,11 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     }
     let sluid_text = if id.sluid == 0 { String::new() } else { imports.sluid_text(id.sluid) };
     // The variables, and when each is there, are those of Slurm's plugin.
-    let mut environment = script_environment(daemon, id.job_id);
+    let mut environment = daemon.environment().to_vec();
     let mut add = |name, value: Option<Vec<u8>>| environment.extend(value.map(|value| (name, value)));
     let number = |present: bool, value: u64| present.then(|| value.to_string().into_bytes());
     let het = step.het_job_id();
+    add("SLURM_JOB_ID", number(true, id.job_id.into()));
     add("SLURM_HET_JOB_ID", number(het != 0 && het != NO_VAL, het.into()));
     add("SLURM_JOB_GID", number(true, step.gid().into()));
     add("SLURM_JOB_UID", number(true, step.uid().into()));
@@ -147,14 +148,6 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     })
 }
 
-fn script_environment(daemon: &Daemons, job: u32) -> Vec<(&'static str, Vec<u8>)> {
-    vec![
-        ("SLURM_JOB_ID", job.to_string().into_bytes()),
-        ("SLURM_CONF", daemon.slurm_conf.clone().into_bytes()),
-        ("SLURMD_NODENAME", daemon.node.clone().into_bytes()),
-    ]
-}
-
 /// The extern slurmstepd ends: deletes what it has made. It may not have made anything, and then the
 /// job's directory, if there is one, is another instance's.
 pub fn stepd_delete() -> Result<(), Failure> {
@@ -171,10 +164,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
         .with_other_numbers()
         .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.job)))
         .ok();
-    let mut environment = script_environment(daemon, record.job);
-    environment.push(("SLURM_JOB_UID", record.uid.to_string().into_bytes()));
-    environment.push(("SLURM_JOB_GID", record.gid.to_string().into_bytes()));
-    environment.push(("SLURM_JOB_USER", record.user.clone().into_bytes()));
+    let environment = [delete::of_record(&record).as_slice(), &daemon.environment()].concat();
     let removal = delete::Removal::at_end_of_job(settings);
     if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal) {
         Ok(())
