@@ -36,22 +36,28 @@ ifdef CARGO_ENCODED_RUSTFLAGS
 between := $(shell printf '\037')
 flags := $(CARGO_ENCODED_RUSTFLAGS)$(foreach flag,$(REMAP),$(between)$(flag))
 # foreach joins by spaces, of which an encoded flag may have its own, but none before what joins.
-all: override export CARGO_ENCODED_RUSTFLAGS := $(subst $() $(between),$(between),$(flags))
+linux tmpfs: override export CARGO_ENCODED_RUSTFLAGS := $(subst $() $(between),$(between),$(flags))
 else
-all: override export RUSTFLAGS := $(strip $(RUSTFLAGS) $(REMAP))
+linux tmpfs: override export RUSTFLAGS := $(strip $(RUSTFLAGS) $(REMAP))
 endif
 endif
 
-# In two directories: in one, each build of the library replaces that with other features, and the next starts anew.
-all:
-	mkdir -p $(DIST)
-	$(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs --target-dir $(TARGET)/tmpfs
-	install -m 0755 $(TARGET)/tmpfs/release/libnamespace_linux.so $(DIST)/namespace_tmpfs.so
-	$(CARGO) build --release $(CARGOFLAGS)
-	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
-	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
+all: linux tmpfs
 # For which Slurm it is. Built for another machine, jobns does not run here, and the build is none the worse.
 	@$(DIST)/jobns stamp $(DIST)/namespace_linux.so || :
+
+# In two directories: in one, each build of the library replaces that with other features, and the next starts anew.
+# Side by side with `make -j2`, of which cargo is told nothing: make's words to it are for another make.
+linux:
+	mkdir -p $(DIST)
+	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)
+	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
+	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
+
+tmpfs:
+	mkdir -p $(DIST)
+	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs --target-dir $(TARGET)/tmpfs
+	install -m 0755 $(TARGET)/tmpfs/release/libnamespace_linux.so $(DIST)/namespace_tmpfs.so
 
 check:
 	$(CARGO) test $(CARGOFLAGS)
@@ -93,4 +99,4 @@ deb rpm dsc:
 clean:
 	$(CARGO) clean
 
-.PHONY: all check abi-check install install-man install-completions deb rpm dsc clean
+.PHONY: all linux tmpfs check abi-check install install-man install-completions deb rpm dsc clean
