@@ -4,7 +4,13 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::stamp;
-use std::fs;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+
+/// More than a plugin can have: ours has one megabyte, with what it needs to be debugged ten.
+const MAX_PLUGIN: u64 = 64 << 20;
 
 /// What is to be said of each slurmd that runs here.
 #[derive(Debug, Default)]
@@ -14,7 +20,9 @@ pub(super) struct Said {
 }
 
 /// Looks for `plugin`, such as `namespace_linux.so`, in the memory of every slurmd of this PID namespace: one in
-/// a container of its own has files of its own. Root is needed.
+/// a container of its own has files of its own. Root is needed. A process of that name counts only if it is
+/// root's and runs a program that nobody else can have written: any user can call a program slurmd, and give it
+/// a file to map.
 pub(super) fn look(plugin: &str) -> Said {
     let mut said = Said::default();
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
@@ -25,7 +33,11 @@ pub(super) fn look(plugin: &str) -> Said {
     let ours = pid_namespace("self");
     for pid in processes {
         // A child of one (before its exec, or what starts its scripts) is no daemon.
-        if !is_slurmd(pid) || parent(pid).is_some_and(is_slurmd) || pid_namespace(&pid.to_string()) != ours {
+        if !is_slurmd(pid)
+            || !is_roots(pid)
+            || parent(pid).is_some_and(is_slurmd)
+            || pid_namespace(&pid.to_string()) != ours
+        {
             continue;
         }
         let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { continue };
@@ -36,9 +48,14 @@ pub(super) fn look(plugin: &str) -> Said {
             continue;
         };
         // The very file that is mapped, whatever has its name now.
-        let version =
-            fs::read(format!("/proc/{pid}/map_files/{range}")).ok().map(|content| stamp::version_of(&content));
-        match version {
+        let content = match read_plugin(&format!("/proc/{pid}/map_files/{range}")) {
+            Ok(content) => content,
+            Err(why) => {
+                said.warnings.push(format!("slurmd (process {pid}) has loaded {path}, which {why}"));
+                continue;
+            }
+        };
+        match content.map(|content| stamp::version_of(&content)) {
             Some(Some(version)) if deleted => said.warnings.push(format!(
                 "slurmd (process {pid}) has loaded {path}, for Slurm {version}, which was replaced since; restart slurmd"
             )),
@@ -60,9 +77,42 @@ fn is_slurmd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "slurmd")
 }
 
+/// Real and effective user are root, and so is the owner of the program, which nobody else can write to.
+fn is_roots(pid: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Some(uids) = status.lines().find_map(|line| line.strip_prefix("Uid:")) else { return false };
+    let is_root = uids.split_whitespace().take(2).eq(["0", "0"]);
+    is_root
+        && fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|program| {
+            let by_group = program.mode() & 0o020 != 0 && program.gid() != 0;
+            program.is_file() && program.uid() == 0 && program.mode() & 0o002 == 0 && !by_group
+        })
+}
+
 fn parent(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
+/// A file that can be a plugin; None when it cannot be read, since it was unloaded or its process has ended.
+///
+/// # Errors
+///
+/// What keeps it from being one.
+fn read_plugin(path: &str) -> Result<Option<Vec<u8>>, String> {
+    // NONBLOCK: what is no regular file must not be waited for.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };
+    let Ok(stat) = rustix::fs::fstat(&file) else { return Ok(None) };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err("is not a regular file".to_owned());
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if size > MAX_PLUGIN {
+        return Err(format!("is no plugin: it has {size} bytes"));
+    }
+    let mut content = Vec::new();
+    Ok(File::from(file).take(MAX_PLUGIN).read_to_end(&mut content).ok().map(|_| content))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +135,18 @@ fn mapped<'a>(maps: &'a str, name: &str) -> Option<Mapped<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_the_size_of_a_plugin_is_read() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name).to_str().unwrap().to_owned();
+        fs::write(path("plugin"), "x").unwrap();
+        assert_eq!(read_plugin(&path("plugin")), Ok(Some(b"x".to_vec())));
+        File::create(path("large")).unwrap().set_len(6 << 30).unwrap();
+        assert_eq!(read_plugin(&path("large")), Err("is no plugin: it has 6442450944 bytes".to_owned()));
+        assert_eq!(read_plugin("/dev/zero"), Err("is not a regular file".to_owned()));
+        assert_eq!(read_plugin(&path("none")), Ok(None));
+    }
 
     #[test]
     fn a_file_is_found_by_its_name_alone() {
