@@ -73,6 +73,7 @@ pub fn job_container_conf(data: &[u8]) {
     if let NodeSettings::Enabled(settings) = &settings {
         // What this file has no key for.
         assert!(settings.hide_base_path && !settings.disable_bpf_token && settings.user_ns_script.is_none());
+        assert_eq!(settings.user_ns_limits, 10);
         assert!(settings.hide_pid == HidePid::Off && settings.proc_keep.is_empty());
         assert_eq!(settings.namespaces, namespace_linux::config::Namespaces::default());
         assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%') && dir.mode.is_none()));
@@ -184,6 +185,7 @@ fn boot() -> BootId {
 
 /// What accepted settings hold, told without the code that checked them.
 fn holds(settings: &Settings) {
+    assert!((1..=100).contains(&settings.user_ns_limits));
     let mut paths = vec![&settings.base_path];
     let scripts =
         [&settings.init_script, &settings.user_ns_script, &settings.clone_ns_script, &settings.clone_ns_epilog];

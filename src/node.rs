@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
-use crate::job::child::{ProcParameters, try_fresh_proc};
+use crate::job::child::{LimitsTrial, ProcParameters, try_fresh_proc, try_limits};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
 use crate::job::kept::{self, Kept};
+use crate::job::limits;
+use crate::job::ns_limits::{self, JobLimits, NodeLimits};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
@@ -127,6 +129,9 @@ pub fn prepare(
     let mut settings = settings;
     errors.extend(paths(host, &mut settings, &place));
     errors.extend(kernel(host, &settings, &place));
+    if errors.is_empty() {
+        errors = trials(host, &settings, &place);
+    }
     tell_of_devices(host, &settings, &place);
     if errors.is_empty() { Ok(NodeSettings::Enabled(settings)) } else { Err(errors) }
 }
@@ -239,7 +244,7 @@ pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> Stri
     if settings.namespaces.pid {
         match kept::keep(&settings.proc_keep) {
             Ok(found) => tell_of_kept(host, &settings.proc_keep, &found, &place("proc_keep")),
-            Err(error) => errors.push(format!("{}{error}", place("proc_keep"))),
+            Err(error) => errors.push(format!("{}{}", place("proc_keep"), limits::of_call(error))),
         }
     }
     let dirs_place = place_of_dirs(place);
@@ -247,10 +252,48 @@ pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> Stri
         if matches!(dir.backing, Backing::Tmpfs(_))
             && let Err(error) = make_tmpfs(&PlannedDir::from_config(dir))
         {
-            errors.push(format!("{dirs_place}{error}"));
+            errors.push(format!("{dirs_place}{}", limits::of_call(error)));
         }
     }
     errors
+}
+
+/// Tries what [`kernel`] does not, since the first job finds it out at once: that a user namespace can
+/// have limits of its own. As [`paths`].
+pub fn trials(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+    let mut errors = Vec::new();
+    match NodeLimits::read(settings) {
+        Ok(None) => {}
+        Ok(Some(node)) => match try_user_limits(&JobLimits::new(&node, settings.user_ns_limits)) {
+            Ok(()) => {
+                for line in ns_limits::too_small(&node, settings.user_ns_limits) {
+                    host.log(Level::Warning, format_args!("{}{line}", place("user_ns_limits")));
+                }
+            }
+            Err(error) => errors.push(format!("{}{error}", place("user_ns_limits"))),
+        },
+        Err(error) => errors.push(format!("{}{error}", place("user_ns_limits"))),
+    }
+    errors
+}
+
+/// Writes the limits of a job in a user namespace that is gone with the child.
+fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
+    let intention = || format!("limit a new user namespace: write to {}", ns_limits::DIRECTORY);
+    let trial = LimitsTrial(limits.lay_out()?);
+    let try_them = || {
+        let _blocked = SignalsBlocked::new()?;
+        let child = spawn(NamespaceFlags::USER, ExitSignal::Silent, &trial, try_limits)?;
+        reap(child.pidfd.as_fd())
+    };
+    match try_them().map_err(|errno| clone_error(intention(), errno))? {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(errno) => Err(Error::call(intention(), "write", Errno::from_raw_os_error(errno))),
+        Ended::Killed(signal) => {
+            Err(Error::because(intention(), format!("the process that tried was killed by signal {signal}")))
+        }
+    }
+    .map_err(|error| error.with_hint(ns_limits::WITHOUT))
 }
 
 /// Logs what of `proc_keep` is not there to be kept, now: it may come before the first job.
@@ -361,6 +404,7 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
 /// Tries out every system call that create, join and delete need, in their cheapest form.
 fn probe(base_path: &str) -> Vec<String> {
     let mut errors = Vec::new();
+    let mut no_space = None;
     let mut check = |call: &str, since: &str, result: Result<(), Errno>| {
         if let Err(errno) = result {
             errors.push(format!(
@@ -378,10 +422,15 @@ fn probe(base_path: &str) -> Vec<String> {
         Ok(tree) => check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default())),
         // `paths` has said that it is missing.
         Err(Errno::NOENT) => {}
+        Err(errno @ Errno::NOSPC) => {
+            let intention = format!("clone the mount of {base_path}");
+            no_space = Some(limits::of_call(Error::call(intention, "open_tree", *errno)));
+        }
         Err(errno) => check("open_tree", "5.2", Err(*errno)),
     }
     let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
     check("pidfd_open", "5.3", pidfd.map(|_| ()));
+    errors.extend(no_space.map(|error| error.to_string()));
     // Jobs would fail for want of it, each for itself.
     errors.extend(holder::program("jobns").err().map(|error| error.to_string()));
     errors

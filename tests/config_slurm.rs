@@ -399,6 +399,12 @@ fn whole_files() {
     check("file", &rows, str::to_owned, |s| s.base_path.clone());
     assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: no}", |s| s.hide_base_path.to_string()), "false");
     assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "true");
+    let limits = |s: &Settings| s.user_ns_limits.to_string();
+    assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER}", limits), "10");
+    assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 100}", limits), "100");
+    let node = "node_confs: [{nodes: n1, options: {user_ns_limits: 3}}]\n";
+    let both = format!("{node}defaults: {{base_path: /b, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 20}}");
+    assert_eq!(verdict(&both, limits), "3");
     let proc = "defaults: {base_path: /b, clone_ns_flags: CLONE_NEWPID, proc_options: hidepid=2}";
     assert_eq!(verdict(proc, |s| s.hide_pid.name().to_owned()), "invisible");
     let keep = "defaults: {base_path: /b, proc_keep: [/proc/driver/b//, /proc/a]}";

@@ -8,8 +8,9 @@
 use namespace_linux::config::{self, NodeSettings};
 use namespace_linux::job::create::{Created, create};
 use namespace_linux::job::error::Error;
-use namespace_linux::job::identity::BootId;
+use namespace_linux::job::identity::{BootId, read_file};
 use namespace_linux::job::{Host, Job, Level, delete, join, sweep};
+use namespace_linux::node;
 use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use namespace_linux::sys::exec::exit_group;
 use namespace_linux::sys::process::{Ended, reap};
@@ -113,7 +114,14 @@ extern "C" fn join_in_child(plan: &JoinPlan<'_>) -> ! {
     let status = match join::join(["/nowhere", plan.base].into_iter(), "n", plan.boot, plan.job, join::DeadPid::Fails) {
         Ok(()) => {
             // In the job, /tmp is the job's: made by us, empty, owned by uid 1.
-            rustix::fs::stat(c"/tmp").map_or(50, |stat| i32::from(stat.st_uid != 1))
+            let tmp = rustix::fs::stat(c"/tmp").map_or(50, |stat| i32::from(stat.st_uid != 1));
+            let mut buffer = [0_u8; 32];
+            match read_file(c"/proc/sys/user/max_mnt_namespaces", &mut buffer) {
+                // What a new user namespace begins with: nobody has limited it.
+                Ok(limit) if limit.starts_with(b"2147483647") => 54,
+                Ok(_) => tmp,
+                Err(_) => 55,
+            }
         }
         Err(join::JoinError::OpenState(_)) => 51,
         Err(join::JoinError::HolderGone(_)) => 52,
@@ -205,6 +213,30 @@ fn neither_child_nor_join_allocates() {
         assert_eq!(join_status(&base, 8), Ended::Exited(0));
         assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
     });
+    // The limits of a user namespace cannot be written: the job does not run with the node's.
+    in_own_mounts(|| {
+        rustix::mount::mount_bind("/proc/sys", "/proc/sys").unwrap();
+        rustix::mount::mount_remount(
+            "/proc/sys",
+            rustix::mount::MountFlags::BIND | rustix::mount::MountFlags::RDONLY,
+            "",
+        )
+        .unwrap();
+        let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n");
+        let error = create(&Quiet, &user, &job(9, false)).unwrap_err().to_string();
+        assert!(error.contains("limit the job's user namespace: write ") && error.contains("(EROFS)"), "{error}");
+        assert!(error.contains("user_ns_limits: 100"), "{error}");
+        assert!(!top.path().join("9").exists());
+        let trial = node::trials(&Quiet, &user, &|key| format!("{key}: "));
+        assert!(matches!(trial.as_slice(), [only] if only.starts_with("user_ns_limits: ") && only.contains("(EROFS)")));
+        // On purpose:
+        let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
+        let created = create(&Quiet, &user, &job(9, false)).unwrap();
+        assert_eq!(join_status(&base, 9), Ended::Exited(54));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
+    });
+    // The trials of slurmd's start.
+    assert_eq!(node::trials(&Quiet, &settings(&base, all), &|_| String::new()), [""; 0]);
     // A child that fails says so in words, and leaves nothing.
     let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
     let error = create(&Quiet, &missing, &job(7, false)).unwrap_err().to_string();

@@ -256,6 +256,16 @@ namespace.yaml: no errors, no warnings
     }
 
     #[test]
+    fn limits_of_a_user_namespace_are_told_where_there_is_one() {
+        let yaml = "defaults: {base_path: /ns, clone_ns_flags: CLONE_NEWUSER}";
+        assert!(checked(yaml).text().contains("\n  user_ns_limits     10                         built in\n"));
+        assert!(checked(yaml).json().contains(r#""user_ns_limits":{"value":10,"from":"built in","line":null}"#));
+        let yaml = "defaults: {base_path: /ns, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 30}";
+        assert!(checked(yaml).text().contains("\n  user_ns_limits     30                         defaults, line 1\n"));
+        assert!(!checked("defaults: {base_path: /ns}").text().contains("user_ns_limits"));
+    }
+
+    #[test]
     fn text_of_files_without_settings() {
         let text = checked("defaults: {base_path: none}").text();
         assert_eq!(

@@ -94,6 +94,9 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
             }
         }
     }
+    if !(1..=100).contains(&settings.user_ns_limits) {
+        return Err(format!("user_ns_limits is {}, not a percentage from 1 to 100", settings.user_ns_limits));
+    }
     proc::check(settings.hide_pid, &settings.proc_keep, settings.namespaces.pid)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;

@@ -41,9 +41,9 @@ fn is_zero(text: &str) -> bool {
     })
 }
 
-/// Seconds, as Slurm reads a 32-bit number: decimal, also with leading zeros, or hexadecimal.
+/// A number as Slurm reads one of 32 bits: decimal, also with leading zeros, or hexadecimal.
 /// Slurm also takes `-1` and what exceeds 32 bits, and makes a wait of 136 years of them.
-pub(super) fn seconds(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
         None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
@@ -120,7 +120,7 @@ mod tests {
     fn numbers_as_slurm_reads_them() {
         for (text, value) in [("0", 0), ("10", 10), ("010", 10), ("0x10", 16), ("0XfF", 255), ("4294967295", u32::MAX)]
         {
-            assert_eq!(seconds(text), Some(value), "{text}");
+            assert_eq!(number(text), Some(value), "{text}");
         }
         for text in [
             "",
@@ -137,7 +137,7 @@ mod tests {
             "99999999999999999999",
             "ten",
         ] {
-            assert_eq!(seconds(text), None, "{text}");
+            assert_eq!(number(text), None, "{text}");
         }
     }
 

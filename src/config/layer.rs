@@ -30,6 +30,7 @@ pub(super) struct Layer {
     pub(super) namespaces: Option<Set<Namespaces>>,
     pub(super) shared: Option<Set<bool>>,
     pub(super) disable_bpf_token: Option<Set<bool>>,
+    pub(super) user_ns_limits: Option<Set<u32>>,
     pub(super) scripts: [ScriptKeys; 4],
     pub(super) removal_timeout: Option<Set<u32>>,
     pub(super) proc_options: Option<Set<HidePid>>,
@@ -64,13 +65,14 @@ pub(super) const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// The keys of a layer.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "auto_base_path",
     "base_path",
     "hide_base_path",
     "clone_ns_flags",
     "shared",
     "disable_bpf_token",
+    "user_ns_limits",
     "dirs",
     "dir_confs",
     "init_script",
@@ -96,6 +98,7 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
             "hide_base_path" => layer.hide_base_path = boolean(name, value, report),
             "shared" => layer.shared = boolean(name, value, report),
             "disable_bpf_token" => layer.disable_bpf_token = boolean(name, value, report),
+            "user_ns_limits" => layer.user_ns_limits = percent(name, value, report),
             "removal_timeout" => layer.removal_timeout = seconds(name, value, report),
             "base_path" => {
                 if let Some(scalar) = filled("base_path", value, &mut layer, report) {
@@ -218,20 +221,37 @@ pub(super) fn boolean(name: &str, value: &Value, report: &mut Report<'_>) -> Opt
 }
 
 fn seconds(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32>> {
-    let number = match &value.kind {
-        Kind::Scalar(scalar) => convert::seconds(&scalar.text),
-        _ => None,
-    };
-    let Some(seconds) = number else {
-        let shown = match &value.kind {
-            Kind::Scalar(scalar) => quote(&scalar.text),
-            _ => value.describe().to_owned(),
-        };
-        let what = format!("{name} must be a number of seconds, not {shown}");
+    let seconds = number(value);
+    if seconds.is_none() {
+        let what = format!("{name} must be a number of seconds, not {}", shown(value));
         report.error(value.at, what, "write a whole number such as 10, without a unit");
-        return None;
-    };
-    Some(Set { value: seconds, at: value.at })
+    }
+    seconds
+}
+
+/// A whole number from 1 to 100.
+fn percent(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32>> {
+    let percent = number(value).filter(|set| (1..=100).contains(&set.value));
+    if percent.is_none() {
+        let what = format!("{name} must be a percentage from 1 to 100, not {}", shown(value));
+        report.error(value.at, what, "write a whole number such as 10, without a percent sign");
+    }
+    percent
+}
+
+fn number(value: &Value) -> Option<Set<u32>> {
+    match &value.kind {
+        Kind::Scalar(scalar) => convert::number(&scalar.text).map(|number| Set { value: number, at: value.at }),
+        _ => None,
+    }
+}
+
+/// A value of the wrong kind, for a message.
+fn shown(value: &Value) -> String {
+    match &value.kind {
+        Kind::Scalar(scalar) => quote(&scalar.text),
+        _ => value.describe().to_owned(),
+    }
 }
 
 /// Seconds that a script may take.

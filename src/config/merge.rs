@@ -14,8 +14,8 @@ use super::pattern::expand_node;
 use super::private_dirs::DirSpec;
 use super::problem::{Report, Span, quote};
 use super::{
-    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
-    NodeSettings, Script, Settings,
+    Backing, DEFAULT_DIRS, DEFAULT_USER_NS_LIMITS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid,
+    MountFlags, Namespaces, Node, NodeSettings, Script, Settings,
 };
 
 /// Builds the settings of the node from `defaults` and its entry.
@@ -55,7 +55,10 @@ impl Merge<'_, '_, '_> {
         let namespaces = namespaces.map_or_else(Namespaces::default, |set| set.value);
         if !namespaces.user {
             self.warn_of_idle_script(entry, defaults);
+            self.warn_of_idle_limits(entry, defaults);
         }
+        let limits = self.pick("user_ns_limits", entry.user_ns_limits.as_ref(), defaults.user_ns_limits.as_ref());
+        let user_ns_limits = limits.map_or(DEFAULT_USER_NS_LIMITS, |set| set.value);
         let mut scripts = SCRIPTS.into_iter().zip(entry.scripts.iter().zip(&defaults.scripts));
         let mut script = || {
             let (keys, (entry, defaults)) = scripts.next()?;
@@ -75,6 +78,7 @@ impl Merge<'_, '_, '_> {
             namespaces,
             shared,
             disable_bpf_token,
+            user_ns_limits,
             entire_step_in_ns: true,
             init_script,
             user_ns_script,
@@ -145,6 +149,15 @@ impl Merge<'_, '_, '_> {
         if let Some(at) = idle {
             let what = "user_ns_script has no effect: clone_ns_flags has no CLONE_NEWUSER";
             self.report.warning(at, what, "add CLONE_NEWUSER, or remove the script");
+        }
+    }
+
+    /// The same of user_ns_limits.
+    fn warn_of_idle_limits(&mut self, entry: &Layer, defaults: &Layer) {
+        let inherited = defaults.user_ns_limits.as_ref().filter(|_| entry.namespaces.is_none());
+        if let Some(Set { at, .. }) = entry.user_ns_limits.as_ref().or(inherited) {
+            let what = "user_ns_limits has no effect: clone_ns_flags has no CLONE_NEWUSER";
+            self.report.warning(*at, what, "add CLONE_NEWUSER, or remove user_ns_limits");
         }
     }
 

@@ -56,6 +56,9 @@ pub use proc::HidePid;
 /// Seconds that a script may run when the file does not say: Slurm's default.
 pub const DEFAULT_WAIT_SECONDS: u32 = 10;
 
+/// Percent of the node's limits that one job's user namespace may use when the file does not say.
+pub const DEFAULT_USER_NS_LIMITS: u32 = 10;
+
 /// The directories that are private when the file names none: Slurm's default.
 pub const DEFAULT_DIRS: [&str; 2] = ["/tmp", "/dev/shm"];
 
@@ -110,6 +113,9 @@ pub struct Settings {
     pub shared: bool,
     /// Do without a BPF token in a user namespace.
     pub disable_bpf_token: bool,
+    /// Percent, 1 to 100, of the node's limits below `/proc/sys/user` that the user namespace of one job
+    /// may use. 100 leaves the node's own limits. Ours, not Slurm's.
+    pub user_ns_limits: u32,
     /// Each slurmstepd is inside the job's namespaces altogether, from its start; else only its tasks
     /// are. Always so in namespace.yaml; `EntireStepInNS` in job_container.conf.
     pub entire_step_in_ns: bool,

@@ -31,7 +31,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 5;
+const FORMAT: u16 = 6;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -220,6 +220,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         namespaces: Namespaces { pid, user, ipc },
         shared,
         disable_bpf_token,
+        user_ns_limits,
         entire_step_in_ns,
         init_script,
         user_ns_script,
@@ -234,6 +235,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
     for flag in [auto_base_path, hide_base_path, pid, user, ipc, shared, disable_bpf_token, entire_step_in_ns] {
         out.push(u8::from(*flag));
     }
+    out.extend_from_slice(&user_ns_limits.to_le_bytes());
     for script in [init_script, user_ns_script, clone_ns_script, clone_ns_epilog] {
         out.push(u8::from(script.is_some()));
         if let Some(Script { path, wait_seconds }) = script {
@@ -324,6 +326,7 @@ mod tests {
             shared: false,
             entire_step_in_ns: false,
             disable_bpf_token: true,
+            user_ns_limits: 25,
             init_script: script("/a"),
             user_ns_script: None,
             clone_ns_script: script("/b"),
@@ -384,6 +387,18 @@ mod tests {
         let (header, body) = split(&message);
         for length in 0..body.len() {
             assert!(decode(&header, &body[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_share_of_limits_that_no_file_can_ask_for_is_refused() {
+        for percent in [0, 101, u32::MAX] {
+            let NodeSettings::Enabled(settings) = sample() else { panic!("it is enabled") };
+            let sent = message(NodeSettings::Enabled(Settings { user_ns_limits: percent, ..settings }));
+            let bytes = encode(&sent);
+            let (header, body) = split(&bytes);
+            let sentence = decode(&header, body).unwrap_err().to_string();
+            assert!(sentence.contains("user_ns_limits"), "{sentence}");
         }
     }
 

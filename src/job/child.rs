@@ -40,6 +40,9 @@ pub struct ChildPlan {
     pub parents_end: Inherited,
     /// Wait for one byte before the first step: the parent writes the id maps first.
     pub wait_for_maps: bool,
+    /// Files that limit this process's user namespace, and what to write to them.
+    #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+    pub limits: Vec<(CString, CString)>,
     pub propagation: Propagation,
     /// Mount a fresh /proc: there is a new PID namespace.
     pub fresh_proc: Option<ProcParameters>,
@@ -92,6 +95,10 @@ pub enum Step {
     WaitForMaps = 1,
     /// The parent went away, or failed, before it had recorded this process.
     WaitForRecord,
+    /// Opening the file of `limits[index]`.
+    OpenLimit,
+    /// Writing to it.
+    SetLimit,
     Propagation,
     MakeProc,
     AttachProc,
@@ -112,9 +119,11 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::WaitForMaps,
         Self::WaitForRecord,
+        Self::OpenLimit,
+        Self::SetLimit,
         Self::Propagation,
         Self::MakeProc,
         Self::AttachProc,
@@ -134,7 +143,7 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     pub step: Step,
-    /// Which of `attach` or `kept`.
+    /// Which of `attach`, `kept` or `limits`.
     pub index: u16,
     /// 0 in [`Step::Ready`].
     pub errno: i32,
@@ -190,6 +199,9 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     if plan.wait_for_maps {
         wait_for_parent(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
     }
+    for (index, limit) in plan.limits.iter().enumerate() {
+        set_limit(limit).map_err(|failed| Failed { index, ..failed })?;
+    }
     // Before any mount: nothing that is mounted below may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
     if let Some(parameters) = &plan.fresh_proc {
@@ -213,6 +225,34 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// The files below /proc/sys/user are those of the user namespace of whoever opens them.
+fn set_limit((path, value): &(CString, CString)) -> Result<(), Failed> {
+    let file = rustix::io::retry_on_intr(|| {
+        rustix::fs::openat(CWD, path.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    })
+    .map_err(at(Step::OpenLimit))?;
+    match rustix::io::retry_on_intr(|| rustix::io::write(&file, value.to_bytes())) {
+        Ok(written) if written == value.to_bytes().len() => Ok(()),
+        Ok(_) => Err(at(Step::SetLimit)(Errno::IO)),
+        Err(errno) => Err(at(Step::SetLimit)(errno)),
+    }
+}
+
+/// What the child of a trial writes in a new user namespace, as [`ChildPlan::limits`].
+#[derive(Debug)]
+#[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+pub struct LimitsTrial(pub Vec<(CString, CString)>);
+
+/// Entry point of that child. Exits with the errno, as [`try_fresh_proc`].
+pub extern "C" fn try_limits(LimitsTrial(limits): &LimitsTrial) -> ! {
+    for limit in limits {
+        if let Err(failed) = set_limit(limit) {
+            exit_group(failed.errno.raw_os_error());
+        }
+    }
+    exit_group(0)
 }
 
 /// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with

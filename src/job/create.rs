@@ -9,6 +9,7 @@ use super::delete::{self, Record, TreeRecord};
 use super::error::{Doing, Error};
 use super::identity::Identity;
 use super::kept::Kept;
+use super::ns_limits::{JobLimits, Lowered, NodeLimits};
 use super::pins::Pins;
 use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
@@ -40,9 +41,10 @@ pub struct Created {
 ///
 /// The first thing that failed. Everything made until then is undone.
 pub fn create(host: &dyn Host, settings: &Settings, job: &Job) -> Result<Created, Error> {
-    let plan = Plan::new(settings, job)?;
+    let limits = NodeLimits::read(settings).map_err(limits::of_call)?;
+    let plan = Plan::new(settings, job, limits.as_ref())?;
     host.log(Level::Debug, format_args!("job {}: {plan:?}", job.id));
-    let mut making = Making::begin(host, settings, job, &plan).map_err(limits::of_disk)?;
+    let mut making = Making::begin(host, settings, job, &plan).map_err(limits::of_call)?;
     match making.everything() {
         Ok(pins) => {
             host.log(Level::Debug, format_args!("job {}: {:?}", job.id, making.record));
@@ -50,7 +52,7 @@ pub fn create(host: &dyn Host, settings: &Settings, job: &Job) -> Result<Created
         }
         Err(error) => {
             making.undo();
-            Err(limits::of_disk(error))
+            Err(limits::of_call(error))
         }
     }
 }
@@ -303,6 +305,7 @@ impl<'a> Making<'a> {
             channel: childs_end,
             parents_end: Inherited::new(channel),
             wait_for_maps: namespaces.contains(NamespaceFlags::USER),
+            limits: self.plan.limits.as_ref().map_or(Ok(Vec::new()), JobLimits::lay_out)?,
             propagation: self.plan.propagation,
             fresh_proc: self.plan.proc,
             kept: kept
@@ -321,7 +324,9 @@ impl<'a> Making<'a> {
         let intention = || format!("create the job's namespaces ({})", handshake::describe(namespaces, ", "));
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
         // With SIGCHLD, as Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
+        let lowered = self.plan.limits.as_ref().map(Lowered::new).transpose()?;
         let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
+        drop(lowered);
         self.child = Some(child.map_err(|errno| handshake::clone_error(intention(), errno))?);
         Ok(())
     }

@@ -48,6 +48,15 @@ impl Error {
             Cause::Because(_) => None,
         }
     }
+
+    /// The system call that failed, if one did.
+    #[must_use]
+    pub const fn name_of_call(&self) -> Option<&'static str> {
+        match self.cause {
+            Cause::Call(call, _) => Some(call),
+            Cause::Because(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Error {

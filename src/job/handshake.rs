@@ -5,8 +5,8 @@
 
 use super::child::{ChildPlan, ProcParameters, Report, Step};
 use super::error::{Doing, Error};
-use super::limits;
 use super::plan::Plan;
+use super::{limits, ns_limits};
 use crate::sys::clone::{Child, NamespaceFlags, SharingChild};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -85,6 +85,8 @@ fn child_error(plan: &Plan, report: Report) -> Error {
     match report.step {
         Step::WaitForMaps => Error::call("wait for the id maps", "read", errno),
         Step::WaitForRecord => Error::call("wait until the namespace process is recorded", "read", errno),
+        Step::OpenLimit => limit_error(plan, index, "openat", errno),
+        Step::SetLimit => limit_error(plan, index, "write", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
         Step::MakeProc => proc_error(plan.proc, errno),
         Step::OpenKept | Step::AttachKept => {
@@ -98,7 +100,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
             }
         }
         Step::AttachProc => mounting("mount a fresh /proc".to_owned()),
-        Step::MakeMqueue => Error::call("mount a fresh /dev/mqueue", "fsmount", errno),
+        Step::MakeMqueue => limits::of_call(Error::call("mount a fresh /dev/mqueue", "fsmount", errno)),
         Step::AttachMqueue => mounting("mount a fresh /dev/mqueue".to_owned()),
         Step::OpenTarget => {
             let error = Error::call(format!("open the private directory {dir} on this node"), "openat2", errno);
@@ -115,12 +117,19 @@ fn child_error(plan: &Plan, report: Report) -> Error {
     }
 }
 
+fn limit_error(plan: &Plan, index: usize, call: &'static str, errno: Errno) -> Error {
+    let limit = plan.limits.as_ref().and_then(|limits| limits.files.get(index));
+    let (path, value) = limit.map_or(("?", 0), |(path, value)| (path.as_str(), *value));
+    Error::call(format!("limit the job's user namespace: write {value} to {path}"), call, errno)
+        .with_hint(ns_limits::WITHOUT)
+}
+
 /// Why a PID namespace got no /proc.
 #[must_use]
 pub fn proc_error(parameters: Option<ProcParameters>, errno: Errno) -> Error {
     let parameters = parameters.map(|parameters| parameters.to_string()).unwrap_or_default();
     let error = Error::call(format!("mount a fresh /proc{parameters}"), "fsmount", errno);
-    if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { error }
+    if errno == Errno::PERM { error.with_hint(limits::of_proc()) } else { limits::of_call(error) }
 }
 
 /// What the channel holds now. That the child is gone it does not tell: our copy of the child's end
@@ -169,11 +178,10 @@ pub fn describe(namespaces: NamespaceFlags, between: &str) -> String {
 pub fn clone_error(intention: String, errno: Errno) -> Error {
     let error = Error::call(intention, "clone3", errno);
     match errno {
-        Errno::NOSPC | Errno::USERS => error.with_hint(limits::of_namespaces()),
         Errno::PERM => error.with_hint(
             "root with CAP_SYS_ADMIN is needed; or a policy (AppArmor, SELinux, a container) forbids new namespaces",
         ),
         Errno::NOSYS => error.with_hint("the kernel is older than 5.5, or a system call filter hides clone3"),
-        _ => error,
+        _ => limits::of_call(error),
     }
 }

@@ -23,7 +23,8 @@ fn sysctl(name: &str) -> String {
     format!("{name} = {}", value.as_deref().unwrap_or("?"))
 }
 
-/// `clone3(2)` says ENOSPC, and has nothing to do with a disk.
+/// `clone3(2)` and calls that make mounts say ENOSPC, and it has nothing to do with a disk: a detached mount
+/// lives in a mount namespace of its own.
 #[must_use]
 pub fn of_namespaces() -> String {
     let limits = ["mnt", "pid", "user", "ipc"].map(|kind| sysctl(&format!("user.max_{kind}_namespaces")));
@@ -40,11 +41,17 @@ pub fn of_mounts() -> String {
     )
 }
 
-/// Adds what a full disk means to an error that has no hint yet.
+/// Adds which limit was reached, by the call and its errno, to an error that has no hint yet.
 #[must_use]
-pub fn of_disk(error: Error) -> Error {
+pub fn of_call(error: Error) -> Error {
     match error.errno() {
         _ if error.has_hint() => error,
+        Some(Errno::NOSPC | Errno::USERS)
+            if matches!(error.name_of_call(), Some("open_tree" | "fsopen" | "fsmount" | "clone3" | "unshare")) =>
+        {
+            error.with_hint(of_namespaces())
+        }
+        Some(Errno::NOSPC) if error.name_of_call() == Some("move_mount") => error.with_hint(of_mounts()),
         Some(Errno::NOSPC) => error.with_hint("the file system has no space or no inodes left: see df and df -i"),
         Some(Errno::DQUOT) => error.with_hint("root's quota on that file system is used up: see quota"),
         Some(Errno::ROFS) => {
@@ -71,4 +78,22 @@ pub fn of_proc() -> String {
         let _ = write!(hint, "{}{point}", if index == 0 { "" } else { ", " });
     }
     hint + "; unmount that, or take CLONE_NEWUSER or CLONE_NEWPID from clone_ns_flags"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_space_is_of_the_disk_only_where_a_file_is_made() {
+        let hint = |call| of_call(Error::call("try", call, Errno::NOSPC)).to_string();
+        for call in ["open_tree", "fsopen", "fsmount", "clone3", "unshare"] {
+            assert!(hint(call).contains("user.max_mnt_namespaces = "), "{}", hint(call));
+            assert!(!hint(call).contains("df -i"), "{}", hint(call));
+        }
+        for call in ["mkdirat", "write", "symlinkat", "openat", "renameat2"] {
+            assert!(hint(call).ends_with("no space or no inodes left: see df and df -i"), "{}", hint(call));
+        }
+        assert!(hint("move_mount").contains("fs.mount-max = "), "{}", hint("move_mount"));
+    }
 }

@@ -8,6 +8,7 @@
 //! | [`plan`] | extern slurmstepd | settings + job to names and flags; no system call |
 //! | [`create`] | extern slurmstepd | directories, journal, scripts, clone, in order |
 //! | [`sources`], [`kept`] | extern slurmstepd | the detached mounts |
+//! | [`ns_limits`] | extern slurmstepd | how much of the node one job's user namespace may use |
 //! | [`holder`] | extern slurmstepd | the program of PID 1, ready to be executed |
 //! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
@@ -42,6 +43,7 @@ pub mod kept;
 pub mod kill;
 pub mod limits;
 pub mod listing;
+pub mod ns_limits;
 pub mod pins;
 pub mod plan;
 pub mod record;

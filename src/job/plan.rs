@@ -6,6 +6,7 @@
 use super::Job;
 use super::child::ProcParameters;
 use super::error::Error;
+use super::ns_limits::{JobLimits, NodeLimits};
 use crate::config::check::dirs_for_job;
 use crate::config::{Backing, Dir, HidePid, JobNames, MountFlags, Settings, TmpfsParam};
 use crate::sys::clone::NamespaceFlags;
@@ -21,6 +22,8 @@ pub struct Plan {
     pub proc: Option<ProcParameters>,
     /// Paths of which what is mounted over them is kept on it.
     pub proc_keep: Vec<String>,
+    /// The limits of a new user namespace; None where they are the node's own.
+    pub limits: Option<JobLimits>,
     /// The directories in which `<job>/` is made: `base_path` first, then those of `dir_confs`.
     pub bases: Vec<String>,
     /// In mount order.
@@ -68,10 +71,12 @@ pub enum Source {
 }
 
 impl Plan {
+    /// `node`: what [`NodeLimits::read`] finds under these settings.
+    ///
     /// # Errors
     ///
     /// When a path of `dir_confs` cannot be expanded for this job.
-    pub fn new(settings: &Settings, job: &Job) -> Result<Self, Error> {
+    pub fn new(settings: &Settings, job: &Job, node: Option<&NodeLimits>) -> Result<Self, Error> {
         let names = JobNames { job_id: job.id, sluid: &job.sluid_text, user: &job.user };
         let expanded =
             dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
@@ -111,6 +116,7 @@ impl Plan {
             proc: proc_parameters(settings),
             // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
             proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
+            limits: node.map(|node| JobLimits::new(node, settings.user_ns_limits)),
             bases,
             dirs,
             hidden,
@@ -205,6 +211,10 @@ mod tests {
     use crate::config::{Node, NodeSettings, parse_namespace_yaml};
 
     fn plan(options: &str) -> Result<Plan, Error> {
+        plan_on(options, None)
+    }
+
+    fn plan_on(options: &str, node: Option<&NodeLimits>) -> Result<Plan, Error> {
         let text = format!("defaults:\n  base_path: /base\n{options}");
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
@@ -219,7 +229,7 @@ mod tests {
             environment: Vec::new(),
             boot: crate::job::identity::BootId::current().unwrap(),
         };
-        Plan::new(&settings, &job)
+        Plan::new(&settings, &job, node)
     }
 
     fn names(plan: &Plan) -> Vec<(usize, &str)> {
@@ -309,6 +319,16 @@ mod tests {
         assert_eq!(words(&plan("  clone_ns_flags: CLONE_NEWPID\n").unwrap()).as_deref(), Some(""));
         let found = plan("  proc_keep: /proc/cpuinfo\n").unwrap();
         assert!(found.proc.is_none() && found.proc_keep.is_empty());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_node_and_the_settings() {
+        assert_eq!(plan("  clone_ns_flags: CLONE_NEWUSER\n").unwrap().limits, None, "none of the node are known");
+        let node = NodeLimits { files: vec![("max_x".to_owned(), 1000)], pending_signals: 8, message_bytes: 9 };
+        for (options, expected) in [("", 100), ("  user_ns_limits: 25\n", 250)] {
+            let found = plan_on(&format!("  clone_ns_flags: CLONE_NEWUSER\n{options}"), Some(&node)).unwrap();
+            assert_eq!(found.limits.unwrap().files, [("/proc/sys/user/max_x".to_owned(), expected)]);
+        }
     }
 
     #[test]

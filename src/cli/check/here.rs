@@ -56,6 +56,9 @@ impl Here {
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
                 errors.extend(node::kernel(&listener, &settings, &place));
+                if errors.is_empty() {
+                    errors = node::trials(&listener, &settings, &place);
+                }
                 node::tell_of_devices(&listener, &settings, &place);
             } else {
                 here.unchecked.push("what the kernel takes: mend the paths first".to_owned());

@@ -116,6 +116,10 @@ impl Checked<'_> {
             ("shared", Value::Flag(settings.shared)),
             ("disable_bpf_token", Value::Flag(settings.disable_bpf_token)),
         ];
+        let is_set = |key| self.origin(key).is_some_and(|origin| origin != Origin::BuiltIn);
+        if namespaces.user || is_set("user_ns_limits") {
+            rows.push(("user_ns_limits", Value::Number(settings.user_ns_limits)));
+        }
         if let Some(value) = self.entire_step_in_ns {
             rows.push(("entire_step_in_ns", Value::Flag(value)));
         }
@@ -133,7 +137,6 @@ impl Checked<'_> {
         if let Some(seconds) = settings.removal_timeout {
             rows.push(("removal_timeout", Value::Number(seconds)));
         }
-        let is_set = |key| self.origin(key).is_some_and(|origin| origin != Origin::BuiltIn);
         if is_set("proc_options") {
             rows.push(("proc_options", Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())])));
         }

@@ -215,6 +215,7 @@ impl<'s> Merge<'_, '_, 's> {
             namespaces: Namespaces::default(),
             shared,
             disable_bpf_token: false,
+            user_ns_limits: crate::config::DEFAULT_USER_NS_LIMITS,
             entire_step_in_ns,
             init_script,
             user_ns_script: None,

@@ -33,6 +33,7 @@ impl<'a> Reader<'a> {
             shared: self.bool()?,
             disable_bpf_token: self.bool()?,
             entire_step_in_ns: self.bool()?,
+            user_ns_limits: u32::from_le_bytes(self.array()?),
             init_script: self.script()?,
             user_ns_script: self.script()?,
             clone_ns_script: self.script()?,
