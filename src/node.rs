@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
-use crate::job::child::{LimitsTrial, ProcParameters, try_fresh_proc, try_limits};
+use crate::job::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
 use crate::job::kept::{self, Kept};
@@ -15,13 +15,16 @@ use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
 use crate::job::{Host, Level, holder};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
-use crate::sys::exec::exit_group;
+use crate::sys::exec::{CStringArray, exit_group};
 use crate::sys::mount::{Attributes, set_attributes};
-use crate::sys::process::{Ended, has_bpf_tokens, reap};
-use rustix::fd::AsFd;
+use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
+use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
 
 /// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin holds the
 /// parser of its own file only.
@@ -133,6 +136,7 @@ pub fn prepare(
         errors = trials(host, &settings, &place);
     }
     tell_of_devices(host, &settings, &place);
+    tell_of_other_procs(host, &settings, &place);
     if errors.is_empty() { Ok(NodeSettings::Enabled(settings)) } else { Err(errors) }
 }
 
@@ -259,7 +263,7 @@ pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> Stri
 }
 
 /// Tries what [`kernel`] does not, since the first job finds it out at once: that a user namespace can
-/// have limits of its own. As [`paths`].
+/// have limits of its own, and that nothing forbids to execute the holder. As [`paths`].
 pub fn trials(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
     match NodeLimits::read(settings) {
@@ -274,6 +278,7 @@ pub fn trials(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> Stri
         },
         Err(error) => errors.push(format!("{}{error}", place("user_ns_limits"))),
     }
+    errors.extend(try_to_hold(plan::namespaces(settings)).err().map(|error| error.to_string()));
     errors
 }
 
@@ -294,6 +299,121 @@ fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
         }
     }
     .map_err(|error| error.with_hint(ns_limits::WITHOUT))
+}
+
+/// How long the holder's exec may take: a policy's daemon may be asked.
+const EXEC_TIMEOUT_MS: u32 = 30_000;
+
+/// Executes the holder as a job's, in namespaces that are gone with it.
+fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
+    let intention = || "start the program that holds a job's namespaces, from memory (memfd:jobns-holder)".to_owned();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
+    let trial = HolderTrial {
+        result: writer,
+        holder: holder::program("jobns")?,
+        argv: CStringArray::new(vec![c"jobns: [trial]".to_owned()]),
+        envp: CStringArray::new(Vec::new()),
+    };
+    let child = {
+        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
+        spawn(namespaces, ExitSignal::Silent, &trial, try_holder).map_err(|errno| clone_error(intention(), errno))?
+    };
+    // The child's copy is the only one now, and is closed by its exec.
+    drop(trial);
+    let said = hear(&reader);
+    // It ends by nothing else. What has ended before has not started as it should.
+    let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let ended = reap(child.pidfd.as_fd()).doing("waitid", intention)?;
+    let refused = |error: Error| {
+        error.with_hint(
+            "a policy of this node forbids it. fapolicyd: before the rules that deny, allow perm=execute uid=0 : path=/memfd:jobns-holder. IMA appraisal: dont_appraise func=BPRM_CHECK fsmagic=0x01021994. SELinux, AppArmor: see the kernel's audit log. None of these was tested with this plugin",
+        )
+    };
+    match (said.doing("read", intention)?, ended) {
+        (Some(0), Ended::Killed(signal)) if signal == Signal::KILL.as_raw() => Ok(()),
+        (Some(0), Ended::Killed(signal)) => {
+            Err(refused(Error::because(intention(), format!("it was killed by signal {signal}"))))
+        }
+        (Some(0), Ended::Exited(status)) => Err(Error::because(intention(), format!("it ended with status {status}"))),
+        (Some(errno), _) => Err(refused(Error::call(intention(), "execveat", Errno::from_raw_os_error(errno)))),
+        (None, _) => {
+            Err(refused(Error::because(intention(), format!("no answer for {} seconds", EXEC_TIMEOUT_MS / 1000))))
+        }
+    }
+}
+
+/// An errno from the pipe, 0 when it was closed without, None when nothing comes.
+fn hear(reader: &OwnedFd) -> Result<Option<i32>, Errno> {
+    let mut fds = [PollFd::new(reader, PollFlags::IN)];
+    if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(EXEC_TIMEOUT_MS))))? == 0 {
+        return Ok(None);
+    }
+    let mut errno = [0_u8; 4];
+    rustix::io::retry_on_intr(|| rustix::io::read(reader, &mut errno[..]))?;
+    Ok(Some(i32::from_ne_bytes(errno)))
+}
+
+/// Logs where else than at /proc a job finds the processes of the node, against which `CLONE_NEWPID` is
+/// there: below `PID/root` are the private directories of other jobs of the same user.
+pub fn tell_of_other_procs(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) {
+    if !settings.namespaces.pid {
+        return;
+    }
+    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return };
+    let table = String::from_utf8_lossy(&table);
+    let covered = |point: &str| {
+        let mut tops = settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>();
+        if settings.hide_base_path {
+            tops.push(&settings.base_path);
+        }
+        tops.iter().any(|top| point == *top || plan::path_below(point, top).is_some())
+    };
+    let found: Vec<String> =
+        other_procs(&table).into_iter().filter(|point| !covered(point) && others_get_to(point)).collect();
+    if !found.is_empty() {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{}CLONE_NEWPID: the node has its processes also at {}, where jobs see them and, below PID/root, the private directories of other jobs of their user; hint: unmount that, or chmod 700 a directory above it",
+                place("clone_ns_flags"),
+                found.join(", ")
+            ),
+        );
+    }
+}
+
+/// The mount points of a procfs in a mountinfo(5) that are not /proc and show processes.
+fn other_procs(table: &str) -> Vec<String> {
+    let mut found: Vec<String> = table
+        .lines()
+        .filter_map(|line| {
+            let (fields, rest) = line.split_once(" - ")?;
+            let mut fields = fields.split(' ').skip(3);
+            let (root, point) = (fields.next()?, fields.next()?);
+            // A file such as /proc/sys/kernel, bound somewhere, shows no process.
+            let first = root.trim_start_matches('/').split('/').next().unwrap_or_default();
+            let is_of_processes = root == "/" || first.bytes().all(|byte| byte.is_ascii_digit());
+            (rest.starts_with("proc ") && point != "/proc" && is_of_processes).then(|| unescape(point))
+        })
+        .collect();
+    found.dedup();
+    found
+}
+
+/// A path of mountinfo(5): blanks, line breaks and backslashes are in octal there.
+fn unescape(path: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(path.to_owned(), |path, (code, meant)| path.replace(code, meant))
+}
+
+/// No directory above it is root's alone.
+fn others_get_to(path: &str) -> bool {
+    let above = std::iter::successors(path.rsplit_once('/'), |(path, _)| path.rsplit_once('/'));
+    !above
+        .map(|(above, _)| above)
+        .filter(|above| !above.is_empty())
+        .any(|above| rustix::fs::stat(above).is_ok_and(|stat| stat.st_mode & 0o011 == 0 && stat.st_uid == 0))
 }
 
 /// Logs what of `proc_keep` is not there to be kept, now: it may come before the first job.
@@ -443,5 +563,31 @@ pub fn config_directory(slurm_conf: &str) -> &str {
         Some(("", _)) => "/",
         Some((directory, _)) => directory,
         None => ".",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_procfs_is_found_by_type_root_and_place() {
+        let table = "\
+22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw
+23 22 0:21 / /proc rw - proc proc rw
+24 22 0:21 /sys /proc/sys ro - proc proc rw
+30 1 0:45 / /srv/debian\\040root/proc rw shared:9 - proc proc rw
+31 1 0:21 /1234/ns /run/ns rw - proc proc rw
+32 1 0:21 /sys/kernel /mnt/kernel rw - proc proc rw
+33 1 0:46 / /mnt/disk rw - ext4 /dev/proc rw
+34 1 0:47 / /mnt/late rw - proc proc rw,hidepid=invisible
+";
+        assert_eq!(other_procs(table), ["/srv/debian root/proc", "/run/ns", "/mnt/late"]);
+        assert!(other_procs("").is_empty());
+    }
+
+    #[test]
+    fn the_holder_starts() {
+        try_to_hold(NamespaceFlags::NONE).unwrap();
     }
 }

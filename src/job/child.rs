@@ -255,6 +255,24 @@ pub extern "C" fn try_limits(LimitsTrial(limits): &LimitsTrial) -> ! {
     exit_group(0)
 }
 
+/// The program of a trial, to be executed as the holder is.
+#[derive(Debug)]
+pub struct HolderTrial {
+    /// A pipe, close-on-exec: it gets an errno, or nothing when the program has started.
+    pub result: OwnedFd,
+    pub holder: OwnedFd,
+    pub argv: CStringArray,
+    pub envp: CStringArray,
+}
+
+/// Entry point of the child that tries to become the holder.
+pub extern "C" fn try_holder(plan: &HolderTrial) -> ! {
+    let failed = exec_holder(&plan.holder, &plan.argv, &plan.envp);
+    let errno = failed.errno.raw_os_error().to_ne_bytes();
+    let _ = rustix::io::retry_on_intr(|| rustix::io::write(&plan.result, &errno));
+    exit_group(1)
+}
+
 /// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
 /// the errno, which is less than 256; 0 is success.
 pub extern "C" fn try_fresh_proc(parameters: &ProcParameters) -> ! {
@@ -347,6 +365,11 @@ fn become_holder(plan: &ChildPlan) -> Failed {
     }
     // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
     send(plan, Step::Ready, 0, 0);
+    exec_holder(&plan.holder, &plan.argv, &plan.envp)
+}
+
+/// Executes the holder's program without a privilege or descriptor. Returns only on failure.
+fn exec_holder(holder: &OwnedFd, argv: &CStringArray, envp: &CStringArray) -> Failed {
     let prepare = || {
         // Not slurmd's spool directory, which it would keep busy.
         rustix::process::chdir(c"/").map_err(at(Step::DropPrivileges))?;
@@ -356,7 +379,7 @@ fn become_holder(plan: &ChildPlan) -> Failed {
     };
     match prepare() {
         Ok(()) => {
-            let errno = execveat(plan.holder.as_fd(), c"", &plan.argv, &plan.envp);
+            let errno = execveat(holder.as_fd(), c"", argv, envp);
             Failed { step: Step::Exec, index: 0, errno }
         }
         Err(failed) => failed,

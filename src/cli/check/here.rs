@@ -60,6 +60,7 @@ impl Here {
                     errors = node::trials(&listener, &settings, &place);
                 }
                 node::tell_of_devices(&listener, &settings, &place);
+                node::tell_of_other_procs(&listener, &settings, &place);
             } else {
                 here.unchecked.push("what the kernel takes: mend the paths first".to_owned());
             }
