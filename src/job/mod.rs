@@ -14,6 +14,7 @@
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
 //! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
+//! | [`dead_end`] | any slurmstepd | what a login gets that must not go on |
 //! | [`delete`] | extern slurmstepd, slurmd | epilog, end of the holder, removal |
 //! | [`remove_tree`] | extern slurmstepd, slurmd | removes a tree that a user made |
 //! | [`sweep`] | a process of its own | empties the trash; no allocation |
@@ -30,6 +31,7 @@
 pub mod c_plugin;
 pub mod child;
 pub mod create;
+pub mod dead_end;
 pub mod delete;
 pub mod error;
 pub mod fixed;

@@ -6,25 +6,29 @@
 use super::host::{SlurmHost, StepHost};
 use super::imports::{Daemon, Imports, NoToken};
 use super::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
+use super::logins;
 use super::plugin::{Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
 use super::step::Step;
 use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
-use crate::job::error::Error;
+use crate::job::error::{Doing, Error};
 use crate::job::pins::Pins;
 use crate::job::{Host, Job, Level, Milliseconds, delete, record};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::process::PidfdFlags;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 /// The job whose namespaces this extern slurmstepd has made, until it deletes them.
 static CREATED: Mutex<Option<Created>> = Mutex::new(None);
-/// What `join_external` hands out. In an extern slurmstepd, the pins of what it has made; in any
-/// other, its own namespaces.
+/// What `join_external` hands out, as [`logins::of_job`] has it. In an extern slurmstepd, the pins of what it
+/// has made; in any other, its own namespaces.
 static EXTERNAL: OnceLock<Vec<NsFdMap>> = OnceLock::new();
+/// That nothing keeps a login from going on half-way was logged.
+static WARNED: AtomicBool = AtomicBool::new(false);
 static DELETED: AtomicBool = AtomicBool::new(false);
 /// In an extern slurmstepd: `stepd_create` has come to its end, or never will.
 static SET_UP_IS_OVER: Mutex<bool> = Mutex::new(false);
@@ -100,7 +104,6 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
             record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),
         ),
     );
-    let _ = EXTERNAL.set(entries(&created.pins, created.record.namespaces));
     *CREATED.lock().unwrap_or_else(PoisonError::into_inner) = Some(created);
     Ok(())
 }
@@ -173,16 +176,40 @@ pub fn stepd_delete() -> Result<(), Failure> {
     }
 }
 
-/// The namespaces for pam_slurm_adopt, in the order in which it enters them. All of them or an error.
-/// Called by several threads at once.
-///
-/// A login that comes while the scripts of the job's set-up run waits for them. It was adopted by then:
-/// with no namespaces, Slurm would leave it in the node's, and with an error, Slurm before 26.11 frees
-/// a list twice, which ends the sshd of that login.
+/// The namespaces for pam_slurm_adopt, in the order in which it enters them. A login that cannot be brought into
+/// the job gets a list by which it ends: an error would let it go on in the node's namespaces. Called by several
+/// threads at once.
 pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     let imports = loaded()?;
     let stepd = imports.stepd().ok_or("join_external was called outside of slurmstepd")?;
     let own = stepd.step().ok_or("this slurmstepd has no step yet")?.step_id();
+    let host = SlurmHost { imports };
+    match external(step, own) {
+        Ok([]) => Ok(&[]),
+        Ok(entries) => Ok(logins::with_dead_end(entries).unwrap_or_else(|error| {
+            if !WARNED.swap(true, Ordering::Relaxed) {
+                host.log(
+                    Level::Warning,
+                    format_args!(
+                        "job {}: {error}; a login that cannot enter all of the job's namespaces goes on without them",
+                        own.job_id
+                    ),
+                );
+            }
+            entries
+        })),
+        Err(why) => {
+            let list = logins::dead_end().map_err(|error| format!("{why}; {error}"))?;
+            host.log(Level::Error, format_args!("{why}; {}", logins::ENDS));
+            Ok(list)
+        }
+    }
+}
+
+/// All the namespaces of the job, none where the plugin is off, or an error.
+///
+/// A login that comes while the scripts of the job's set-up run waits for them. It was adopted by then.
+fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
     let is_extern = own.step_id == SLURM_EXTERN_CONT;
     let settings = settings()?;
     if is_extern && settings.is_none() {
@@ -194,37 +221,58 @@ pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
             over = SET_UP_ENDED.wait(over).unwrap_or_else(PoisonError::into_inner);
         }
     }
+    // One thread fills EXTERNAL, and what it finds here is not deleted meanwhile.
+    let created = CREATED.lock().unwrap_or_else(PoisonError::into_inner);
     if DELETED.load(Ordering::Acquire) {
         return Err(format!("job {}: its namespaces are being deleted", step.job_id));
     }
     if let Some(entries) = EXTERNAL.get() {
         return Ok(entries);
     }
+    let of_job = |pins: &Pins, namespaces, process: &dyn Fn() -> Result<OwnedFd, Error>| {
+        logins::of_job(pins, namespaces, process).map_err(|error| format!("job {}: {error}", own.job_id))
+    };
     if is_extern {
-        return Err(format!("job {}: its namespaces were not set up; see the error above", own.job_id));
+        let Created { record, pins } = created
+            .as_ref()
+            .ok_or_else(|| format!("job {}: its namespaces were not set up; see the error above", own.job_id))?;
+        let found = of_job(pins, record.namespaces, &|| holder_of(record))?;
+        return Ok(EXTERNAL.get_or_init(|| found));
     }
     // Any other slurmstepd lives in the job's namespaces itself, or only its tasks do. It may be of another
     // mind than today's settings, which can have changed since the job began.
     let entered = entered()?;
-    let (pins, namespaces) = if entered.contains(NamespaceFlags::MOUNT) {
-        (Pins::open("self", entered).map_err(|error| error.to_string())?, entered)
+    let (pins, found) = if entered.contains(NamespaceFlags::MOUNT) {
+        let pins = Pins::open("self", entered).map_err(|error| error.to_string())?;
+        let found = of_job(&pins, entered, &|| {
+            let intention = || "open this slurmstepd, which is in the job's user namespace".to_owned();
+            rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).doing("pidfd_open", intention)
+        })?;
+        (pins, found)
     } else {
         let bases =
             settings.map(|settings| &settings.base_path).into_iter().chain(OLD_BASES.get().into_iter().flatten());
-        match record_of(bases, step.job_id)? {
-            Some(found) => (found.pins().map_err(|error| error.to_string())?, found.record.namespaces),
-            None if settings.is_none() => return Ok(&[]),
-            None => return Err(format!("job {}: it has no namespaces on this node", step.job_id)),
-        }
+        let Some(job) = record_of(bases, step.job_id)? else {
+            return match settings {
+                None => Ok(&[]),
+                Some(_) => Err(format!("job {}: it has no namespaces on this node", step.job_id)),
+            };
+        };
+        let pins = job.pins().map_err(|error| error.to_string())?;
+        let found = of_job(&pins, job.record.namespaces, &|| holder_of(&job.record))?;
+        (pins, found)
     };
-    let found = entries(&pins, namespaces);
-    if EXTERNAL.set(found).is_ok() {
-        // Handed out from now on: they stay open for as long as this process lives.
-        for fd in [Some(pins.mount), pins.pid, pins.user, pins.ipc].into_iter().flatten() {
-            let _ = fd.into_raw_fd();
-        }
+    // Handed out from now on: they stay open for as long as this process lives.
+    for fd in [Some(pins.mount), pins.pid, pins.user, pins.ipc].into_iter().flatten() {
+        let _ = fd.into_raw_fd();
     }
-    EXTERNAL.get().map(Vec::as_slice).ok_or_else(|| "no namespaces to hand out".to_owned())
+    Ok(EXTERNAL.get_or_init(|| found))
+}
+
+/// A pidfd of the process that holds the job's namespaces.
+fn holder_of(record: &record::Record) -> Result<OwnedFd, Error> {
+    let intention = || "open the process that holds the job's user namespace".to_owned();
+    record.holder.ok_or(Errno::SRCH).and_then(|holder| holder.open()).doing("pidfd_open", intention)
 }
 
 /// The record of a job under one of `bases`.
@@ -236,24 +284,6 @@ fn record_of<'b>(bases: impl Iterator<Item = &'b String>, job: u32) -> Result<Op
         }
     }
     Ok(None)
-}
-
-fn entries(pins: &Pins, namespaces: NamespaceFlags) -> Vec<NsFdMap> {
-    use rustix::fd::AsRawFd;
-    let kind = |flag: NamespaceFlags| i32::try_from(flag.bits()).unwrap_or(0);
-    let entry = |fd: &Option<OwnedFd>, flag| {
-        fd.as_ref().filter(|_| namespaces.contains(flag)).map(|fd| NsFdMap { kind: kind(flag), fd: fd.as_raw_fd() })
-    };
-    // PID first, as Slurm's plugin; the user namespace before those that it owns; mount last.
-    [
-        entry(&pins.pid, NamespaceFlags::PID),
-        entry(&pins.user, NamespaceFlags::USER),
-        entry(&pins.ipc, NamespaceFlags::IPC),
-        Some(NsFdMap { kind: kind(NamespaceFlags::MOUNT), fd: pins.mount.as_raw_fd() }),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 /// True when this slurmstepd can load BPF programs itself: it is not inside a user namespace.

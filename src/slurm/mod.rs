@@ -16,6 +16,7 @@
 //! | `front` | which of Slurm's two plugins this is |
 //! | `only_one` | the other of the two plugins is not on for the same node |
 //! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
+//! | `logins` | the order in which a login enters its job's namespaces |
 //! | `plugin` | what they share, and `join` |
 //! | `step` | slurmstepd's step record |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
@@ -33,6 +34,7 @@ mod imports;
 mod in_slurmd;
 mod in_slurmstepd;
 pub mod layout;
+mod logins;
 mod only_one;
 mod plugin;
 mod step;

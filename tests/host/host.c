@@ -120,6 +120,7 @@ void load(const char *plugin_path, const char *slurm_conf, const char *version, 
 	slurm.conf_init = symbol(full, "slurm_conf_init");
 	slurm.list_create = symbol(full, "slurm_list_create");
 	slurm.list_pop = symbol(full, "slurm_list_pop");
+	slurm.list_append = symbol(full, "slurm_list_append");
 	slurm.list_count = symbol(full, "slurm_list_count");
 	slurm.list_destroy = symbol(full, "slurm_list_destroy");
 	slurm.xfree = symbol(full, "slurm_xfree");

@@ -67,6 +67,7 @@ struct slurm {
 	int (*conf_init)(const char *);
 	void *(*list_create)(void (*)(void *));
 	void *(*list_pop)(void *);
+	void (*list_append)(void *, void *);
 	int (*list_count)(void *);
 	void (*list_destroy)(void *);
 	void (*xfree)(void **);

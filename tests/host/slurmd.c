@@ -5,8 +5,11 @@
 //
 //   restore             restore                                        restore RC NS
 //   stepd JOB [UID]     starts a slurmstepd and sends it the settings  recv RC NS LOAD-NS INIT-NS (of slurmstepd)
+//   step JOB            starts a slurmstepd of step 0 in the job, as 1000 + JOB          as stepd
 //   @JOB COMMAND        see slurmstepd.c
 //   kill JOB            SIGKILL for a slurmstepd                       kill 0
+//   login JOB [N]       plays sshd with pam_slurm_adopt, where entry N of the list, from 0 on, cannot be entered
+//                               login COUNT, and: aborts, or fork ERRNO, or the numbers of its mnt, pid, user and ipc
 //   join JOB            join in a forked child                         join STATUS NS-OF-JOIN NS-OF-FORK-TO-END
 //   run JOB COMMAND     join in a forked child, COMMAND by sh          run STATUS OUTPUT (newlines are |)
 //   jobs FROM TO        stepd and create for many                      jobs FAILED
@@ -19,11 +22,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,7 +37,7 @@ uint32_t slurm_daemon = IS_SLURMD;
 static char **arguments;
 static struct stepd {
 	uint32_t job;
-	pid_t pid;
+	pid_t pid, itself; // a step has another parent
 	int control, pipe;
 } stepds[4096];
 
@@ -65,8 +70,8 @@ static void forget(struct stepd *stepd)
 	*stepd = (struct stepd){0};
 }
 
-// A slurmstepd that has the settings; its first line is in `line`.
-static struct stepd *start_stepd(uint32_t job, const char *uid, char *line, size_t size)
+// A slurmstepd that has the settings; its first line is in `line`. One of a step is in the namespaces of the job.
+static struct stepd *start_stepd(uint32_t job, bool is_step, const char *uid, char *line, size_t size)
 {
 	struct stepd *stepd = stepd_of(0);
 	int to[2], from[2], control[2];
@@ -83,14 +88,31 @@ static struct stepd *start_stepd(uint32_t job, const char *uid, char *line, size
 			fcntl(3, F_SETFD, 0);
 		else
 			dup2(control[1], 3);
+		if (is_step) {
+			struct step_id id = {.job_id = job, .step_het_comp = NO_VAL, .step_id = 0};
+			int status;
+			if (plugin.join(&id, 1001, true))
+				_exit(255);
+			// As slurmd: only a second child is in the PID namespace.
+			pid_t second = fork();
+			if (second) {
+				status = write(1, &second, sizeof second) != sizeof second;
+				for (int fd = 0; fd < 64; fd++)
+					close(fd);
+				waitpid(second, NULL, 0);
+				_exit(status);
+			}
+		}
 		execl(arguments[5], "slurmstepd", arguments[1], arguments[2], arguments[3], arguments[4], number, uid,
-		      NULL);
+		      is_step ? "0" : NULL, NULL);
 		_exit(127);
 	}
 	close(to[0]);
 	close(from[1]);
 	close(control[1]);
-	*stepd = (struct stepd){.job = job, .pid = pid, .control = control[0], .pipe = from[0]};
+	*stepd = (struct stepd){.job = is_step ? 1000 + job : job, .pid = pid, .itself = pid, .control = control[0], .pipe = from[0]};
+	if (is_step && read(from[0], &stepd->itself, sizeof stepd->itself) != sizeof stepd->itself)
+		stepd->itself = 0;
 	int rc = plugin.send_stepd(to[1]);
 	close(to[1]);
 	if (rc || !read_line(stepd->control, line, size)) {
@@ -157,7 +179,7 @@ static void jobs(uint32_t from, uint32_t to)
 	char line[512];
 	int failed = 0, rc;
 	for (uint32_t job = from; job < to; job++) {
-		struct stepd *stepd = start_stepd(job, "1001", line, sizeof line);
+		struct stepd *stepd = start_stepd(job, false, "1001", line, sizeof line);
 		failed += !stepd || !ask(stepd, "create", line, sizeof line) || sscanf(line, "create %d", &rc) != 1 || rc;
 	}
 	reply(1, "jobs %d", failed);
@@ -170,7 +192,7 @@ static void round_of(uint32_t job, const char *how)
 	unsigned long recv = 0, create = 0, external = 0, delete = 0;
 	uint64_t joined = 0, whole = 0;
 	const char *failed = NULL;
-	struct stepd *stepd = start_stepd(job, "1001", line, sizeof line);
+	struct stepd *stepd = start_stepd(job, false, "1001", line, sizeof line);
 	if (!stepd || sscanf(line, "recv %d %lu", &rc, &recv) != 2 || rc) {
 		reply(1, "round recv failed: %s", line);
 		return;
@@ -191,6 +213,68 @@ static void round_of(uint32_t job, const char *how)
 		reply(1, "round %s failed", failed);
 	else
 		reply(1, "round %lu %lu %lu %lu %lu %lu", recv, create, joined, whole, external, delete);
+}
+
+// What a login of pam_slurm_adopt comes to: _adopt_process and stepd_get_namespace_fds of 25.11 to 26.11.
+//
+// They enter one entry after the other, in the order of the list, and stop at the first that fails. What they make of a
+// failure is `int rc` of an inner block, so the login goes on as if all was well, and so it does without a list. Before
+// 26.11 a list that could not be had is freed twice, which ends sshd. sshd then forks the process that becomes the user's.
+static void login(struct stepd *stepd, int broken)
+{
+	static const char *const kinds[] = {"mnt", "pid", "user", "ipc"};
+	struct ns_fd_map entries[8];
+	char line[512];
+	int pipes[2], count = -1, used = 0, more = 0, entered = 0;
+	if (!ask(stepd, "list", line, sizeof line) || sscanf(line, "list %d%n", &count, &used) != 1) {
+		reply(1, "%s", line);
+		return;
+	}
+	int process = (int)syscall(SYS_pidfd_open, stepd->itself, 0);
+	for (; entered < 8; entered++, used += more) {
+		struct ns_fd_map *entry = &entries[entered];
+		if (sscanf(line + used, "%d:%d%n", &entry->type, &entry->fd, &more) != 2)
+			break;
+		entry->fd = (int)syscall(SYS_pidfd_getfd, process, entry->fd, 0);
+		if (entry->fd < 0)
+			die("no descriptor of slurmstepd: %s", strerror(errno));
+	}
+	close(process);
+	ask(stepd, "", line, sizeof line);
+	if (pipe2(pipes, O_CLOEXEC))
+		die("pipe: %s", strerror(errno));
+	pid_t sshd = fork();
+	if (sshd == 0) {
+		if (count < 0 && plugin.version >> 8 < 0x1a0b)
+			_exit(dprintf(pipes[1], " aborts") < 0);
+		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		for (int i = 0; i < entered; i++)
+			if (setns(i == broken ? null : entries[i].fd, entries[i].type))
+				break;
+		pid_t user = fork();
+		if (user < 0)
+			_exit(dprintf(pipes[1], " fork %d", errno) < 0);
+		for (size_t i = 0; user == 0 && i < sizeof kinds / sizeof *kinds; i++) {
+			char path[64], link[64] = "";
+			unsigned long number = 0;
+			snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+			if (readlink(path, link, sizeof link - 1) < 0 || sscanf(link, "%*[a-z]:[%lu]", &number) != 1)
+				number = 0;
+			dprintf(pipes[1], " %lu", number);
+		}
+		_exit(user && waitpid(user, NULL, 0) != user);
+	}
+	close(pipes[1]);
+	size_t length = 0;
+	ssize_t n;
+	while ((n = read(pipes[0], line + length, sizeof line - 1 - length)) > 0)
+		length += (size_t)n;
+	line[length] = 0;
+	close(pipes[0]);
+	waitpid(sshd, NULL, 0);
+	while (entered)
+		close(entries[--entered].fd);
+	reply(1, "login %d%s", count, line);
 }
 
 struct sender {
@@ -278,7 +362,7 @@ int main(int argc, char **argv)
 			}
 			bool alive = ask(stepd, line + used, answer, sizeof answer);
 			reply(1, "%s", answer);
-			if (!alive || !strncmp(line + used, "delete", 6))
+			if (!alive || (!strncmp(line + used, "delete", 6) && strcmp(line + used, "delete stay")))
 				forget(stepd);
 			continue;
 		}
@@ -289,12 +373,17 @@ int main(int argc, char **argv)
 			int rc = plugin.restore("/var/spool/slurmd", true);
 			reply(1, "restore %d %lu", rc, now_ns() - start);
 		} else if (!strcmp(word, "stepd")) {
-			start_stepd(job, *more ? more : "1001", answer, sizeof answer);
+			start_stepd(job, false, *more ? more : "1001", answer, sizeof answer);
+			reply(1, "%s", answer);
+		} else if (!strcmp(word, "step")) {
+			start_stepd(job, true, "1001", answer, sizeof answer);
 			reply(1, "%s", answer);
 		} else if (!strcmp(word, "kill") && stepd) {
-			kill(stepd->pid, SIGKILL);
+			kill(stepd->itself, SIGKILL);
 			forget(stepd);
 			reply(1, "kill 0");
+		} else if (!strcmp(word, "login") && stepd) {
+			login(stepd, *more ? atoi(more) : -1);
 		} else if (!strcmp(word, "join")) {
 			int status = join(job, NULL, &joined, &whole, NULL, 0);
 			reply(1, "join %d %lu %lu", status, joined, whole);

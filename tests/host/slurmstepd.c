@@ -1,4 +1,6 @@
-// Plays the extern slurmstepd of one job: slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID
+// Plays a slurmstepd of one job: slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID [STEP]
+//
+// It is the extern slurmstepd where no STEP is given.
 //
 // Descriptor 0 is the pipe from slurmd, where the settings come from, 1 the pipe to it, 3 a socket on which slurmd.c
 // sends commands, one a line, and gets one line for each:
@@ -6,12 +8,14 @@
 //   create              stepd_create                                  create RC NS PAGE-FAULTS
 //   delete [killed]     stepd_delete, killed: as Slurm, after all processes that were added to the step were killed
 //                       and reaped; the process ends                  delete RC NS
+//   delete stay         and the process does not end                  delete RC NS
 //   loop N              N times create and delete, not for C           loop FAILED CREATE-NS DELETE-NS
 //   external [N]        join_external N times                         external COUNT NS FDS-BEFORE FDS-AFTER TYPE:FD...
 //   hold N              join_external N times, then all is closed     hold DESCRIPTORS DISTINCT-ONES
 //   ask                 join_external in a thread that is left to wait ask
 //   asked               what it has got; delete appends the same      asked COUNT
 //   threads N           join_external by N threads at once            threads FAILED DISTINCT-FDS
+//   list                join_external, whose entries stay open until the next line   list COUNT TYPE:FD...
 //   join                join in a forked child                        join STATUS
 //   join_vm [N]         N times join in a clone(CLONE_VM) child       join_vm STATUS FDS-BEFORE FDS-AFTER
 //   nulls               every entry point with null and bad arguments nulls RC...
@@ -73,9 +77,10 @@ static void set_text(size_t offset, const char *text)
 
 static void set_u32(size_t offset, uint32_t value) { memcpy(step_memory + offset, &value, sizeof value); }
 
-static void make_step(uint32_t job, uint32_t uid)
+static void make_step(uint32_t job, uint32_t uid, uint32_t step_id)
 {
 	struct step_id id = extern_step(job);
+	id.step_id = step_id;
 	memcpy(step_memory + STEP_STEP_ID, &id, sizeof id);
 	set_u32(STEP_NNODES, 1);
 	set_u32(STEP_UID, uid);
@@ -158,6 +163,28 @@ static int asked(void)
 	return early.count;
 }
 
+// What pam_slurm_adopt asks for. slurmd.c plays it, and takes the descriptors from this process.
+static void list_for_login(uint32_t job)
+{
+	char text[256] = "";
+	struct ns_fd_map *map;
+	struct step_id id = extern_step(job);
+	void *list = slurm.list_create(DESTRUCTOR);
+	int count = plugin.join_external(&id, list);
+	void *kept = slurm.list_create(DESTRUCTOR);
+	while ((map = slurm.list_pop(list))) {
+		size_t used = strlen(text);
+		snprintf(text + used, sizeof text - used, " %d:%d", map->type, map->fd);
+		slurm.list_append(kept, map);
+	}
+	slurm.list_destroy(list);
+	reply(CONTROL, "list %d%s", count, text);
+	if (!read_line(CONTROL, text, sizeof text))
+		exit(1);
+	slurm.list_destroy(kept);
+	reply(CONTROL, "listed");
+}
+
 static void delete(const char *how, const char *node, uint32_t job)
 {
 	listen_socket(node, job, false); // before stepd_delete, as Slurm
@@ -177,7 +204,8 @@ static void delete(const char *how, const char *node, uint32_t job)
 		reply(CONTROL, "delete %d %lu asked %d", rc, took, asked());
 	else
 		reply(CONTROL, "delete %d %lu", rc, took);
-	exit(0); // without fini, as slurmstepd
+	if (strcmp(how, "stay"))
+		exit(0); // without fini, as slurmstepd
 }
 
 // Not as in Slurm, where a slurmstepd has one job: for profilers.
@@ -388,8 +416,8 @@ static void every_cpu(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 7)
-		die("slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID");
+	if (argc != 7 && argc != 8)
+		die("slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID [STEP]");
 	uint32_t job = (uint32_t)strtoul(argv[5], NULL, 10);
 	fcntl(CONTROL, F_SETFD, FD_CLOEXEC);
 	// Slurm blocks it in all threads of a slurmstepd.
@@ -401,8 +429,9 @@ int main(int argc, char **argv)
 	uint64_t start = now_ns();
 	int rc = plugin.recv_stepd(0);
 	reply(CONTROL, "recv %d %lu %lu %lu", rc, now_ns() - start, load_ns, init_ns);
-	make_step(job, (uint32_t)strtoul(argv[6], NULL, 10));
-	listen_socket(argv[4], job, true);
+	make_step(job, (uint32_t)strtoul(argv[6], NULL, 10), argc > 7 ? (uint32_t)atoi(argv[7]) : SLURM_EXTERN_CONT);
+	if (argc == 7)
+		listen_socket(argv[4], job, true);
 
 	char line[256];
 	while (read_line(CONTROL, line, sizeof line)) {
@@ -425,6 +454,8 @@ int main(int argc, char **argv)
 			ask_in_thread(job);
 		else if (!strcmp(word, "asked"))
 			reply(CONTROL, "asked %d", asked());
+		else if (!strcmp(word, "list"))
+			list_for_login(job);
 		else if (!strcmp(word, "join"))
 			join(job);
 		else if (!strcmp(word, "join_vm"))
