@@ -227,7 +227,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The files below /proc/sys/user are those of the user namespace of whoever opens them.
+/// A file below /proc/sys/user shows and sets the limit of the user namespace that the opening process is in.
 fn set_limit((path, value): &(CString, CString)) -> Result<(), Failed> {
     let file = rustix::io::retry_on_intr(|| {
         rustix::fs::openat(CWD, path.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())

@@ -15,7 +15,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 
 /// Makes one, and returns a descriptor of it, which keeps it. It is a child of this process's PID
-/// namespace, so whoever may enter that one may enter this one.
+/// namespace: a process that may enter its parent may enter it.
 ///
 /// # Errors
 ///

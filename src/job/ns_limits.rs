@@ -1,17 +1,17 @@
 //! The limits of a job's user namespace.
 //!
-//! That namespace belongs to root, so what a job makes counts twice: for its user in the job's user
-//! namespace, and for root in the node's. Without limits of its own, one job can use up what root has:
-//! then no job starts, and root's own programs fail. So each job's namespace gets a share of the node's.
+//! Root owns that namespace. The kernel therefore counts what a job makes twice: for the job's user in the
+//! job's user namespace, and for root in the node's. Without further limits, one job can use up root's: then
+//! no job starts, and root's own programs fail. So each job's namespace gets a share of the node's limits.
 //!
 //! Namespaces, inotify instances and watches, fanotify groups and marks are limited by the files below
 //! `/proc/sys/user`, for each user in the namespace that the writer is in (namespaces(7)): the child of
 //! the clone writes them before any process of the job exists, and only CAP_SYS_RESOURCE in that
 //! namespace changes them afterwards. Pending signals and the bytes of POSIX message queues are limited
 //! by the soft rlimits that a process has when it makes the namespace (Linux 5.14). The kernel compares
-//! these with what root has in use on the whole node, in all jobs together. They are half of root's: root
-//! keeps the other half, but one job can use up the half of the jobs, and then other jobs with a user
-//! namespace get no queued signal and no message queue.
+//! them with root's use on the whole node, in all jobs together. They are half of root's limits. Root keeps
+//! the other half, but one job can use up the half for jobs. Other jobs with a user namespace then get no
+//! queued signal and no message queue.
 
 #![forbid(unsafe_code)]
 
