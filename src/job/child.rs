@@ -112,7 +112,7 @@ pub enum Step {
     OpenTarget,
     /// Attaching `attach[index]`.
     Attach,
-    /// All is mounted. The only report that is no failure.
+    /// All is mounted. With errno 0, the only report that is no failure.
     Ready,
     DropPrivileges,
     Exec,
@@ -145,7 +145,7 @@ pub struct Report {
     pub step: Step,
     /// Which of `attach`, `kept` or `limits`.
     pub index: u16,
-    /// 0 in [`Step::Ready`].
+    /// 0 when all is mounted.
     pub errno: i32,
 }
 
@@ -189,7 +189,8 @@ pub extern "C" fn run(plan: &ChildPlan) -> ! {
         Ok(()) => become_holder(plan),
         Err(failed) => failed,
     };
-    send(plan, failed.step, failed.index, failed.errno.raw_os_error());
+    // If this fails as well, the parent sees only that the process has ended.
+    let _ = send(plan, failed.step, failed.index, failed.errno.raw_os_error());
     exit_group(1)
 }
 
@@ -364,7 +365,10 @@ fn become_holder(plan: &ChildPlan) -> Failed {
         return at(Step::WaitForRecord)(errno);
     }
     // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
-    send(plan, Step::Ready, 0, 0);
+    // Without this one it would wait for a minute, and then end this process.
+    if let Err(errno) = send(plan, Step::Ready, 0, 0) {
+        return at(Step::Ready)(errno);
+    }
     exec_holder(&plan.holder, &plan.argv, &plan.envp)
 }
 
@@ -386,10 +390,10 @@ fn exec_holder(holder: &OwnedFd, argv: &CStringArray, envp: &CStringArray) -> Fa
     }
 }
 
-fn send(plan: &ChildPlan, step: Step, index: usize, errno: i32) {
+/// SIGPIPE is blocked.
+fn send(plan: &ChildPlan, step: Step, index: usize, errno: i32) -> Result<(), Errno> {
     let report = Report { step, index: u16::try_from(index).unwrap_or(u16::MAX), errno };
-    // A parent that is gone cannot be told; SIGPIPE is blocked.
-    let _ = rustix::io::retry_on_intr(|| rustix::io::write(&plan.channel, &report.to_bytes()));
+    rustix::io::retry_on_intr(|| rustix::io::write(&plan.channel, &report.to_bytes())).map(drop)
 }
 
 #[cfg(test)]

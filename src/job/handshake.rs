@@ -39,7 +39,7 @@ pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result
         let ended = !fds[1].revents().is_empty();
         // Always the channel first: a child that has reported and died must be heard.
         match receive(channel).doing("recv", intention)? {
-            Message::Report(Report { step: Step::Ready, .. }) => return Ok(()),
+            Message::Report(Report { step: Step::Ready, errno: 0, .. }) => return Ok(()),
             Message::Report(report) => return Err(child_error(plan, report)),
             Message::Garbage => return Err(Error::because(intention(), "it sent what is no report")),
             Message::Nothing if !ended => {}
@@ -111,7 +111,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
             }
         }
         Step::Attach => mounting(format!("mount the private directory {dir}")),
-        Step::Ready => Error::because("set up the job's namespaces", "an unexpected report"),
+        Step::Ready => Error::call("report that the job's namespaces are set up", "write", errno),
         Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
         Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
     }
