@@ -40,7 +40,7 @@ pub struct ChildPlan {
     pub parents_end: Inherited,
     /// Wait for one byte before the first step: the parent writes the id maps first.
     pub wait_for_maps: bool,
-    /// Files that limit this process's user namespace, and what to write to them.
+    /// Files in /proc/sys/user, which limit this process's user namespace, and what to write to them.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
     pub limits: Vec<(CString, CString)>,
     pub propagation: Propagation,
@@ -200,14 +200,15 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     if plan.wait_for_maps {
         wait_for_parent(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
     }
-    for (index, limit) in plan.limits.iter().enumerate() {
-        set_limit(limit).map_err(|failed| Failed { index, ..failed })?;
-    }
-    // Before any mount: nothing that is mounted below may reach the host.
+    let proc = match plan.fresh_proc {
+        Some(parameters) => Some(fresh_proc(parameters).map_err(at(Step::MakeProc))?),
+        None => None,
+    };
+    set_limits(&plan.limits, proc.as_ref())?;
+    // Before any mount is attached: it may not reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
-    if let Some(parameters) = &plan.fresh_proc {
-        let mount = fresh_proc(*parameters).map_err(at(Step::MakeProc))?;
-        attach(&mount, c"/proc", OFlags::DIRECTORY, Step::AttachProc, Step::AttachProc, 0)?;
+    if let Some(mount) = &proc {
+        attach(mount, c"/proc", OFlags::DIRECTORY, Step::AttachProc, Step::AttachProc, 0)?;
     }
     for (index, kept) in plan.kept.iter().enumerate() {
         if let Some((mount, target)) = kept {
@@ -228,10 +229,28 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A file below /proc/sys/user shows and sets the limit of the user namespace that the opening process is in.
-fn set_limit((path, value): &(CString, CString)) -> Result<(), Failed> {
+/// Sets the limits of the user namespace that this process is in. In the node's /proc the names of all those
+/// namespaces are in one list, which each look goes through, so a fresh /proc is used where there is one.
+#[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
+fn set_limits(limits: &[(CString, CString)], proc: Option<&OwnedFd>) -> Result<(), Failed> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::io::retry_on_intr(|| match proc {
+        Some(proc) => rustix::fs::openat(proc, c"sys/user", flags, Mode::empty()),
+        None => rustix::fs::openat(CWD, c"/proc/sys/user", flags, Mode::empty()),
+    })
+    .map_err(at(Step::OpenLimit))?;
+    for (index, limit) in limits.iter().enumerate() {
+        set_limit(&directory, limit).map_err(|failed| Failed { index, ..failed })?;
+    }
+    Ok(())
+}
+
+fn set_limit(directory: &OwnedFd, (name, value): &(CString, CString)) -> Result<(), Failed> {
     let file = rustix::io::retry_on_intr(|| {
-        rustix::fs::openat(CWD, path.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::openat(directory, name.as_c_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
     })
     .map_err(at(Step::OpenLimit))?;
     match rustix::io::retry_on_intr(|| rustix::io::write(&file, value.to_bytes())) {
@@ -248,10 +267,8 @@ pub struct LimitsTrial(pub Vec<(CString, CString)>);
 
 /// Entry point of that child. Exits with the errno, as [`try_fresh_proc`].
 pub extern "C" fn try_limits(LimitsTrial(limits): &LimitsTrial) -> ! {
-    for limit in limits {
-        if let Err(failed) = set_limit(limit) {
-            exit_group(failed.errno.raw_os_error());
-        }
+    if let Err(failed) = set_limits(limits, None) {
+        exit_group(failed.errno.raw_os_error());
     }
     exit_group(0)
 }

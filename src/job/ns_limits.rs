@@ -131,13 +131,14 @@ impl JobLimits {
         }
     }
 
-    /// Paths and texts for the child, which only writes.
+    /// Names in [`DIRECTORY`] and texts for the child, which only writes.
     ///
     /// # Errors
     ///
     /// When a path has a NUL in it, which no name in a directory has.
     pub fn lay_out(&self) -> Result<Vec<(CString, CString)>, Error> {
-        self.files.iter().map(|(path, value)| Ok((c_path(path)?, c_path(&value.to_string())?))).collect()
+        let name = |path: &str| c_path(path.rsplit('/').next().unwrap_or_default());
+        self.files.iter().map(|(path, value)| Ok((name(path)?, c_path(&value.to_string())?))).collect()
     }
 }
 
