@@ -1,6 +1,6 @@
 # A thin wrapper around cargo for packagers.
 #
-#   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns}
+#   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns-remover,jobns}
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [SBINDIR=/usr/sbin] [DATADIR=/usr/share]
 #                [ZSHDIR=/usr/share/zsh/site-functions]
 #   make check                       the tests that need no root and no Slurm
@@ -14,7 +14,8 @@
 CARGO ?= cargo
 CARGOFLAGS ?= --locked
 PREFIX ?= /usr/local
-# Not lib/slurm: there a Slurm of the same prefix has its own plugins, of the same names.
+# Not lib/slurm: there a Slurm of the same prefix has its own plugins, of the same names. The plugins look for jobns-remover
+# in their own directory.
 PLUGINDIR ?= $(PREFIX)/lib/slurm-jobns
 SBINDIR ?= $(PREFIX)/sbin
 DATADIR ?= $(PREFIX)/share
@@ -52,6 +53,7 @@ linux:
 	mkdir -p $(DIST)
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)
 	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
+	install -m 0755 $(TARGET)/release/jobns-remover $(DIST)/jobns-remover
 	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
 
 tmpfs:
@@ -76,6 +78,7 @@ install: install-man install-completions
 	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(SBINDIR)
 	install -m 0755 $(DIST)/namespace_linux.so $(DESTDIR)$(PLUGINDIR)/namespace_linux.so
 	install -m 0755 $(DIST)/namespace_tmpfs.so $(DESTDIR)$(PLUGINDIR)/namespace_tmpfs.so
+	install -m 0755 $(DIST)/jobns-remover $(DESTDIR)$(PLUGINDIR)/jobns-remover
 	install -m 0755 $(DIST)/jobns $(DESTDIR)$(SBINDIR)/jobns
 
 # Slurm's own packages have namespace.yaml(5) and job_container.conf(5): ours are of another section.

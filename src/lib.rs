@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! slurmd ── init ── config: namespace.yaml → Settings ── node::prepare: can this node do it?
-//!    │       └ restore: delete what dead jobs left         └ send_stepd: config::wire ──pipe──┐
+//!    │       └ restore: start jobns-remover (remover)      └ send_stepd: config::wire ──pipe──┐
 //!    │                                                                                        ▼
 //!    │                                    slurmstepd (extern) ── recv_stepd: config::wire → Settings
 //!    │                                      stepd_create: job::plan → job::create ── clone3 ──┐
 //!    │                                        job::inside: a thread in the job's mounts       ▼
 //!    │                                                               job::child: attach, then the holder
 //!    │                                      join_external: hand out namespace fds   (sys::holder_image)
-//!    │                                      stepd_delete: job::delete → job::remove_tree
+//!    │                                      stepd_delete: job::delete → base_path/.trash
+//!    │                                                              (remover → job::remove_tree)
 //!    └ fork ── job::join: setns by pidfd ── exec slurmstepd (batch, steps)
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
 //! | [`job`] | the life of a job's namespaces, behind the trait [`job::Host`] | system calls |
 //! | [`node`] | what slurmd makes sure of before the first job | system calls |
+//! | [`remover`] | `jobns-remover`: removes what jobs leave, in processes of its own | system calls |
 //! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |
 //! | [`cli`] | `jobns`: the stand-alone host | standard streams |
 //!
@@ -34,5 +36,6 @@ pub mod cli;
 pub mod config;
 pub mod job;
 pub mod node;
+pub mod remover;
 pub mod slurm;
 pub mod sys;

@@ -9,7 +9,7 @@ use namespace_linux::config::{self, NodeSettings};
 use namespace_linux::job::create::{Created, create};
 use namespace_linux::job::error::Error;
 use namespace_linux::job::identity::{BootId, read_file};
-use namespace_linux::job::{Host, Job, Level, delete, join, sweep};
+use namespace_linux::job::{Host, Job, Level, delete, join};
 use namespace_linux::node;
 use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use namespace_linux::sys::exec::exit_group;
@@ -181,7 +181,8 @@ fn neither_child_nor_join_allocates() {
     for (id, more) in [(1, ""), (2, "  clone_ns_flags: CLONE_NEWPID\n"), (3, all), (4, with_scripts.as_str())] {
         let settings = settings(&base, more);
         // A child that allocated would have ended with 77 before it was ready.
-        let created = create(&Quiet, &settings, &job(id, true)).unwrap_or_else(|error| panic!("{more}: {error}"));
+        let created = create(&Quiet, &settings, &job(id, true), delete::Removal::HERE)
+            .unwrap_or_else(|error| panic!("{more}: {error}"));
         assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
         let Created { record, pins } = created;
         assert!(delete::delete(
@@ -190,28 +191,28 @@ fn neither_child_nor_join_allocates() {
             settings.clone_ns_epilog.as_ref(),
             &[],
             Some(pins),
-            delete::Removal::Now
+            delete::Removal::HERE
         ));
         assert_eq!(join_status(&base, id), Ended::Exited(51));
     }
     // The holder gone: by the pins where there is no PID namespace, refused where there is one.
     for (id, more, expected) in [(5, "", 0), (6, "  clone_ns_flags: CLONE_NEWPID\n", 52)] {
         let settings = settings(&base, more);
-        let created = create(&Quiet, &settings, &job(id, false)).unwrap();
+        let created = create(&Quiet, &settings, &job(id, false), delete::Removal::HERE).unwrap();
         let holder = created.record.holder.unwrap().open().unwrap();
         rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
         reap(holder.as_fd()).unwrap();
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
     }
     // A fresh /proc with restrictions, and something to keep on it.
     let proc = "  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=2\n  proc_keep: [/proc/cpuinfo, /proc/none]\n";
     in_own_mounts(|| {
         rustix::mount::mount_bind("/proc/version", "/proc/cpuinfo").unwrap();
         let settings = settings(&base, proc);
-        let created = create(&Quiet, &settings, &job(8, false)).unwrap();
+        let created = create(&Quiet, &settings, &job(8, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 8), Ended::Exited(0));
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
     });
     // The limits of a user namespace cannot be written: the job does not run with the node's.
     in_own_mounts(|| {
@@ -223,7 +224,7 @@ fn neither_child_nor_join_allocates() {
         )
         .unwrap();
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n");
-        let error = create(&Quiet, &user, &job(9, false)).unwrap_err().to_string();
+        let error = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap_err().to_string();
         assert!(error.contains("limit the job's user namespace: write ") && error.contains("(EROFS)"), "{error}");
         assert!(error.contains("user_ns_limits: 100"), "{error}");
         assert!(!top.path().join("9").exists());
@@ -231,41 +232,15 @@ fn neither_child_nor_join_allocates() {
         assert!(matches!(trial.as_slice(), [only] if only.starts_with("user_ns_limits: ") && only.contains("(EROFS)")));
         // On purpose:
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
-        let created = create(&Quiet, &user, &job(9, false)).unwrap();
+        let created = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 9), Ended::Exited(54));
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::Now));
+        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
     });
     // The trials of slurmd's start.
     assert_eq!(node::trials(&Quiet, &settings(&base, all), &|_| String::new()), [""; 0]);
     // A child that fails says so in words, and leaves nothing.
     let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
-    let error = create(&Quiet, &missing, &job(7, false)).unwrap_err().to_string();
+    let error = create(&Quiet, &missing, &job(7, false), delete::Removal::HERE).unwrap_err().to_string();
     assert!(error.contains("open the private directory /no/such/directory"), "{error}");
     assert!(!top.path().join("7").exists());
-}
-
-/// The process that empties the trash, which nobody waits for, gets its work done, so it did not end
-/// by the trap.
-#[test]
-fn the_sweeper_does_not_allocate() {
-    allow_this_process();
-    let top = tempfile::tempdir().unwrap();
-    let trash: Vec<_> = ["a", "b"]
-        .iter()
-        .map(|name| {
-            let path = top.path().join(name);
-            std::fs::create_dir_all(path.join("7.0/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20")).unwrap();
-            std::fs::write(path.join("7.0/1/file"), "x").unwrap();
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-            rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).unwrap()
-        })
-        .collect();
-    sweep::start(&trash).unwrap();
-    let left =
-        || ["a", "b"].iter().map(|name| std::fs::read_dir(top.path().join(name)).unwrap().count()).sum::<usize>();
-    let start = std::time::Instant::now();
-    while left() > 0 {
-        assert!(start.elapsed() < std::time::Duration::from_secs(20), "the sweeper has removed nothing, or not all");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }

@@ -244,6 +244,7 @@ settings of node n1:
   disable_bpf_token  false                     built in
   init_script        /etc/slurm/init           node_confs entry, line 7
   init_script_wait   10                        built in
+  removal_timeout    60                        built in
   dir_confs                                    node_confs entry, line 8
     /tmp         in base_path, mode 1777
     /fast        in /nvme
@@ -284,7 +285,7 @@ namespace.yaml: no errors, no warnings
     fn json_is_one_stable_object() {
         assert_eq!(
             checked("defaults:\n  base_path: /ns\n  dirs: /tmp\n  shared:\n").json(),
-            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":true,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
+            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":true,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
 "#
         );
         let refused = checked("defaults: {base_pth: \"/x\\\"\"}").json();

@@ -5,7 +5,8 @@
 //!
 //! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`
 //! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`;
-//! null for what Slurm's plugin does not record), `trash[]` (`base`, `count`), `unknown[]` (sentences).
+//! null for what Slurm's plugin does not record), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null, `uid`, `state`
+//! ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,11 @@ use crate::job::delete::Removal;
 use crate::job::error::Error;
 use crate::job::handshake::describe;
 use crate::job::registry::{self, Registry};
-use crate::job::restore::{self, Sight, SightOf, Verdict};
+use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
 use crate::job::{Host, Level, LiveJobs};
 use crate::node::{self, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::remover::status::{self, Status, Tree};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
@@ -31,6 +33,9 @@ use std::sync::Mutex;
 
 /// Where slurmd's spool directory usually is: Slurm's default, and Debian's.
 const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];
+
+/// Removals that the text shows. The JSON has all of them.
+const MOST_TREES: usize = 50;
 
 /// Exit status of `list` when something dead is left, and of `clean` when something stays.
 const LEFT: u8 = 1;
@@ -127,16 +132,18 @@ struct Seen {
 
 /// Everything under the bases of the node.
 fn look(host: &dyn Host, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
+    let known = || live.cloned();
+    let live = Live::new(&known);
     let mut seen = Vec::new();
     for base in &registry.bases {
-        for path in [base.clone(), format!("{base}/{}", registry.node)] {
+        for path in restore::places(base, &registry.node) {
             let open = match open_base(&path) {
                 Ok(open) => open,
                 Err(error) if error.errno() == Some(Errno::NOENT) => continue,
                 Err(error) => return Err(error.to_string()),
             };
             let sights =
-                restore::look(host, open.as_fd(), &path, &registry.node, live).map_err(|error| error.to_string())?;
+                restore::look(host, open.as_fd(), &path, &registry.node, &live).map_err(|error| error.to_string())?;
             seen.extend(sights.into_iter().map(|sight| Seen { base: path.clone(), sight }));
         }
     }
@@ -176,7 +183,34 @@ fn shown_age(seconds: Option<u64>) -> String {
     }
 }
 
-fn text(seen: &[Seen], trash: &[(&str, usize)], unknown: &[String]) -> String {
+/// What the removal programs of the node have not removed yet, as they have written it down.
+fn removals(host: &dyn Host, spool: &str) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for name in status::FILES {
+        match Status::read(spool, name) {
+            Ok(found) => trees.extend(found.unwrap_or_default().trees),
+            Err(error) => host.log(Level::Warning, format_args!("{error}")),
+        }
+    }
+    // It is written once a second: what is gone by now is not told.
+    trees.retain(|tree| !matches!(rustix::fs::lstat(tree.path.as_str()), Err(Errno::NOENT)));
+    trees
+}
+
+/// A user's name, by getent(1), which asks what the node asks. None: it has none.
+fn user_name(uid: u32) -> Option<String> {
+    let output = std::process::Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;
+    let name = String::from_utf8(output.stdout).ok()?.split(':').next()?.to_owned();
+    (!name.is_empty()).then(|| config::problem::escape(&name))
+}
+
+/// How long a removal has been going on, in seconds.
+fn age_of(tree: &Tree) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    now.saturating_sub(tree.since)
+}
+
+fn text(seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
     let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
     for Seen { base, sight } in seen {
         let job = sight.job.id();
@@ -205,6 +239,23 @@ fn text(seen: &[Seen], trash: &[(&str, usize)], unknown: &[String]) -> String {
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
     }
+    for tree in trees.iter().take(MOST_TREES) {
+        let _ = write!(
+            out,
+            "{}: of {}, {} for {}",
+            config::problem::escape(&tree.path),
+            user_name(tree.uid).unwrap_or_else(|| format!("uid {}", tree.uid)),
+            tree.state.word(),
+            shown_age(Some(age_of(tree)))
+        );
+        if tree.left > 0 {
+            let _ = write!(out, ", at least {} entries left", tree.left);
+        }
+        if let Some(reason) = &tree.reason {
+            let _ = write!(out, ": {}", config::problem::escape(reason));
+        }
+        out.push('\n');
+    }
     for (base, count) in trash.iter().filter(|(_, count)| *count > 0) {
         let _ = writeln!(
             out,
@@ -218,7 +269,14 @@ fn text(seen: &[Seen], trash: &[(&str, usize)], unknown: &[String]) -> String {
     out
 }
 
-fn as_json(seen: &[Seen], spool: &str, node: &str, trash: &[(&str, usize)], unknown: &[String]) -> String {
+fn as_json(
+    seen: &[Seen],
+    spool: &str,
+    node: &str,
+    trash: &[(&str, usize)],
+    trees: &[Tree],
+    unknown: &[String],
+) -> String {
     let number = |number: u64| number.to_string();
     let jobs = seen.iter().map(|Seen { base, sight }| {
         let job = sight.job.id();
@@ -242,11 +300,23 @@ fn as_json(seen: &[Seen], spool: &str, node: &str, trash: &[(&str, usize)], unkn
     });
     let trash =
         trash.iter().map(|(base, count)| json::object([("base", json::text(base)), ("count", count.to_string())]));
+    let removals = trees.iter().map(|tree| {
+        json::object([
+            ("path", json::text(&tree.path)),
+            ("user", json::or_null(user_name(tree.uid).as_deref().map(json::text))),
+            ("uid", number(tree.uid.into())),
+            ("state", json::text(tree.state.word())),
+            ("age_seconds", number(age_of(tree))),
+            ("left", number(tree.left)),
+            ("reason", json::or_null(tree.reason.as_deref().map(json::text))),
+        ])
+    });
     let object = json::object([
         ("node", json::text(node)),
         ("spool", json::text(spool)),
         ("jobs", json::list(jobs)),
         ("trash", json::list(trash)),
+        ("removals", json::list(removals)),
         ("unknown", json::list(unknown.iter().map(|sentence| json::text(sentence)))),
     ]);
     object + "\n"
@@ -278,11 +348,12 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
         .ok();
     let seen = look(&host, &registry, live.as_ref())?;
     let trash = trash(&registry)?;
+    let trees = removals(&host, spool);
     let unknown = host.0.into_inner().unwrap_or_default();
     let said = if options.json {
-        as_json(&seen, spool, &registry.node, &trash, &unknown)
+        as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
     } else {
-        text(&seen, &trash, &unknown)
+        text(&seen, &trash, &trees, &unknown)
     };
     super::answer(&said)?;
     Ok(status(is_left(&seen, &trash)))
@@ -354,11 +425,10 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry) -> Re
         other_bases: registry.trash.iter().map(String::as_str).collect(),
         epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
         environment: &environment,
-        removal: Removal::Now,
+        removal: Removal::HERE,
     };
     let host = TerminalHost { verbose: true };
-    let (_, result) = restore::restore(&host, &node, live_jobs(spool, &registry.node));
-    result.map_err(|error| error.to_string())?;
+    restore::clean(&host, &node, live_jobs(spool, &registry.node)).map_err(|error| error.to_string())?;
     let quiet = Collector::default();
     let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
     Ok(is_left(&look(&quiet, &registry, Some(&live))?, &trash(&registry)?))

@@ -131,9 +131,9 @@ fn run_with(
             other_bases: Vec::new(),
             epilog: None,
             environment: &[],
-            removal: delete::Removal::Now,
+            removal: delete::Removal::HERE,
         };
-        restore::restore(host, &former, Ok(LiveJobs::default())).1.map_err(|error| error.to_string())?;
+        restore::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())?;
     }
     let job = Job {
         id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -159,10 +159,9 @@ fn run_with(
     // From here on Ctrl-C ends the command, not us.
     let signals =
         EndSignals::block().map_err(|errno| Error::call("wait for signals", "signalfd4", errno).to_string())?;
-    let created = create(host, settings, &job).map_err(|error| error.to_string())?;
+    let created = create(host, settings, &job, delete::Removal::HERE).map_err(|error| error.to_string())?;
     let ended = start_in(&created, &options.command, signals.mask_before).and_then(|child| wait(&child, &signals));
     let Created { record, pins } = created;
-    restore::kill_members(host, &record, pins.mount.as_fd());
     if ended.is_err() {
         end_children(&record);
     }
@@ -172,7 +171,7 @@ fn run_with(
         settings.clone_ns_epilog.as_ref(),
         &job.environment,
         Some(pins),
-        delete::Removal::Now,
+        delete::Removal::HERE,
     );
     if !gone {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));

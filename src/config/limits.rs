@@ -50,6 +50,10 @@ pub const MAX_BASE_PATH: usize = 3072;
 /// Seconds from which a wait is more likely a mistake than a wish.
 pub const LONG_WAIT_SECONDS: u32 = 86_400;
 
+/// Seconds that the end of a job waits for the removal of its files, where the file does not say: as long as Slurm
+/// waits for processes that do not end (UnkillableStepTimeout). After them the next job may find less space.
+pub const DEFAULT_REMOVAL_TIMEOUT: u32 = 60;
+
 /// Hosts in one range such as `[0-65535]`: the limit of Slurm's hostlists.
 pub const MAX_HOST_RANGE: u64 = 65_536;
 

@@ -8,7 +8,7 @@
 
 use super::check::{self, Clash};
 use super::layer::{BasePath, Layer, SCRIPTS, ScriptKeys, Set};
-use super::limits::MAX_BASE_PATH;
+use super::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_BASE_PATH};
 use super::namespace_yaml::{File, Origin, Source};
 use super::pattern::expand_node;
 use super::private_dirs::DirSpec;
@@ -66,7 +66,7 @@ impl Merge<'_, '_, '_> {
         };
         let (init_script, user_ns_script, clone_ns_script, clone_ns_epilog) = (script(), script(), script(), script());
         let timeout = self.pick("removal_timeout", entry.removal_timeout.as_ref(), defaults.removal_timeout.as_ref());
-        let removal_timeout = timeout.map(|set| set.value);
+        let removal_timeout = timeout.map_or(DEFAULT_REMOVAL_TIMEOUT, |set| set.value);
         let hide_pid = self.hide_pid(entry, defaults, namespaces);
         let keep = self.pick("proc_keep", entry.proc_keep.as_ref(), defaults.proc_keep.as_ref());
         let proc_keep = keep.map_or_else(Vec::new, |set| set.value.clone());

@@ -127,9 +127,9 @@ pub struct Settings {
     pub clone_ns_script: Option<Script>,
     /// Runs before the namespaces go away.
     pub clone_ns_epilog: Option<Script>,
-    /// Seconds that the end of a job waits for the removal of its files; the rest is removed later, in
-    /// the background. `None`: as long as it takes. Ours, not Slurm's.
-    pub removal_timeout: Option<u32>,
+    /// Seconds that the end of a job waits for the removal of its files. The rest is removed in the background.
+    /// Ours, not Slurm's.
+    pub removal_timeout: u32,
     /// Of the fresh `/proc` that a PID namespace brings; off without one. Ours, not Slurm's.
     pub hide_pid: HidePid,
     /// Paths below `/proc`, a parent before what is nested in it: what is mounted there on the node is there on

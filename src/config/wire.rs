@@ -31,7 +31,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 6;
+const FORMAT: u16 = 7;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -243,10 +243,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
             out.extend_from_slice(&wait_seconds.to_le_bytes());
         }
     }
-    out.push(u8::from(removal_timeout.is_some()));
-    if let Some(seconds) = removal_timeout {
-        out.extend_from_slice(&seconds.to_le_bytes());
-    }
+    out.extend_from_slice(&removal_timeout.to_le_bytes());
     out.push(hide_pid.number());
     put_count(out, proc_keep.len());
     for path in proc_keep {
@@ -331,7 +328,7 @@ mod tests {
             user_ns_script: None,
             clone_ns_script: script("/b"),
             clone_ns_epilog: None,
-            removal_timeout: Some(30),
+            removal_timeout: 30,
             hide_pid: HidePid::Ptraceable,
             proc_keep: vec!["/proc/cpuinfo".to_owned(), "/proc/driver/x".to_owned()],
             dirs: vec![

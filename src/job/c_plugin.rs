@@ -7,11 +7,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::delete::Removal;
 use super::error::{Doing, Error};
-use super::kill::kill_all;
+use super::kill::{Members, kill_members};
 use super::listing::names;
-use super::trash::{move_to_trash, remove_moved};
+use super::trash::move_to_trash;
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, mode_of, open_beneath};
 use super::{Host, Level};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -82,15 +81,16 @@ fn is_namespace(stat: &Stat) -> bool {
 }
 
 impl Leftover {
-    /// Ends the processes that live in its mount namespace, undoes its mounts and removes it. True when
-    /// nothing is left.
+    /// Ends the processes that live in its mount namespace, undoes its mounts and moves it into the trash. True when
+    /// nothing is left in its place.
     #[must_use]
-    pub fn remove(self, host: &dyn Host, base: BorrowedFd<'_>, base_path: &str, removal: Removal) -> bool {
+    pub fn move_to_trash(self, host: &dyn Host, base: BorrowedFd<'_>, base_path: &str) -> bool {
         let job = self.job;
+        // By the namespace alone: all jobs of Slurm's plugin have copies of its mounts.
         if let Some(namespace) = self.mount_namespace() {
-            kill_all(host, job, namespace.as_fd(), None);
+            kill_members(host, job, &Members { namespace: Some(namespace.as_fd()), ..Members::default() });
         }
-        match self.unmount_and_remove(base, base_path, removal) {
+        match self.unmount_and_move(base, base_path) {
             Ok(()) => true,
             Err(error) => {
                 host.log(Level::Error, format_args!("job {job}: {error}"));
@@ -107,7 +107,7 @@ impl Leftover {
         })
     }
 
-    fn unmount_and_remove(self, base: BorrowedFd<'_>, base_path: &str, removal: Removal) -> Result<(), Error> {
+    fn unmount_and_move(self, base: BorrowedFd<'_>, base_path: &str) -> Result<(), Error> {
         let name = c_path(&self.job.to_string())?;
         let path = format!("{base_path}/{}", self.job);
         let intention = || format!("undo the mounts of Slurm's own plugin on {path}");
@@ -119,6 +119,9 @@ impl Leftover {
         for namespace in NAMESPACES.map(|name| format!("/{name}")).iter().map(String::as_str).chain([""]) {
             unmount(&format!("/proc/self/fd/{}/.ns{namespace}", self.dir.as_raw_fd()))?;
         }
+        // The private directories belong to the job's user.
+        let inside = open_beneath(self.dir.as_fd(), &c_path(&format!(".{}", self.job))?, OFlags::PATH, BELOW);
+        let uid = inside.and_then(|dir| rustix::fs::fstat(&dir)).map_or(0, |stat| stat.st_uid);
         drop(self);
         // Once, unless somebody has mounted it more often.
         for _ in 0..8 {
@@ -130,11 +133,6 @@ impl Leftover {
                 }
             }
         }
-        let moved = move_to_trash(base, base_path, &name)?;
-        let Some(summary) = remove_moved(&moved, removal) else { return Ok(()) };
-        if summary.complete() {
-            return Ok(());
-        }
-        Err(Error::because(format!("remove {path}"), summary.to_string()))
+        move_to_trash(base, base_path, &name, uid).map(drop)
     }
 }

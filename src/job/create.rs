@@ -15,17 +15,17 @@ use super::plan::{Plan, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::trash::rename_new;
-use super::trusted::{BENEATH, c_path, open_beneath};
+use super::trusted::c_path;
 use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{PidfdFlags, Signal};
 use std::fmt::Write as _;
 
 /// A job whose namespaces exist.
@@ -40,11 +40,13 @@ pub struct Created {
 /// # Errors
 ///
 /// The first thing that failed. Everything made until then is undone.
-pub fn create(host: &dyn Host, settings: &Settings, job: &Job) -> Result<Created, Error> {
+///
+/// `removal` is who removes what a failure leaves, or an earlier instance of the job has left.
+pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(limits::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
     host.log(Level::Debug, format_args!("job {}: {plan:?}", job.id));
-    let mut making = Making::begin(host, settings, job, &plan).map_err(limits::of_call)?;
+    let mut making = Making::begin(host, settings, job, &plan, removal).map_err(limits::of_call)?;
     match making.everything() {
         Ok(pins) => {
             host.log(Level::Debug, format_args!("job {}: {:?}", job.id, making.record));
@@ -70,6 +72,7 @@ struct Making<'a> {
     child: Option<SharingChild<ChildPlan>>,
     /// The first script that could have changed something outside has been started.
     script_started: bool,
+    removal: delete::Removal,
 }
 
 struct Journal {
@@ -109,7 +112,13 @@ impl<'a> Making<'a> {
     ///
     /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
     /// finds what it is.
-    fn begin(host: &'a dyn Host, settings: &'a Settings, job: &'a Job, plan: &'a Plan) -> Result<Self, Error> {
+    fn begin(
+        host: &'a dyn Host,
+        settings: &'a Settings,
+        job: &'a Job,
+        plan: &'a Plan,
+        removal: delete::Removal,
+    ) -> Result<Self, Error> {
         let name = c_path(&job.id.to_string())?;
         let path = format!("{}/{}", settings.base_path, job.id);
         let intention = || format!("make {path}");
@@ -152,7 +161,7 @@ impl<'a> Making<'a> {
             let publish = || rename_new(base.as_fd(), &unfinished, base.as_fd(), &name);
             match publish() {
                 Err(Errno::EXIST) => {
-                    delete::dispose_of_stale(host, settings, &base, job)?;
+                    delete::dispose_of_stale(host, settings, &base, job, removal)?;
                     publish()
                 }
                 result => result,
@@ -183,6 +192,7 @@ impl<'a> Making<'a> {
                 record,
                 child: None,
                 script_started: false,
+                removal,
             }),
             Err(error) => {
                 // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
@@ -226,7 +236,6 @@ impl<'a> Making<'a> {
         self.journal.write(&[Line::Holder(identity)])?;
         // It does not become the holder, which nothing but SIGKILL ends, before this.
         tell(&channel, "that it is recorded")?;
-        self.make_links(child.pid)?;
         handshake::wait_until_ready(self.plan, child, &channel)?;
         let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;
         let pid = child.pid;
@@ -331,29 +340,13 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// `.ns/mnt` and the like, for scripts and administrators (`nsenter --mount=…`).
-    fn make_links(&self, holder: Pid) -> Result<(), Error> {
-        let ns = open_beneath(self.main_tree()?, c".ns", OFlags::PATH | OFlags::DIRECTORY, BENEATH)
-            .doing("openat2", || "open .ns".to_owned())?;
-        for (flag, name) in [
-            (NamespaceFlags::MOUNT, "mnt"),
-            (NamespaceFlags::PID, "pid"),
-            (NamespaceFlags::USER, "user"),
-            (NamespaceFlags::IPC, "ipc"),
-        ] {
-            if self.plan.namespaces.contains(flag) {
-                let target = format!("/proc/{}/ns/{name}", holder.as_raw_nonzero());
-                rustix::fs::symlinkat(target.as_str(), &ns, name).doing("symlinkat", || format!("make .ns/{name}"))?;
-            }
-        }
-        Ok(())
-    }
-
     /// What runs in the job's mount namespace, and the script that runs beside it.
     fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
         inside::set_up_inside(self.host, pins.mount.as_fd())?;
         let Some(script) = &self.settings.clone_ns_script else { return Ok(()) };
-        let ns = format!("{}/{}/.ns/mnt", self.settings.base_path, self.job.id);
+        // A descriptor of this process, and not the holder's number, which could become another process's.
+        let me = rustix::process::getpid().as_raw_nonzero();
+        let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
         let source = self.mount_point_source();
         self.run_script(
             "clone_ns_script",
@@ -387,6 +380,6 @@ impl<'a> Making<'a> {
         self.trees.clear();
         let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
         let pairs = self.job.environment.clone();
-        delete::delete(self.host, &self.record, epilog, &pairs, pinned, delete::Removal::Now);
+        delete::delete(self.host, &self.record, epilog, &pairs, pinned, self.removal);
     }
 }

@@ -1,29 +1,37 @@
-//! Ends a job's namespaces and removes its directories.
+//! Ends a job's namespaces and gives its directories to the removal.
 //!
-//! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of
-//! the pins, then move all directories into `.trash`, so that the job id is free at once, and remove
-//! them there. Every step may be done twice.
+//! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of the pins, then
+//! move all directories into `.trash`, so that the job id is free at once. Nothing here looks into a directory that
+//! the job's user could write to: that is the removal program's work, and `jobns` does it in its own process. A
+//! directory that cannot be moved is marked as dead where it is. Every step may be done twice.
 
 use super::error::{Doing, Error};
+use super::kill::{Members, kill_members};
 use super::pins::Pins;
 pub use super::record::{Record, TreeRecord};
-use super::remove_tree::Summary;
+use super::remove_tree::{Summary, Terms, remove_tree};
 use super::sources::{make_private_dir, open_base};
-use super::trash::{move_to_trash, remove_moved};
+use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
 use super::{Host, Job, Level, Milliseconds, plan, record, script};
 use crate::config::{Script, Settings};
+use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
-/// How long a killed holder, and with it every process of its PID namespace, may take to end. One
-/// in uninterruptible sleep (a dead file server) can take for ever.
-pub const HOLDER_TIMEOUT_MS: u32 = 30_000;
+/// How long a killed holder, and with it every process of its PID namespace, may take to end. One in uninterruptible
+/// sleep (a dead file server, or one that its user does not let answer) takes longer, and is left to the removal
+/// program.
+pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
+
+/// How long this process waits for the lock of a tree, and how often it tries.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Begins the name of a job's directory until its state file is written.
 pub const UNFINISHED: &str = ".new.";
@@ -47,33 +55,33 @@ pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// When the files of a deleted job are removed. Its directories are gone from their place at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
+type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
+
+/// Who removes what a deleted job leaves. Its directories are gone from their place at once.
+#[derive(Clone, Copy, Debug)]
 pub enum Removal {
-    /// Before `delete` returns.
-    Now,
-    /// As far as that goes before this moment; the rest by whoever empties the trash next.
-    Until(Instant),
-    /// By whoever empties the trash next.
-    Later,
+    /// The removal program; `delete` waits for it, at most so long.
+    ByProgram(Duration),
+    /// This process, before `delete` returns: `jobns`.
+    Here(Remove),
+    /// This process is one of the removal program. It removes what cannot be moved; the rest has its own turn.
+    InProgram(Remove),
 }
 
 impl Removal {
+    pub const HERE: Self = Self::Here(remove_locked);
+    pub const IN_PROGRAM: Self = Self::InProgram(remove_locked);
+
     /// What the settings want at the end of a job.
     #[must_use]
-    pub fn at_end_of_job(settings: &Settings) -> Self {
-        match settings.removal_timeout {
-            None => Self::Now,
-            Some(0) => Self::Later,
-            Some(seconds) => {
-                Instant::now().checked_add(Duration::from_secs(seconds.into())).map_or(Self::Now, Self::Until)
-            }
-        }
+    pub const fn at_end_of_job(settings: &Settings) -> Self {
+        Self::ByProgram(Duration::from_secs(settings.removal_timeout as u64))
     }
 }
 
 /// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
-/// when nothing is left.
+/// when nothing is left, or the removal program has it.
 pub fn delete(
     host: &dyn Host,
     record: &Record,
@@ -84,104 +92,236 @@ pub fn delete(
 ) -> bool {
     let job = record.job;
     let start = Instant::now();
-    let mut removed = Summary::default();
     if let Err(error) = end_holder(record) {
-        host.log(Level::Error, format_args!("job {job}: {error}; its files are kept until the next start of slurmd"));
+        host.log(Level::Error, format_args!("job {job}: {error}; its directories stay until it has ended"));
+        notify(record);
         return false;
     }
     if let Some(epilog) = epilog {
-        let ns = pins
-            .as_ref()
-            .map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
-        let mut pairs = of_epilog(environment);
-        match &ns {
-            Some(ns) => {
-                pairs.push(("SLURM_NS", ns.as_bytes()));
-                if let Err(error) = lead_to_pin(record, ns) {
-                    host.log(
-                        Level::Warning,
-                        format_args!("job {job}: {error}; .ns/mnt leads nowhere in clone_ns_epilog"),
-                    );
-                }
-            }
-            None => host.log(
-                Level::Info,
-                format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
+        run_epilog(host, record, epilog, environment, pins.as_ref());
+    }
+    // At the end of the extern step, Slurm has ended them.
+    if !matches!(removal, Removal::ByProgram(_)) && !end_members(host, record, pins.as_ref()) {
+        host.log(
+            Level::Error,
+            format_args!(
+                "job {job}: processes of it do not end after SIGKILL; its directories stay until they have ended"
             ),
-        }
-        match script::run("clone_ns_epilog", epilog, plan::environment(&pairs)) {
-            Ok(output) => host.log(Level::Debug, format_args!("job {job}: clone_ns_epilog succeeded: {output}")),
-            Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
-        }
+        );
+        mark_dead(record);
+        return false;
     }
     drop(pins);
-    let mut complete = true;
-    // The directory with the state file last, and not while another is in its place: until then it says
-    // what else there is.
-    let mut moved = Vec::new();
-    for (index, tree) in record.trees.iter().enumerate().rev() {
-        if index == 0 && !complete {
-            host.log(
-                Level::Error,
-                format_args!(
-                    "job {job}: {}/{job} is kept until the next start of slurmd, which tries again",
-                    tree.base
-                ),
-            );
-            break;
-        }
-        match set_aside(record, tree, index == 0) {
-            Ok(None) => {}
-            Ok(Some(place)) => moved.push((&tree.base, place)),
-            Err(error) => {
-                complete = false;
-                host.log(Level::Error, format_args!("job {job}: {error}"));
-            }
-        }
+    let aside = set_all_aside(host, record);
+    if aside.kept > 0 {
+        mark_dead(record);
     }
-    for (base, place) in &moved {
-        let Some(summary) = remove_moved(place, removal) else { continue };
-        removed.add(&summary);
-        if summary.complete() {
-            host.log(Level::Debug, format_args!("job {job}: {base}/{job}: {summary}"));
-        } else if summary.out_of_time && summary.failed == 0 && summary.mounts == 0 {
-            host.log(
-                Level::Info,
-                format_args!(
-                    "job {job}: {base}/{job}: {summary}; the rest is in {base}/.trash and removed in the background"
-                ),
-            );
-        } else {
-            complete = false;
-            host.log(Level::Error, format_args!("job {job}: {base}/{job}: {summary}; the rest is in {base}/.trash and tried again at the next start of slurmd"));
-        }
-    }
+    let left = match removal {
+        Removal::ByProgram(wait) => left_after_waiting(host, job, &aside, wait),
+        Removal::Here(remove) => left_after_removal(host, record, &aside, remove),
+        Removal::InProgram(remove) => remove_kept(host, record, &aside, remove),
+    };
     let ms = Milliseconds(start.elapsed());
     host.log(
-        Level::Info,
-        format_args!(
-            "job {job}: deleted: files={} directories={} left={} uid={} ms={ms}",
-            removed.files,
-            removed.directories,
-            if complete && removed.complete() { "none" } else { "some" },
-            record.uid
-        ),
+        if matches!(removal, Removal::InProgram(_)) { Level::Debug } else { Level::Info },
+        format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.uid),
     );
-    complete
+    left != Left::Some
 }
 
-/// For clone_ns_epilog, `.ns/mnt` leads to what still keeps the mount namespace: the holder has ended.
-fn lead_to_pin(record: &Record, pin: &str) -> Result<(), Error> {
-    let Some(tree) = record.trees.first() else { return Ok(()) };
-    let intention = || format!("make {}/{}/.ns/mnt", tree.base, record.job);
-    let ns = CString::new(format!("{}/.ns", record.job)).unwrap_or_default();
-    let base = open_base(&tree.base)?;
-    let ns = open_beneath(base.as_fd(), &ns, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
-    match rustix::fs::unlinkat(&ns, c"mnt", AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(Error::call(intention(), "unlinkat", errno)),
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    None,
+    /// The removal program has it.
+    InTrash,
+    Some,
+}
+
+impl Left {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::InTrash => "in_trash",
+            Self::Some => "some",
+        }
     }
-    rustix::fs::symlinkat(pin, &ns, c"mnt").doing("symlinkat", intention)
+}
+
+fn left_after_waiting(host: &dyn Host, job: u32, aside: &Aside, wait: Duration) -> Left {
+    let bases = || aside.moved.iter().map(|moved| moved.base.as_str()).collect::<Vec<_>>().join(", ");
+    let waited = if wait.is_zero() { Waited::OutOfTime } else { wait_until_gone(&aside.moved, wait) };
+    match waited {
+        Waited::Gone => {}
+        Waited::OutOfTime if wait.is_zero() => {}
+        Waited::OutOfTime => host.log(
+            Level::Info,
+            format_args!(
+                "job {job}: its files are not all removed after {} s (removal_timeout); the rest is in .trash of {} and removed in the background: see jobns list",
+                wait.as_secs(),
+                bases()
+            ),
+        ),
+        Waited::NoProgram => host.log(
+            Level::Info,
+            format_args!(
+                "job {job}: its files are in .trash of {}; the removal program does not run now, and removes them when slurmd has started it",
+                bases()
+            ),
+        ),
+    }
+    match (aside.kept, waited) {
+        (0, Waited::Gone) => Left::None,
+        (0, _) => Left::InTrash,
+        _ => Left::Some,
+    }
+}
+
+/// `jobns` removes them itself.
+fn left_after_removal(host: &dyn Host, record: &Record, aside: &Aside, remove: Remove) -> Left {
+    let mut left = remove_kept(host, record, aside, remove);
+    for Moved { base, trash, name } in &aside.moved {
+        let name_text = name.to_string_lossy();
+        let result = remove(trash.as_fd(), name, &Terms::default());
+        if !is_removed(host, &format!("job {}: {base}/.trash/{name_text}", record.job), &result) {
+            left = Left::Some;
+        }
+    }
+    left
+}
+
+/// Logs how a removal went; true when nothing is left.
+fn is_removed(host: &dyn Host, what: &str, result: &Result<Summary, Error>) -> bool {
+    match result {
+        Ok(summary) if summary.complete() => host.log(Level::Debug, format_args!("{what}: {summary}")),
+        Ok(summary) => host.log(Level::Error, format_args!("{what}: {summary}")),
+        Err(error) => host.log(Level::Error, format_args!("{what}: {error}")),
+    }
+    result.as_ref().is_ok_and(Summary::complete)
+}
+
+/// Removes a tree under its lock.
+///
+/// # Errors
+///
+/// EWOULDBLOCK: another process removes it.
+pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
+    let intention = || format!("remove {}", name.to_string_lossy());
+    let tree = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    let start = Instant::now();
+    loop {
+        match trash::lock(tree.as_fd()) {
+            // A child of a slurmstepd that was just killed may have its descriptor still.
+            Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => {
+                return Err(
+                    Error::call(intention(), "flock", errno).with_hint("another process removes it: see jobns list")
+                );
+            }
+            Ok(()) => break,
+        }
+    }
+    Ok(remove_tree(parent, name, terms))
+}
+
+/// Removes the directories that could not be moved, the one with the state file last.
+fn remove_kept(host: &dyn Host, record: &Record, aside: &Aside, remove: Remove) -> Left {
+    if aside.kept == 0 {
+        return Left::None;
+    }
+    for (index, tree) in record.trees.iter().enumerate().rev() {
+        let remove_one = || -> Result<Summary, Error> {
+            let Some(base) = base_of(tree)? else { return Ok(Summary::default()) };
+            let name = CString::new(record.job.to_string()).unwrap_or_default();
+            if find(record, tree, base.as_fd(), index == 0)?.is_none() {
+                return Ok(Summary::default());
+            }
+            remove(base.as_fd(), &name, &Terms::default())
+        };
+        let result = remove_one();
+        if !is_removed(host, &format!("job {}: {}/{}", record.job, tree.base, record.job), &result) {
+            return Left::Some;
+        }
+    }
+    Left::None
+}
+
+/// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
+/// when some do not end.
+fn end_members(host: &dyn Host, record: &Record, pins: Option<&Pins>) -> bool {
+    if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
+        return true;
+    }
+    let name = CString::new(record.job.to_string()).unwrap_or_default();
+    let directory = |tree: &TreeRecord| {
+        open_beneath(open_base(&tree.base).ok()?.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).ok()
+    };
+    let members = Members {
+        namespace: pins.map(|pins| pins.mount.as_fd()),
+        directories: record.trees.iter().filter_map(directory).collect(),
+        uid: record.uid,
+    };
+    kill_members(host, record.job, &members)
+}
+
+fn run_epilog(
+    host: &dyn Host,
+    record: &Record,
+    epilog: &Script,
+    environment: &[(&'static str, Vec<u8>)],
+    pins: Option<&Pins>,
+) {
+    let job = record.job;
+    remove_links(record);
+    let ns =
+        pins.map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
+    let mut pairs = of_epilog(environment);
+    match &ns {
+        Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
+        None => host.log(
+            Level::Info,
+            format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
+        ),
+    }
+    match script::run("clone_ns_epilog", epilog, plan::environment(&pairs)) {
+        Ok(output) => host.log(Level::Debug, format_args!("job {job}: clone_ns_epilog succeeded: {output}")),
+        Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
+    }
+}
+
+/// Jobs of earlier versions have links in `.ns` that name the holder by its number. It may be another process's by
+/// now, so no script gets to see them.
+fn remove_links(record: &Record) {
+    let Some(tree) = record.trees.first() else { return };
+    let Ok(base) = open_base(&tree.base) else { return };
+    for link in ["mnt", "pid", "user", "ipc"] {
+        let path = CString::new(format!("{}/.ns/{link}", record.job)).unwrap_or_default();
+        let _ = rustix::fs::unlinkat(&base, &path, AtFlags::empty());
+    }
+}
+
+/// The mode of a job's directory whose job has ended, and that could not be moved. It needs no space on a full disk.
+pub(super) const DEAD_MODE: u32 = 0o500;
+
+/// Marks a job as dead in its place, after its epilog, which does not run again. The removal program sees the change.
+fn mark_dead(record: &Record) {
+    set_mode(record, DEAD_MODE);
+}
+
+/// Tells the removal program to look at a job that has not quite ended. It sees every change of mode.
+pub fn notify(record: &Record) {
+    set_mode(record, 0o700);
+}
+
+fn set_mode(record: &Record, mode: u32) {
+    let Some(tree) = record.trees.first() else { return };
+    if let Ok(Some(base)) = base_of(tree)
+        && let Ok(Some(_)) = find(record, tree, base.as_fd(), true)
+    {
+        let name = CString::new(record.job.to_string()).unwrap_or_default();
+        if let Ok(dir) = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
+            let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
+        }
+    }
 }
 
 /// Kills the holder, and with it every process of its PID namespace, and waits for that.
@@ -209,45 +349,82 @@ fn end_holder(record: &Record) -> Result<(), Error> {
     Ok(())
 }
 
+/// What became of a job's directories.
+struct Aside {
+    moved: Vec<Moved>,
+    /// How many stay in their place.
+    kept: usize,
+}
+
+/// Moves all directories into the trash. The one with the state file is the last, and stays while another stays:
+/// until then it says what else there is.
+fn set_all_aside(host: &dyn Host, record: &Record) -> Aside {
+    let mut aside = Aside { moved: Vec::new(), kept: 0 };
+    for (index, tree) in record.trees.iter().enumerate().rev() {
+        if index == 0 && aside.kept > 0 {
+            aside.kept += 1;
+            break;
+        }
+        match set_aside(record, tree, index == 0) {
+            Ok(None) => {}
+            Ok(Some(moved)) => aside.moved.push(moved),
+            Err(error) => {
+                aside.kept += 1;
+                host.log(Level::Error, format_args!("job {}: {error}; it is removed where it is", record.job));
+            }
+        }
+    }
+    aside
+}
+
+/// None: there is no such base any more.
+fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
+    match open_base(&tree.base) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Moves one recorded directory into the trash, the one with the state file if it `is_main`. None: it was gone
 /// already.
-fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<(OwnedFd, CString)>, Error> {
+fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<Moved>, Error> {
+    let Some(base) = base_of(tree)? else { return Ok(None) };
+    let Some(name) = find(record, tree, base.as_fd(), is_main)? else { return Ok(None) };
+    move_to_trash(base.as_fd(), &tree.base, &name, record.uid).map(Some)
+}
+
+/// The name of a recorded directory in its base, if it is there.
+fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool) -> Result<Option<CString>, Error> {
     let name = CString::new(record.job.to_string()).unwrap_or_default();
     let intention = || format!("remove {}/{}", tree.base, record.job);
-    let base = match open_base(&tree.base) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
-        result => result?,
-    };
     // Killed before it got its name; the main one would have no record then. One that is locked is
     // being made for another instance.
     let had_no_name = || {
         let unfinished = CString::new(format!("{UNFINISHED}{}", record.job)).unwrap_or_default();
-        !is_main && remove_unfinished(base.as_fd(), &unfinished).is_ok()
+        !is_main && remove_unfinished(base, &unfinished).is_ok()
     };
     if tree.inode == 0 {
         had_no_name();
         return Ok(None);
     }
-    let dir = match open_beneath(base.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
+    let dir = match open_beneath(base, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
         Err(Errno::NOENT) => {
             had_no_name();
             return Ok(None);
         }
         Err(Errno::XDEV) => {
-            return Err(Error::because(intention(), "something is mounted over it")
-                .with_hint("unmount it; the next start of slurmd then removes it"));
+            return Err(Error::because(intention(), "something is mounted over it").with_hint("unmount it"));
         }
         result => result.doing("openat2", intention)?,
     };
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
-    if !record.is_at(tree, &stat) {
-        if had_no_name() {
-            return Ok(None);
-        }
-        return Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"));
+    if record.is_at(tree, &stat) {
+        return Ok(Some(name));
     }
-    drop(dir);
-    move_to_trash(base.as_fd(), &tree.base, &name).map(Some)
+    if had_no_name() {
+        return Ok(None);
+    }
+    Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"))
 }
 
 /// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
@@ -255,7 +432,13 @@ fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option
 /// # Errors
 ///
 /// When it is alive, or not provably ours.
-pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &OwnedFd, job: &Job) -> Result<(), Error> {
+pub(super) fn dispose_of_stale(
+    host: &dyn Host,
+    settings: &Settings,
+    base: &OwnedFd,
+    job: &Job,
+    removal: Removal,
+) -> Result<(), Error> {
     let intention = || format!("make {}/{}", settings.base_path, job.id);
     let found = record::read(base.as_fd(), &settings.base_path, &job.id.to_string()).map_err(|why| {
         Error::because(intention(), format!("it exists: {why}"))
@@ -269,11 +452,10 @@ pub(super) fn dispose_of_stale(host: &dyn Host, settings: &Settings, base: &Owne
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
-    // What cannot be removed is logged, and out of the way in the trash.
+    // What cannot be moved is logged, and in the way.
     let mut environment = job.environment.clone();
     environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
     environment.extend(of_record(&found.record));
-    let removal = Removal::at_end_of_job(settings);
     delete(host, &found.record, settings.clone_ns_epilog.as_ref(), &environment, None, removal);
     Ok(())
 }

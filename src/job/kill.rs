@@ -1,42 +1,130 @@
-//! Ends processes that are known by what they belong to: a mount namespace, or a script.
-
-#![forbid(unsafe_code)]
+//! Ends processes that are known by what they use: a job's directory, or a script that started them.
 
 use super::identity::stat_field;
 use super::listing::{is_job_id, names};
 use super::{Host, Level};
 use crate::sys::process::{has_ended, wait_ended};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// Rounds after which processes that go on forking are left.
 const MAX_ROUNDS: usize = 32;
 
-/// What waits for a dead file server does not end, and slurmd, or a job's end, waits no longer than this.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A process that waits for a dead file server does not end, and nobody waits longer for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ancestors that are looked at.
 const MAX_DEPTH: usize = 256;
 
-/// Kills every process in a mount namespace but `spare`, unless it is our own.
-pub(super) fn kill_all(host: &dyn Host, job: u32, members_of: BorrowedFd<'_>, spare: Option<Pid>) {
-    let (Ok(theirs), Ok(ours)) = (rustix::fs::fstat(members_of), rustix::fs::stat(c"/proc/self/ns/mnt")) else {
-        return;
-    };
-    let id = (theirs.st_dev, theirs.st_ino);
-    if id == (ours.st_dev, ours.st_ino) {
-        return;
+/// What tells the processes of a job that has no PID namespace.
+#[derive(Debug, Default)]
+pub struct Members<'a> {
+    /// The job's mount namespace, where something still keeps it.
+    pub namespace: Option<BorrowedFd<'a>>,
+    /// The job's directories, for processes that have made a mount namespace of their own.
+    pub directories: Vec<OwnedFd>,
+    /// Whose processes those are. Others are left: an administrator may have mounted a job's directory elsewhere, and
+    /// every namespace that was made since has a copy of that mount.
+    pub uid: u32,
+}
+
+/// Kills every process in the job's mount namespace, and every process of its user in a namespace that was copied from
+/// it. False when some do not end.
+pub fn kill_members(host: &dyn Host, job: u32, members: &Members<'_>) -> bool {
+    let own = namespace_of("self");
+    let namespace = members.namespace.and_then(|fd| rustix::fs::fstat(fd).ok()).map(|stat| (stat.st_dev, stat.st_ino));
+    if namespace.is_some() && namespace == own {
+        return true;
     }
-    let killed = kill_every(|pid| {
-        spare != Some(pid)
-            && rustix::fs::stat(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()).as_str())
-                .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id)
+    let places: Vec<Place> = members.directories.iter().filter_map(|dir| Place::of(dir.as_fd())).collect();
+    let mut copies = BTreeMap::new();
+    let outcome = kill_every(|pid| match namespace_of(&pid.as_raw_nonzero().to_string()) {
+        None => false,
+        found if found == own => false,
+        found if found == namespace => true,
+        Some(_) if real_uid(pid) != Some(members.uid) => false,
+        Some(found) => *copies.entry(found).or_insert_with(|| places.iter().any(|place| place.is_mounted_for(pid))),
     });
-    if killed > 0 {
-        host.log(Level::Info, format_args!("job {job}: killed {killed} processes that it left"));
+    if outcome.killed > 0 {
+        host.log(Level::Info, format_args!("job {job}: killed {} processes that it left", outcome.killed));
     }
+    outcome.all_ended
+}
+
+/// `proc_pid_status(5)`; who owns `/proc/<pid>` is another thing for a process that cannot be dumped.
+fn real_uid(pid: Pid) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+}
+
+fn namespace_of(process: &str) -> Option<(u64, u64)> {
+    rustix::fs::stat(format!("/proc/{process}/ns/mnt").as_str()).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Where a directory is, in the words of `proc_pid_mountinfo(5)`.
+struct Place {
+    /// `major:minor`
+    device: String,
+    /// From the root of the file system.
+    path: String,
+    /// The directory that contains it, from our root.
+    base: String,
+}
+
+impl Place {
+    fn of(directory: BorrowedFd<'_>) -> Option<Self> {
+        let number = directory.as_raw_fd();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
+        let path = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
+        let path = escape(path.to_str()?);
+        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let line = table.lines().find(|line| line.split(' ').next() == Some(id))?;
+        let [device, root, point] = fields(line)?;
+        let below = if point == "/" { path.as_str() } else { path.strip_prefix(point)? };
+        let root = if root == "/" { "" } else { root };
+        let base = path.rsplit_once('/')?.0.to_owned();
+        Some(Self { device: device.to_owned(), path: format!("{root}{below}"), base })
+    }
+
+    /// Does the mount namespace of `pid` contain a mount of it, or of something in it? What root's scripts have mounted
+    /// below the base path is copied into the namespaces of other jobs, and does not count.
+    fn is_mounted_for(&self, pid: Pid) -> bool {
+        let table = std::fs::read(format!("/proc/{}/mountinfo", pid.as_raw_nonzero())).unwrap_or_default();
+        String::from_utf8_lossy(&table).lines().any(|line| {
+            fields(line).is_some_and(|[device, root, point]| {
+                device == self.device
+                    && !point.strip_prefix(self.base.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                    && root
+                        .strip_prefix(self.path.as_str())
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        })
+    }
+}
+
+/// Device, root and mount point of a line.
+fn fields(line: &str) -> Option<[&str; 3]> {
+    let mut fields = line.split(' ').skip(2);
+    Some([fields.next()?, fields.next()?, fields.next()?])
+}
+
+/// A path as mountinfo shows it.
+fn escape(path: &str) -> String {
+    let mut text = String::new();
+    for c in path.chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\\' => {
+                let _ = write!(text, "\\{:03o}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// Kills what `leader`, a child that nobody has reaped, has started and not made a daemon of: its
@@ -52,40 +140,85 @@ pub(super) fn kill_started_by(leader: Pid) {
     });
 }
 
-/// Kills every process of which `is_member` says so; how many that were.
-fn kill_every(is_member: impl Fn(Pid) -> bool) -> u32 {
+struct Outcome {
+    killed: u32,
+    all_ended: bool,
+}
+
+/// Kills every process of which `is_member` says so.
+fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
+    let mut outcome = Outcome { killed: 0, all_ended: true };
     let Ok(proc) =
         rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
     else {
-        return 0;
+        return outcome;
     };
-    let mut killed = 0_u32;
-    let deadline = Instant::now().checked_add(TIMEOUT);
-    let left = || deadline.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+    let start = Instant::now();
     // One that forks while we look is found in the next round.
     for _ in 0..MAX_ROUNDS {
         let found = names(proc.as_fd(), "/proc").unwrap_or_default();
         let pids =
             found.iter().filter(|name| is_job_id(name)).filter_map(|name| name.parse().ok().and_then(Pid::from_raw));
-        // All of them before the first is killed: with a parent goes what tells of the children.
-        let members: Vec<OwnedFd> = pids
-            .filter(|pid| is_member(*pid))
-            .filter_map(|pid| {
-                let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-                // Looked at again with the pidfd open: now the number means that process. What has ended,
-                // and is only not reaped, is still listed.
-                (is_member(pid) && !has_ended(pidfd.as_fd()).unwrap_or(true)).then_some(pidfd)
-            })
-            .collect();
-        if members.is_empty() || left().is_zero() {
-            break;
+        // All of them before the first is killed: with a parent goes what tells of the children. A process is known
+        // again by its start time, so that few descriptors are open at once.
+        let mut members: Vec<(Pid, u64)> = Vec::new();
+        for pid in pids {
+            if start.elapsed() >= TIMEOUT {
+                break;
+            }
+            if is_member(pid)
+                && let Ok(began) = stat_field(pid, 22)
+            {
+                members.push((pid, began));
+            }
         }
-        for pidfd in &members {
-            killed += u32::from(rustix::process::pidfd_send_signal(pidfd, Signal::KILL).is_ok());
+        let mut last = None;
+        for (pid, began) in members {
+            let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            // What has ended, and is only not reaped, is still listed.
+            if stat_field(pid, 22) != Ok(began) || has_ended(pidfd.as_fd()).unwrap_or(true) {
+                continue;
+            }
+            outcome.killed += u32::from(rustix::process::pidfd_send_signal(&pidfd, Signal::KILL).is_ok());
+            last = Some(pidfd);
         }
-        for pidfd in &members {
-            let _ = wait_ended(pidfd.as_fd(), u32::try_from(left().as_millis()).unwrap_or(0).min(1000));
+        let Some(last) = last else {
+            outcome.all_ended = true;
+            return outcome;
+        };
+        outcome.all_ended = false;
+        let left = TIMEOUT.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return outcome;
         }
+        let _ = wait_ended(last.as_fd(), u32::try_from(left.as_millis()).unwrap_or(0).min(50));
     }
-    killed
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_found_in_mount_tables_by_its_place() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(top.path().join("a b/_tmp")).unwrap();
+        let open = |name: &str| rustix::fs::open(top.path().join(name), OFlags::PATH, Mode::empty()).unwrap();
+        let place = Place::of(open("a b").as_fd()).unwrap();
+        assert!(place.path.ends_with("/a\\040b"), "{}", place.path);
+        let me = rustix::process::getpid();
+        assert!(!place.is_mounted_for(me));
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let is_seen_at = |point: &std::path::Path| {
+            rustix::mount::mount_bind(top.path().join("a b/_tmp"), point).unwrap();
+            let seen = place.is_mounted_for(me);
+            rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).unwrap();
+            seen
+        };
+        assert!(is_seen_at(elsewhere.path()));
+        std::fs::create_dir(top.path().join("script")).unwrap();
+        assert!(!is_seen_at(&top.path().join("script")), "what a script of root's has mounted in the base path");
+    }
 }

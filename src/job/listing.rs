@@ -5,23 +5,33 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags, RawDir};
 use std::mem::MaybeUninit;
 
-/// The names in a directory that are text; ours all are.
+/// The names in a directory that are text, as ours all are.
 pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Error> {
+    let mut names = Vec::new();
+    visit(dir, path, |name| {
+        names.push(name.to_owned());
+        true
+    })?;
+    Ok(names)
+}
+
+/// Shows `see` each of those names until it returns false: a directory may have a million.
+pub(crate) fn visit(dir: BorrowedFd<'_>, path: &str, mut see: impl FnMut(&str) -> bool) -> Result<(), Error> {
     let dir = rustix::fs::openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || format!("list {path}"))?;
     let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
-    let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry.doing("getdents64", || format!("list {path}"))?;
         if let Ok(name) = entry.file_name().to_str()
             && name != "."
             && name != ".."
+            && !see(name)
         {
-            names.push(name.to_owned());
+            break;
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// A number as we write it: no sign, no leading zero. `007` is somebody else's directory.

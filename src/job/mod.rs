@@ -1,6 +1,6 @@
 //! The life of a job's namespaces, independent of who asks for it.
 //!
-//! Slurm (`slurm/`), the command `jobns` and the tests are hosts of this code: what it needs from
+//! Slurm (`slurm/`), the removal program (`remover/`), the command `jobns` and the tests are hosts of this code: what it needs from
 //! them is the trait [`Host`]. In the order of a job's life:
 //!
 //! | file | runs in | what it does |
@@ -15,11 +15,10 @@
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
 //! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
 //! | [`dead_end`] | any slurmstepd | what a login gets that must not go on |
-//! | [`delete`] | extern slurmstepd, slurmd | epilog, end of the holder, removal |
-//! | [`remove_tree`] | extern slurmstepd, slurmd | removes a tree that a user made |
-//! | [`sweep`] | a process of its own | empties the trash; no allocation |
-//! | [`restore`] | slurmd | finds jobs that are gone and deletes them |
-//! | [`c_plugin`] | slurmd | does so with what Slurm's own plugin has left |
+//! | [`delete`] | extern slurmstepd, the removal program | end of the holder, epilog, directories to the trash |
+//! | [`restore`] | the removal program | finds jobs that are dead and deletes them |
+//! | [`c_plugin`] | the removal program | does so with what Slurm's own plugin has left |
+//! | [`remove_tree`] | the removal program | removes a tree that a user made |
 //!
 //! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node),
 //! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
@@ -55,7 +54,6 @@ pub mod restore;
 pub mod script;
 pub mod sources;
 pub mod state;
-pub mod sweep;
 pub mod trash;
 pub mod trusted;
 

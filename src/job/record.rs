@@ -1,6 +1,7 @@
 //! What is known about a job's namespaces: in the slurmstepd that made them, or read back from the
 //! job's state file.
 
+use super::delete::DEAD_MODE;
 use super::error::{Doing, Error};
 use super::identity::{BootId, Identity, read_all};
 use super::listing::names;
@@ -58,6 +59,8 @@ pub struct Found {
     /// The extern slurmstepd that made it.
     pub stepd: Identity,
     pub boot_id: Vec<u8>,
+    /// It is marked as dead: the job has ended, and its directory could not be moved.
+    pub is_marked: bool,
 }
 
 impl Found {
@@ -152,7 +155,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
     let name_c = CString::new(name).unwrap_or_default();
     let dir = open_beneath(base, &name_c, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
-    if !is_trusted_owner(stat.st_uid) || mode_of(&stat) != 0o700 {
+    if !is_trusted_owner(stat.st_uid) || !matches!(mode_of(&stat), 0o700 | DEAD_MODE) {
         return Err(Error::because(
             intention(),
             format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
@@ -198,7 +201,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
         Some(main) if main.base == base_path && record.is_at(main, &stat) => {}
         _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
     }
-    Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec() })
+    Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec(), is_marked: mode_of(&stat) == DEAD_MODE })
 }
 
 #[cfg(test)]

@@ -1,45 +1,49 @@
 //! Removes a tree that a user made, as root.
 //!
-//! By descriptor only: every directory is opened below the one before with `openat2`, without
-//! following links and without crossing a mount, even one of the same file system, so nothing outside
-//! the tree can be reached, whatever its owner does meanwhile. Nothing but directories is opened;
-//! everything else is unlinked by name.
+//! Only the removal program and `jobns` run this, in a process of its own for each tree: any call here can wait
+//! for as long as the user likes (a directory's lock is the user's to hold), and a daemon must not.
 //!
-//! Depth is no limit: [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each; a directory
-//! below that is first moved up, next to the tree, under a name of ours, and done later. So the number
-//! of descriptors, the stack and the memory are the same for 3 levels and for 300,000. What is
-//! interrupted can simply be started again.
+//! It works by descriptor only. Every directory is opened below the one before with `openat2`, without following
+//! links and without crossing a mount, even one of the same file system, so nothing outside the tree can be
+//! reached. Nothing but directories is opened; everything else is unlinked by name.
 //!
-//! Width is shared: once a tree has proved large, threads help, and a directory that is met while one
-//! of them has nothing to do is moved up for it in the same way.
+//! A directory is taken from the user before it is listed: owner root, mode 0700. From then on no process of the
+//! user makes, renames or removes anything in it, by whatever descriptor. So what lies above a directory that is
+//! being emptied does not change any more, and `..` leads to where the walk came from.
+//!
+//! Nothing is ever renamed: a full disk, a quota, another project or an encrypted directory are no obstacle.
+//! [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and threads share them. Below that one
+//! descriptor goes down and, by `..`, up again, so depth is no limit. Files go before directories are entered,
+//! so that a full disk gets room first.
 
+mod pool;
+
+use self::pool::{Handed, Shared};
 use super::error::Words;
-use super::fixed::FixedText;
-use super::trusted::{BENEATH, open_beneath};
+use super::trusted::{BENEATH, NO_LINKS, open_beneath};
 use core::fmt;
-use core::fmt::Write as _;
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FileType, IFlags, OFlags, RawDir, RenameFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 use rustix::process::Resource;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-/// Levels walked before directories are moved up.
-const MAX_DEPTH: usize = 8;
+/// Levels that are walked with a descriptor each.
+const MAX_DEPTH: usize = 6;
 
-/// Bytes of directory entries read at once, on the stack, once for each level: with [`MAX_DEPTH`] and
-/// the frames below 64 KiB in all.
-const BUFFER: usize = 4 * 1024;
+/// Bytes of directory entries that are read at once.
+const BUFFER: usize = 16 * 1024;
 
-/// Somebody may go on making files while we remove them; after so many rounds the rest is left.
+/// A directory that could not be taken from its user may be full again after each round.
 const MAX_ROUNDS: usize = 16;
 
-/// Entries after which a tree is large enough for threads.
+/// Files after which a tree is large enough for threads.
 const LARGE: u64 = 2000;
 
 /// More do not help: they meet in the file system's own locks.
@@ -47,6 +51,9 @@ const MAX_THREADS: usize = 8;
 
 /// A soft limit of RLIMIT_NOFILE below which there are no threads.
 const ENOUGH_DESCRIPTORS: u64 = 256;
+
+/// How often progress is reported.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// What was removed and what was not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,7 +64,7 @@ pub struct Summary {
     pub mounts: u64,
     /// Other entries that could not be removed.
     pub failed: u64,
-    /// It was stopped when its time was over; something is left, which another call goes on with.
+    /// Its time was over before all was removed.
     pub out_of_time: bool,
     /// The first reason why something was left.
     pub first_failure: Option<Errno>,
@@ -85,6 +92,22 @@ impl Summary {
         self.out_of_time |= other.out_of_time;
         self.first_failure = self.first_failure.or(other.first_failure);
     }
+
+    /// Why something is left, as a part of a sentence.
+    #[must_use]
+    pub fn why_incomplete(&self) -> String {
+        let mut reasons = Vec::new();
+        if self.mounts > 0 {
+            reasons.push(format!("it contains {} mounts, which are left alone", self.mounts));
+        }
+        if let Some(errno) = self.first_failure {
+            reasons.push(format!("{} entries could not be removed, the first because: {}", self.failed, Words(errno)));
+        }
+        if self.out_of_time {
+            reasons.push("its time was over".to_owned());
+        }
+        reasons.join("; ")
+    }
 }
 
 impl fmt::Display for Summary {
@@ -97,263 +120,323 @@ impl fmt::Display for Summary {
             self.took.as_secs(),
             self.took.subsec_millis()
         )?;
-        if self.out_of_time {
-            write!(f, ", which is all the time it had")?;
-        }
-        if self.mounts > 0 {
-            write!(f, "; left {} mounts that are not ours inside", self.mounts)?;
-        }
-        if let Some(errno) = self.first_failure {
-            write!(f, "; could not remove {} entries, the first because: {}", self.failed, Words(errno))?;
+        if !self.complete() {
+            write!(f, "; {}", self.why_incomplete())?;
         }
         Ok(())
     }
 }
 
-/// Removes the directory `name` in `parent` and all that is in it, with the help of threads if it is
-/// large. `parent` must be a directory that only we write to: directories from deep in the tree are
-/// moved there for a while. It stops when `deadline` is over.
+/// How a tree is removed.
+#[derive(Default)]
+pub struct Terms<'a> {
+    /// When to stop, with the rest left.
+    pub deadline: Option<Instant>,
+    /// From when on to work at the lowest priority.
+    pub polite_after: Option<Instant>,
+    /// Is told about once a second how many files and directories were removed, while there are more of them.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+}
+
+impl fmt::Debug for Terms<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// Removes the directory `name` in `parent` and all that is in it, with the help of threads if it is large.
+/// `.ns`, the state of a job, goes last: until then it says what the tree is. Only root may write to `parent`.
 #[must_use]
-pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, deadline: Option<Instant>) -> Summary {
-    let shared = Shared::new(parent, name, deadline);
-    let mut summary = std::thread::scope(|scope| shared.work(name, Some(Helpers { scope })));
+pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Summary {
+    let shared = Shared::new(terms);
+    let mut summary = std::thread::scope(|scope| {
+        let mut walker = Walker::new(&shared);
+        walker.scope = Some(scope);
+        walker.top(parent, name);
+        shared.lock().closing = true;
+        shared.changed.notify_all();
+        walker.summary
+    });
     // Only now have all threads said what they did.
     summary.add(&shared.lock().summary);
     summary.took = shared.start.elapsed();
     summary
 }
 
-/// As [`remove_tree`], by the calling thread alone. It allocates nothing and takes no lock that
-/// another thread could hold.
-#[must_use]
-pub fn remove_tree_alone(parent: BorrowedFd<'_>, name: &CStr) -> Summary {
-    Shared::new(parent, name, None).work(name, None)
-}
-
-/// What the threads that remove one tree share: the directories that were moved up, which are
-/// numbered, so that a number is all there is to hand over.
-struct Shared<'a> {
-    parent: BorrowedFd<'a>,
-    name: &'a CStr,
-    queue: Mutex<Queue>,
-    changed: Condvar,
-    /// A copy of `Queue::idle`, to be looked at without the lock.
-    idle: AtomicUsize,
-    start: Instant,
-    deadline: Option<Instant>,
-}
-
-#[derive(Default)]
-struct Queue {
-    /// Numbers below this have been taken by a thread.
-    next: u64,
-    /// Numbers below this are names in `parent`.
-    moved: u64,
-    threads: usize,
-    idle: usize,
-    /// What the threads that have ended removed.
-    summary: Summary,
-}
-
-/// Where threads can be started.
-struct Helpers<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-}
-
-impl<'a> Shared<'a> {
-    fn new(parent: BorrowedFd<'a>, name: &'a CStr, deadline: Option<Instant>) -> Self {
-        Self {
-            parent,
-            name,
-            queue: Mutex::new(Queue { threads: 1, ..Queue::default() }),
-            changed: Condvar::new(),
-            idle: AtomicUsize::new(0),
-            start: Instant::now(),
-            deadline,
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The first thread: the tree itself, then what was moved up, until there is nothing more. What it
-    /// returns is its own part.
-    fn work<'env>(&'env self, name: &CStr, helpers: Option<Helpers<'_, 'env>>) -> Summary {
-        let mut remover = Remover { shared: self, summary: Summary::default(), helpers };
-        remover.directory(self.parent, name, 0);
-        remover.queue();
-        let mut summary = remover.summary;
-        summary.took = self.start.elapsed();
-        summary
-    }
-
-    fn moved_name(&self, number: u64) -> FixedText<256> {
-        let mut name = FixedText::new();
-        let _ = name.push(self.name.to_bytes());
-        let _ = write!(name, "+{number}");
-        name
-    }
-
-    /// The next directory that was moved up; None when there is none and no thread left that could
-    /// move one.
-    fn take(&self) -> Option<u64> {
-        let mut queue = self.lock();
-        loop {
-            if queue.next < queue.moved {
-                queue.next += 1;
-                return Some(queue.next - 1);
-            }
-            queue.idle += 1;
-            self.idle.store(queue.idle, Ordering::Relaxed);
-            if queue.idle == queue.threads {
-                self.changed.notify_all();
-                return None;
-            }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            if queue.idle == queue.threads {
-                return None;
-            }
-            queue.idle -= 1;
-            self.idle.store(queue.idle, Ordering::Relaxed);
-        }
-    }
-}
-
 /// One thread's part of the work.
-struct Remover<'scope, 'env> {
+struct Walker<'scope, 'env> {
     shared: &'env Shared<'env>,
     summary: Summary,
-    /// Threads that are not started yet.
-    helpers: Option<Helpers<'scope, 'env>>,
+    /// Where threads can be started, as long as none was.
+    scope: Option<&'scope Scope<'scope, 'env>>,
+    polite: bool,
 }
 
-impl Remover<'_, '_> {
-    /// Removes what was moved up, until there is nothing more.
-    fn queue(&mut self) {
-        while let Some(number) = self.shared.take() {
-            let name = self.shared.moved_name(number);
-            self.directory(self.shared.parent, name.as_log_text(), 0);
-        }
+/// What a pass over a directory's entries does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Files,
+    Directories,
+}
+
+impl<'env> Walker<'_, 'env> {
+    fn new(shared: &'env Shared<'env>) -> Self {
+        Self { shared, summary: Summary::default(), scope: None, polite: false }
     }
 
-    /// Removes directory `name` of `dir`.
-    fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, depth: usize) {
-        let mut failed = false;
+    /// Removes the tree itself. Its name may be given to another directory meanwhile, which is then left alone.
+    fn top(&mut self, parent: BorrowedFd<'_>, name: &CStr) {
+        let mut first = None;
         for _ in 0..MAX_ROUNDS {
-            match unlink(dir, name, AtFlags::REMOVEDIR) {
-                Ok(()) => {
-                    self.summary.directories += 1;
-                    return;
-                }
-                Err(Errno::NOENT) => return,
-                // What is in it was counted already.
-                Err(Errno::NOTEMPTY | Errno::EXIST) if failed => return,
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-                // A mount point of this mount namespace.
-                Err(Errno::BUSY) => {
-                    self.summary.mounts += 1;
-                    return;
-                }
-                Err(errno) => return self.summary.failed(errno),
+            let Some(tree) = self.enter(parent, name) else { return };
+            let Ok(stat) = rustix::fs::fstat(&tree) else { return };
+            if *first.get_or_insert((stat.st_dev, stat.st_ino)) != (stat.st_dev, stat.st_ino) {
+                return;
+            }
+            take(tree.as_fd());
+            let before = (self.summary.failed, self.summary.mounts);
+            let tree = Arc::new(tree);
+            self.contents(&tree, 0);
+            if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
+                return;
+            }
+            self.directory(tree.as_fd(), c".ns", 1);
+            match self.rmdir(parent, name) {
+                Removed::NotEmpty if before == (self.summary.failed, self.summary.mounts) => {}
+                Removed::Done | Removed::NotEmpty | Removed::Failed | Removed::IsFile => return,
+            }
+        }
+        self.summary.failed(Errno::NOTEMPTY);
+    }
+
+    /// Removes directory `name` of `dir`, which may have become a file.
+    fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, depth: usize) {
+        for _ in 0..MAX_ROUNDS {
+            match self.rmdir(dir, name) {
+                Removed::Done | Removed::Failed => return,
+                Removed::IsFile => return self.file(dir, name),
+                Removed::NotEmpty => {}
             }
             if self.is_late() {
                 return;
             }
-            // At the top it is among ours already.
-            if depth >= MAX_DEPTH || (depth > 0 && self.shared.idle.load(Ordering::Relaxed) > 0) {
-                return self.move_up(dir, name);
-            }
+            let Some(fd) = self.enter(dir, name) else { return };
+            take(fd.as_fd());
             let before = (self.summary.failed, self.summary.mounts);
-            match open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, BENEATH) {
-                Ok(fd) => self.contents(fd.as_fd(), depth),
-                Err(Errno::XDEV) => {
-                    self.summary.mounts += 1;
-                    return;
-                }
-                Err(Errno::NOENT) => return,
-                // Done later, when fewer directories are open.
-                Err(Errno::MFILE | Errno::NFILE) if depth > 0 => return self.move_up(dir, name),
-                Err(errno) => return self.summary.failed(errno),
+            if depth < MAX_DEPTH {
+                self.contents(&Arc::new(fd), depth);
+            } else {
+                self.in_place(fd);
             }
-            failed = before != (self.summary.failed, self.summary.mounts);
+            if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
+                // What is left was counted.
+                return;
+            }
         }
         // Full again after every round.
         self.summary.failed(Errno::NOTEMPTY);
     }
 
-    /// True when there is no time left, which is noted.
+    /// Opens a directory of the tree; None when there is nothing to be entered, which was counted.
+    fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Option<OwnedFd> {
+        match open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, BENEATH) {
+            Ok(fd) => Some(fd),
+            Err(Errno::XDEV) => {
+                self.summary.mounts += 1;
+                None
+            }
+            Err(Errno::NOENT) => None,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                self.file(dir, name);
+                None
+            }
+            Err(errno) => {
+                self.summary.failed(errno);
+                None
+            }
+        }
+    }
+
+    fn rmdir(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Removed {
+        match unlink(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                self.summary.directories += 1;
+                self.shared.directories.fetch_add(1, Ordering::Relaxed);
+                Removed::Done
+            }
+            Err(Errno::NOENT) => Removed::Done,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Removed::NotEmpty,
+            Err(Errno::NOTDIR) => Removed::IsFile,
+            // A mount point of this mount namespace.
+            Err(Errno::BUSY) => {
+                self.summary.mounts += 1;
+                Removed::Failed
+            }
+            Err(errno) => {
+                self.summary.failed(errno);
+                Removed::Failed
+            }
+        }
+    }
+
+    /// Removes `name` of `dir`, which is no directory, or was none when it was listed.
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) {
+        match unlink(dir, name, AtFlags::empty()) {
+            Ok(()) => {
+                self.summary.files += 1;
+                self.shared.files.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Errno::NOENT) => {}
+            Err(Errno::BUSY) => self.summary.mounts += 1,
+            Err(errno) => self.summary.failed(errno),
+        }
+    }
+
+    /// True when there is no time left, which is noted. Looks at the clock for all that depends on it.
     fn is_late(&mut self) -> bool {
-        self.summary.out_of_time |= self.shared.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let now = Instant::now();
+        let terms = self.shared.terms;
+        if !self.polite && terms.polite_after.is_some_and(|moment| now >= moment) {
+            self.polite = true;
+            crate::sys::process::lowest_priority();
+        }
+        self.shared.report();
+        self.summary.out_of_time |= terms.deadline.is_some_and(|deadline| now >= deadline);
         self.summary.out_of_time
     }
 
-    /// Moves a directory next to the tree, to be done later or by another thread.
-    fn move_up(&mut self, dir: BorrowedFd<'_>, name: &CStr) {
-        let mut queue = self.shared.lock();
-        // Left from a run that was interrupted, such a name may be taken. It is then done in its turn.
-        for _ in 0..1_000_000 {
-            let to = self.shared.moved_name(queue.moved);
-            match self.rename(dir, name, to.as_log_text()) {
-                Ok(()) => {
-                    queue.moved += 1;
-                    self.shared.changed.notify_one();
-                    return;
+    /// Removes what is in the directory `dir`, files first.
+    fn contents(&mut self, dir: &Arc<OwnedFd>, depth: usize) {
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        let mut has_directories = false;
+        for pass in [Pass::Files, Pass::Directories] {
+            if pass == Pass::Directories && !has_directories {
+                break;
+            }
+            let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
+            let mut entries = RawDir::new(dir, &mut buffer);
+            while let Some(entry) = entries.next() {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(errno) => {
+                        self.summary.failed(errno);
+                        break;
+                    }
+                };
+                let name = entry.file_name();
+                // At the top, `.ns` is done last.
+                if matches!(name.to_bytes(), b"." | b"..") || (depth == 0 && name == c".ns") {
+                    continue;
                 }
-                Err(Errno::EXIST) => queue.moved += 1,
-                Err(Errno::NOENT) => return,
-                Err(Errno::BUSY) => {
-                    self.summary.mounts += 1;
-                    return;
+                if self.is_late() {
+                    break;
                 }
-                // EXDEV among them: a subvolume of btrfs, out of which nothing can be moved.
-                Err(errno) => return self.summary.failed(errno),
+                let is_directory = is_directory(dir.as_fd(), name, entry.file_type());
+                has_directories |= is_directory;
+                match (pass, is_directory) {
+                    (Pass::Files, false) => self.file(dir.as_fd(), name),
+                    (Pass::Directories, true) => {
+                        self.get_help();
+                        if !self.shared.hand_over(dir, name, depth + 1, &outstanding) {
+                            self.directory(dir.as_fd(), name, depth + 1);
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
-        self.summary.failed(Errno::EXIST);
-    }
-
-    fn rename(&self, dir: BorrowedFd<'_>, name: &CStr, to: &CStr) -> Result<(), Errno> {
-        let rename = || rustix::fs::renameat_with(dir, name, self.shared.parent, to, RenameFlags::NOREPLACE);
-        match rename() {
-            Err(Errno::PERM) if clear_flags(dir, name) => rename(),
-            result => result,
+        if outstanding.load(Ordering::Acquire) > 0 {
+            self.shared.wait_for(&outstanding);
         }
     }
 
-    /// Removes what is in the directory `dir`.
-    fn contents(&mut self, dir: BorrowedFd<'_>, depth: usize) {
-        let mut buffer = [MaybeUninit::uninit(); BUFFER];
-        let mut entries = RawDir::new(dir, &mut buffer);
+    /// Removes what is in `top`, with one descriptor, at any depth.
+    fn in_place(&mut self, top: OwnedFd) {
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
+        // Directories above the present one, by inode.
+        let mut above: Vec<u64> = Vec::new();
+        // Directories that have something in them that stays.
+        let mut given_up: HashSet<u64> = HashSet::new();
+        let mut here = top;
+        let mut came_up = false;
+        while !self.is_late() {
+            match self.one_pass(&here, &mut buffer, came_up, &given_up) {
+                Found::Below(below) => {
+                    let Ok(stat) = rustix::fs::fstat(&here) else { return self.summary.failed(Errno::IO) };
+                    above.push(stat.st_ino);
+                    take(below.as_fd());
+                    here = below;
+                    came_up = false;
+                }
+                Found::End { clean } => {
+                    if !clean && let Ok(stat) = rustix::fs::fstat(&here) {
+                        given_up.insert(stat.st_ino);
+                    }
+                    let Some(wanted) = above.pop() else { return };
+                    match open_beneath(here.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, UP) {
+                        Ok(parent) if rustix::fs::fstat(&parent).is_ok_and(|stat| stat.st_ino == wanted) => {
+                            here = parent;
+                        }
+                        // It was moved while it could not be taken from its user.
+                        Ok(_) => return self.summary.failed(Errno::NOTEMPTY),
+                        Err(errno) => return self.summary.failed(errno),
+                    }
+                    came_up = true;
+                }
+            }
+        }
+    }
+
+    /// Removes the files of a directory, if not `again`, and its empty directories up to the first that is not.
+    fn one_pass(
+        &mut self,
+        dir: &OwnedFd,
+        buffer: &mut [MaybeUninit<u8>],
+        again: bool,
+        given_up: &HashSet<u64>,
+    ) -> Found {
+        let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
+        let mut below = None;
+        let mut clean = true;
+        let mut entries = RawDir::new(dir, buffer);
         while let Some(entry) = entries.next() {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(errno) => {
                     self.summary.failed(errno);
-                    break;
+                    return Found::End { clean: false };
                 }
             };
-            if self.is_late() {
-                return;
-            }
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if entry.file_type() == FileType::Directory {
-                self.directory(dir, name, depth + 1);
-                self.get_help();
-                continue;
+            if self.is_late() {
+                return Found::End { clean: false };
             }
-            match unlink(dir, name, AtFlags::empty()) {
-                Ok(()) => self.summary.files += 1,
-                Err(Errno::NOENT) => {}
-                // A file system that does not tell types, or one that was exchanged meanwhile.
-                Err(Errno::ISDIR) => self.directory(dir, name, depth + 1),
-                Err(Errno::BUSY) => self.summary.mounts += 1,
-                Err(errno) => self.summary.failed(errno),
+            let before = (self.summary.failed, self.summary.mounts);
+            if !is_directory(dir.as_fd(), name, entry.file_type()) {
+                if again {
+                    clean = false;
+                } else {
+                    self.file(dir.as_fd(), name);
+                }
+            } else if given_up.contains(&entry.ino()) {
+                clean = false;
+            } else if below.is_none() {
+                match self.rmdir(dir.as_fd(), name) {
+                    Removed::NotEmpty => below = self.enter(dir.as_fd(), name),
+                    Removed::IsFile => self.file(dir.as_fd(), name),
+                    Removed::Done | Removed::Failed => {}
+                }
+                if again && below.is_some() {
+                    break;
+                }
             }
+            clean &= before == (self.summary.failed, self.summary.mounts);
         }
+        below.map_or(Found::End { clean }, Found::Below)
     }
 
     /// Starts the other threads once the tree has proved large.
@@ -361,7 +444,7 @@ impl Remover<'_, '_> {
         if self.summary.files < LARGE {
             return;
         }
-        let Some(Helpers { scope }) = self.helpers.take() else { return };
+        let Some(scope) = self.scope.take() else { return };
         // Each thread needs a descriptor for each level, and the program we run in may not have many.
         let descriptors = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         if descriptors < ENOUGH_DESCRIPTORS {
@@ -372,16 +455,74 @@ impl Remover<'_, '_> {
         let threads = usize::try_from(cpus).unwrap_or(usize::MAX).min(MAX_THREADS);
         for _ in 1..threads {
             let shared = self.shared;
-            shared.lock().threads += 1;
             let help = move || {
-                let mut helper = Remover { shared, summary: Summary::default(), helpers: None };
-                helper.queue();
+                let mut helper = Walker::new(shared);
+                while let Some(Handed { parent, name, depth, outstanding }) = shared.take() {
+                    helper.directory(parent.as_fd(), &name, depth);
+                    drop(parent);
+                    let pool = shared.lock();
+                    outstanding.fetch_sub(1, Ordering::Release);
+                    drop(pool);
+                    shared.changed.notify_all();
+                }
                 shared.lock().summary.add(&helper.summary);
             };
-            if std::thread::Builder::new().spawn_scoped(scope, help).is_err() {
-                shared.lock().threads -= 1;
-            }
+            // Without it, the others do the work.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, help);
         }
+    }
+}
+
+/// How a directory is left upwards: on the same mount.
+const UP: rustix::fs::ResolveFlags = NO_LINKS.union(rustix::fs::ResolveFlags::NO_XDEV);
+
+enum Removed {
+    /// It is gone.
+    Done,
+    NotEmpty,
+    /// It is a file by now.
+    IsFile,
+    /// It stays, which was counted.
+    Failed,
+}
+
+enum Found {
+    /// A directory to go on in.
+    Below(OwnedFd),
+    /// Nothing more to be done here; `clean` if nothing is left.
+    End { clean: bool },
+}
+
+/// Some file systems do not tell types in a listing.
+fn is_directory(dir: BorrowedFd<'_>, name: &CStr, listed: FileType) -> bool {
+    if listed != FileType::Unknown {
+        return listed == FileType::Directory;
+    }
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// Takes a directory from its user: from now on only we write to it. False where that cannot be done, as on a
+/// network file system that does not trust this node's root.
+fn take(dir: BorrowedFd<'_>) -> bool {
+    static ME: OnceLock<Uid> = OnceLock::new();
+    let me = *ME.get_or_init(rustix::process::geteuid);
+    let is_taken = |stat: Stat| stat.st_uid == me.as_raw() && stat.st_mode & 0o7777 == 0o700;
+    let Ok(stat) = rustix::fs::fstat(dir) else { return false };
+    if is_taken(stat) {
+        return true;
+    }
+    let own = || -> Result<(), Errno> {
+        // The owner first, who could give the mode back. Its group gets nothing from the mode.
+        if stat.st_uid != me.as_raw() {
+            rustix::fs::fchown(dir, Some(Uid::from_raw(me.as_raw())), None::<Gid>)?;
+        }
+        rustix::fs::fchmod(dir, Mode::RWXU)
+    };
+    match own() {
+        Ok(()) => true,
+        Err(Errno::PERM) if clear_flags_of(dir) => own().is_ok(),
+        Err(_) => false,
     }
 }
 
@@ -421,147 +562,4 @@ fn clear_flags_of(fd: BorrowedFd<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::{CWD, Mode};
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
-
-    fn dir_fd(path: &Path) -> rustix::fd::OwnedFd {
-        rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
-    }
-
-    #[test]
-    fn odd_names_types_and_links_go_and_what_they_point_to_stays() {
-        let top = tempfile::tempdir().unwrap();
-        let tree = top.path().join("trash/7");
-        std::fs::create_dir_all(tree.join("a/b/c")).unwrap();
-        std::fs::create_dir(top.path().join("outside")).unwrap();
-        std::fs::write(top.path().join("outside/keep"), "x").unwrap();
-        for name in [&b"new\nline"[..], b"\xff\xfe", b" ", b"-rf", b"*"] {
-            std::fs::write(tree.join("a").join(std::ffi::OsStr::from_bytes(name)), "x").unwrap();
-        }
-        std::os::unix::fs::symlink("../../../outside", tree.join("a/link")).unwrap();
-        std::fs::hard_link(top.path().join("outside/keep"), tree.join("hard")).unwrap();
-        rustix::fs::mknodat(CWD, tree.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(tree.join("socket")).unwrap();
-
-        let summary = remove_tree(dir_fd(&top.path().join("trash")).as_fd(), c"7", None);
-        assert!(summary.complete(), "{summary}");
-        assert_eq!((summary.files, summary.directories), (9, 4));
-        assert!(!tree.exists());
-        assert_eq!(std::fs::read(top.path().join("outside/keep")).unwrap(), b"x");
-    }
-
-    #[test]
-    fn depth_is_no_limit_and_descriptors_stay_few() {
-        let top = tempfile::tempdir().unwrap();
-        let trash = dir_fd(top.path());
-        rustix::fs::mkdirat(&trash, c"9", Mode::RWXU).unwrap();
-        let mut here = rustix::fs::openat(&trash, c"9", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        for _ in 0..3000 {
-            rustix::fs::mkdirat(&here, c"d", Mode::RWXU).unwrap();
-            here = rustix::fs::openat(&here, c"d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        }
-        drop(here);
-        let summary = remove_tree(trash.as_fd(), c"9", None);
-        assert!(summary.complete(), "{summary}");
-        assert_eq!(summary.directories, 3001);
-        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_large_tree_is_removed_by_several_threads_and_one_alone_alike() {
-        for alone in [false, true] {
-            let top = tempfile::tempdir().unwrap();
-            for directory in 0..60 {
-                let path = top.path().join(format!("9/a/{directory}/b"));
-                std::fs::create_dir_all(&path).unwrap();
-                for file in 0..80 {
-                    std::fs::write(path.join(file.to_string()), "").unwrap();
-                }
-            }
-            let trash = dir_fd(top.path());
-            let summary =
-                if alone { remove_tree_alone(trash.as_fd(), c"9") } else { remove_tree(trash.as_fd(), c"9", None) };
-            assert!(summary.complete(), "{summary}");
-            assert_eq!((summary.files, summary.directories), (4800, 122));
-            assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-        }
-    }
-
-    #[test]
-    fn a_mount_inside_is_left_alone_with_what_is_on_it() {
-        assert!(rustix::process::geteuid().is_root(), "this test needs root");
-        let top = tempfile::tempdir().unwrap();
-        let (tree, outside) = (top.path().join("9"), top.path().join("outside"));
-        std::fs::create_dir_all(tree.join("a/mount")).unwrap();
-        std::fs::create_dir(&outside).unwrap();
-        std::fs::write(outside.join("keep"), "x").unwrap();
-        std::fs::write(tree.join("a/file"), "x").unwrap();
-        // A bind of the same file system: the device number tells nothing.
-        rustix::mount::mount_bind(&outside, tree.join("a/mount")).unwrap();
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
-        rustix::mount::unmount(tree.join("a/mount"), rustix::mount::UnmountFlags::DETACH).unwrap();
-        assert_eq!((summary.mounts, summary.failed, summary.files), (1, 0, 1));
-        assert!(outside.join("keep").exists() && !tree.join("a/file").exists());
-    }
-
-    #[test]
-    fn flags_that_forbid_removal_are_taken_from_the_jobs_files_only() {
-        let top = tempfile::tempdir_in("/var/tmp").unwrap();
-        let tree = top.path().join("9");
-        std::fs::create_dir_all(tree.join("d/e")).unwrap();
-        for file in ["i", "a", "d/i", "twice"] {
-            std::fs::write(tree.join(file), "x").unwrap();
-        }
-        std::fs::hard_link(tree.join("twice"), top.path().join("other")).unwrap();
-        let set = |path: &Path, flag| {
-            let fd = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-            let now = rustix::fs::ioctl_getflags(&fd).unwrap().difference(IFlags::IMMUTABLE | IFlags::APPEND);
-            rustix::fs::ioctl_setflags(&fd, now | flag).unwrap();
-        };
-        for (path, flag) in [
-            ("i", IFlags::IMMUTABLE),
-            ("a", IFlags::APPEND),
-            ("d/i", IFlags::IMMUTABLE),
-            ("d/e", IFlags::APPEND),
-            ("d", IFlags::IMMUTABLE),
-            ("twice", IFlags::IMMUTABLE),
-        ] {
-            set(&tree.join(path), flag);
-        }
-        set(&tree, IFlags::IMMUTABLE);
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
-        // The file that has a name outside keeps its flag, and the tree stays with it.
-        assert_eq!((summary.failed, summary.first_failure), (1, Some(Errno::PERM)), "{summary}");
-        assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 1);
-        set(&top.path().join("other"), IFlags::empty());
-        assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9", None).complete());
-    }
-
-    #[test]
-    fn a_name_left_from_an_interrupted_run_is_stepped_over() {
-        let top = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(top.path().join("9/1/2/3/4/5/6/7/8/9/10")).unwrap();
-        std::fs::create_dir(top.path().join("9+0")).unwrap();
-        let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", None);
-        assert!(summary.complete(), "{summary}");
-        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn out_of_time_it_stops_and_goes_on_when_called_again() {
-        let top = tempfile::tempdir().unwrap();
-        for name in ["9/a/b", "9/c"] {
-            std::fs::create_dir_all(top.path().join(name)).unwrap();
-        }
-        std::fs::write(top.path().join("9/a/file"), "x").unwrap();
-        let late = remove_tree(dir_fd(top.path()).as_fd(), c"9", Some(Instant::now()));
-        assert!(late.out_of_time && !late.complete() && late.failed == 0, "{late}");
-        assert!(top.path().join("9/a/file").exists());
-        let later = Instant::now().checked_add(Duration::from_secs(3600));
-        assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9", later).complete());
-        assert!(!top.path().join("9").exists());
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@
 use super::error::{Doing, Error};
 use super::kill::kill_started_by;
 use crate::config::Script;
-use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
+use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,20 +19,20 @@ use std::time::{Duration, Instant};
 /// So much of a script's output is kept for the log; the rest is read and dropped.
 const MAX_OUTPUT: usize = 16 * 1024;
 
-struct ScriptPlan<'a> {
+struct ProgramPlan<'a> {
     path: &'a CString,
     argv: &'a CStringArray,
     envp: &'a CStringArray,
-    dev_null: BorrowedFd<'a>,
+    input: BorrowedFd<'a>,
     output: BorrowedFd<'a>,
 }
 
 /// The child: root, host namespaces, a copy of a threaded process, so system calls only.
-extern "C" fn exec_script(plan: &ScriptPlan<'_>) -> ! {
+extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     let prepare = || -> Result<(), Errno> {
         // A session of its own, so that the time limit reaches what it started.
         rustix::process::setsid()?;
-        dup_to_standard(plan.dev_null, 0)?;
+        dup_to_standard(plan.input, 0)?;
         dup_to_standard(plan.output, 1)?;
         dup_to_standard(plan.output, 2)?;
         cloexec_from(3)?;
@@ -44,6 +44,25 @@ extern "C" fn exec_script(plan: &ScriptPlan<'_>) -> ! {
     }
     // As shells do for a command that cannot be executed (exit status in sh(1p)).
     exit_group(127)
+}
+
+/// Starts a program in a session of its own, with these standard descriptors and no other. Its end is told by its
+/// pidfd only: the daemon's own waits do not see it.
+///
+/// # Errors
+///
+/// `clone3(2)`. A program that cannot be executed ends with status 127.
+pub fn start(
+    path: &CString,
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<Child, Errno> {
+    let (argv, envp) = (&CStringArray::new(argv), &CStringArray::new(environment));
+    let plan = ProgramPlan { path, argv, envp, input, output };
+    let _blocked = SignalsBlocked::new()?;
+    spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program)
 }
 
 /// Runs `script` and returns what it printed.
@@ -60,18 +79,8 @@ pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<Stri
     rustix::io::ioctl_fionbio(&reader, true).doing("ioctl(FIONBIO)", intention)?;
     let dev_null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || "open /dev/null".to_owned())?;
-    let child = {
-        let plan = ScriptPlan {
-            path: &path,
-            argv: &CStringArray::new(vec![path.clone()]),
-            envp: &CStringArray::new(environment),
-            dev_null: dev_null.as_fd(),
-            output: writer.as_fd(),
-        };
-        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        // Silent: Slurm's own waits must not see it.
-        spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_script).doing("clone3", intention)?
-    };
+    let child =
+        start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).doing("clone3", intention)?;
     drop(writer);
 
     let deadline = Instant::now() + Duration::from_secs(script.wait_seconds.into());

@@ -9,7 +9,7 @@ use super::imports::{self, imports};
 use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId, Version};
 use super::plugin;
 use super::step::Step;
-use super::{in_slurmd, in_slurmstepd};
+use super::{in_slurmd, in_slurmstepd, remover};
 use crate::job::{Host, Level};
 use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::BorrowedFd;
@@ -111,7 +111,10 @@ pub extern "C" fn init() -> c_int {
 
 /// `void fini(void)`. Called in slurmd only, after its configuration was freed.
 #[unsafe(no_mangle)]
-pub extern "C" fn fini() {}
+pub extern "C" fn fini() {
+    // The library may be unloaded next.
+    let _ = catch_unwind(remover::stop);
+}
 
 /// `int namespace_p_restore(char *dir_name, bool recover)`
 ///

@@ -6,6 +6,7 @@
 
 use crate::job::registry;
 use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::remover::status;
 
 /// Ours among [`registry::FILES`].
 const INDEX: usize = if cfg!(feature = "tmpfs") { 1 } else { 0 };
@@ -33,3 +34,6 @@ pub const FILE: File = [NAMESPACE_YAML, JOB_CONTAINER_CONF][INDEX];
 
 /// What slurmd remembers.
 pub const REGISTRY: &str = registry::FILES[INDEX];
+
+/// What the removal program says of its work.
+pub const REMOVAL_STATUS: &str = status::FILES[INDEX];

@@ -136,6 +136,34 @@ pub fn is_loaded(part: &'static [u8]) -> bool {
     unsafe { dl_iterate_phdr(holds, (&raw mut part).cast()) != 0 }
 }
 
+/// `Dl_info` (dladdr(3)).
+#[repr(C)]
+struct ObjectOfAddress {
+    name: *const c_char,
+    base: *const c_void,
+    symbol: *const c_char,
+    address: *const c_void,
+}
+
+unsafe extern "C" {
+    /// dladdr(3), where dlsym is.
+    fn dladdr(address: *const c_void, info: *mut ObjectOfAddress) -> c_int;
+}
+
+/// The file that this plugin was loaded from, as Slurm has named it.
+#[must_use]
+pub fn own_file() -> Option<String> {
+    let null = core::ptr::null::<c_void>();
+    let mut info = ObjectOfAddress { name: null.cast(), base: null, symbol: null.cast(), address: null };
+    let address = own_file as fn() -> Option<String> as *const c_void;
+    // SAFETY: an address in this library, and room for the answer.
+    if unsafe { dladdr(address, &raw mut info) } == 0 {
+        return None;
+    }
+    // SAFETY: null, or the name of a loaded object, which nobody changes while it is loaded.
+    unsafe { c_text(info.name) }.and_then(|name| String::from_utf8(name).ok())
+}
+
 /// Casts the address of a symbol to the type that its comment above states.
 macro_rules! import {
     ($name:literal) => {

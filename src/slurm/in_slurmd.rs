@@ -4,25 +4,24 @@
 
 use super::front::{self, PREFIX};
 use super::host::SlurmHost;
-use super::imports::{Imports, imports};
+use super::imports::Imports;
 use super::layout;
 use super::only_one;
 use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
-use super::steps::live_jobs;
-use crate::config::limits::MAX_FORMER_BASES;
-use crate::config::{self, NodeSettings, Settings, wire};
+use super::remover;
+use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
+use crate::config::{self, NodeSettings, wire};
 use crate::job::error::Error;
 use crate::job::registry::Registry;
-use crate::job::{Host, Level, delete, pins, plan, restore as restore_jobs};
+use crate::job::{Host, Level, pins, plan, restore as restore_jobs};
 use crate::node;
+use crate::remover::Options;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 static HOSTNAME: OnceLock<String> = OnceLock::new();
-/// The trash that a process was started for.
-static SWEPT: Mutex<Vec<restore_jobs::TrashState>> = Mutex::new(Vec::new());
 
 /// The settings of this node, which it can honour; else every reason why not.
 fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
@@ -32,7 +31,11 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let _ = NODE_NAMESPACES.set(own);
     let node = config::Node { name: &daemon.node, hostname };
     let prepared = node::prepare(host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
-    prepared.and_then(alone)
+    let settings = prepared.and_then(alone)?;
+    if let NodeSettings::Enabled(_) = settings {
+        remover::check().map_err(|why| vec![why])?;
+    }
+    Ok(settings)
 }
 
 /// `NodeHostname` of this node, which `%h` is.
@@ -97,7 +100,7 @@ fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
     Ok(settings)
 }
 
-/// slurmd has started: deletes what dead jobs left.
+/// slurmd has started: lets the removal program delete what dead jobs left. It waits for nothing.
 pub fn restore() -> Result<(), Failure> {
     let imports = loaded()?;
     let settings = settings()?;
@@ -125,19 +128,25 @@ pub fn restore() -> Result<(), Failure> {
             );
         }
     }
-    let environment = daemon.environment();
-    let node = restore_jobs::Node {
-        name: &daemon.node,
-        bases: &bases,
-        other_bases: trash.iter().filter(|path| !bases.contains(path)).map(String::as_str).collect(),
-        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
-        environment: &environment,
-        removal: delete::Removal::Later,
-    };
-    let (in_use, result) = restore_jobs::restore(&host, &node, live_jobs(&daemon.spooldir, &daemon.node));
+    let in_use = restore_jobs::in_use(&host, &bases, &daemon.node);
+    remover::start(
+        imports,
+        Options {
+            node: daemon.node.clone(),
+            spool: daemon.spooldir.clone(),
+            status: front::REMOVAL_STATUS.to_owned(),
+            slurm_conf: daemon.slurm_conf.clone(),
+            trash: trash.iter().filter(|path| !bases.contains(path)).cloned().collect(),
+            bases: bases.clone(),
+            epilog: settings.and_then(|settings| settings.clone_ns_epilog.clone()),
+            wait: settings.map_or(DEFAULT_REMOVAL_TIMEOUT, |settings| settings.removal_timeout),
+            debug: imports.debug(),
+            ..Options::default()
+        },
+    )?;
     let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
     // A former one stays while it is not empty, or may get something when a job that lives now ends.
-    let may_have_some = |path: &String| restore_jobs::in_trash(path).is_ok_and(|count| count > 0);
+    let may_have_some = |path: &String| restore_jobs::has_trash(path).unwrap_or(false);
     trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
     trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
     let mut registry = Registry {
@@ -155,24 +164,12 @@ pub fn restore() -> Result<(), Failure> {
             format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
         );
     }
-    result.map_err(|error| error.to_string())
-}
-
-fn sweep(settings: &Settings) -> Result<(), Error> {
-    restore_jobs::sweep_what_is_left(settings, &mut SWEPT.lock().unwrap_or_else(PoisonError::into_inner))
+    Ok(())
 }
 
 /// slurmd tells a slurmstepd the settings.
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
-    if let NodeSettings::Enabled(settings) = settings
-        && settings.removal_timeout.is_some()
-        && let Err(error) = sweep(settings)
-        && let Some(imports) = imports()
-    {
-        // The job that starts has nothing to do with it.
-        SlurmHost { imports }.log(Level::Error, format_args!("{error}"));
-    }
     let message = wire::encode(&wire::Message {
         settings: settings.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,

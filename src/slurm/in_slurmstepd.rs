@@ -7,8 +7,9 @@ use super::host::{SlurmHost, StepHost};
 use super::imports::{Daemon, Imports, NoToken};
 use super::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use super::logins;
-use super::plugin::{Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
+use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
 use super::step::Step;
+use super::steps::has_other_steps;
 use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
@@ -21,6 +22,7 @@ use rustix::process::PidfdFlags;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The job whose namespaces this extern slurmstepd has made, until it deletes them.
 static CREATED: Mutex<Option<Created>> = Mutex::new(None);
@@ -33,6 +35,10 @@ static DELETED: AtomicBool = AtomicBool::new(false);
 /// In an extern slurmstepd: `stepd_create` has come to its end, or never will.
 static SET_UP_IS_OVER: Mutex<bool> = Mutex::new(false);
 static SET_UP_ENDED: Condvar = Condvar::new();
+
+/// How long the end of the extern step waits for the job's other steps to end, and how often it looks.
+const STEPS_TIMEOUT: Duration = Duration::from_secs(3);
+const STEPS_PAUSE: Duration = Duration::from_millis(50);
 
 /// slurmstepd hears the settings. The bytes are checked as if they came from anywhere.
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -88,8 +94,9 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     };
     let host = StepHost { daemon: SlurmHost { imports }, stepd, step };
     let job = job_of(imports, step)?;
-    let start = std::time::Instant::now();
-    let created = create(&host, settings, &job).map_err(|error| format!("job {}: {error}", job.id))?;
+    let start = Instant::now();
+    let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))
+        .map_err(|error| format!("job {}: {error}", job.id))?;
     let (record, ms) = (&created.record, Milliseconds(start.elapsed()));
     // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
     host.log(
@@ -168,11 +175,36 @@ pub fn stepd_delete() -> Result<(), Failure> {
         .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.job)))
         .ok();
     let environment = [delete::of_record(&record).as_slice(), &daemon.environment()].concat();
+    // Without a PID namespace nothing ends them with the job's, such as when its user has killed the extern step alone.
+    if !record.namespaces.contains(NamespaceFlags::PID) && steps_go_on(&host, daemon, record.job) {
+        host.log(
+            Level::Warning,
+            format_args!("job {}: other steps of it still run; its directories stay until they have ended", record.job),
+        );
+        delete::notify(&record);
+        return Ok(());
+    }
     let removal = delete::Removal::at_end_of_job(settings);
     if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal) {
         Ok(())
     } else {
         Err(format!("job {}: something of it is left; see above", record.job))
+    }
+}
+
+/// Do other slurmstepds of the job answer, also after a moment? Those that end with the job may need one.
+fn steps_go_on(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
+    let begin = Instant::now();
+    loop {
+        match has_other_steps(&daemon.spooldir, &daemon.node, job, SLURM_EXTERN_CONT) {
+            Ok(false) => return false,
+            Ok(true) if begin.elapsed() < STEPS_TIMEOUT => std::thread::sleep(STEPS_PAUSE),
+            Ok(true) => return true,
+            Err(error) => {
+                host.log(Level::Error, format_args!("job {job}: {error}"));
+                return true;
+            }
+        }
     }
 }
 

@@ -22,6 +22,7 @@
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
 //! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
+//! | `remover` | the thread of slurmd that keeps the removal program running |
 //! | `steps` | which jobs have a live slurmstepd: the sockets in the spool directory |
 
 #![allow(unsafe_code)]
@@ -37,5 +38,6 @@ pub mod layout;
 mod logins;
 mod only_one;
 mod plugin;
+mod remover;
 mod step;
 pub mod steps;

@@ -8,7 +8,8 @@
 
 use crate::job::LiveJobs;
 use crate::job::error::{Doing, Error};
-use rustix::fd::AsRawFd;
+use crate::job::listing::visit;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -39,6 +40,26 @@ pub fn live_jobs(spooldir: &str, node: &str) -> Result<LiveJobs, Error> {
         }
     }
     Ok(live)
+}
+
+/// Does a slurmstepd of `job` answer, other than that of its step `but`?
+///
+/// # Errors
+///
+/// When the directory cannot be read to its end.
+pub fn has_other_steps(spooldir: &str, node: &str, job: u32, but: u32) -> Result<bool, Error> {
+    let intention = || format!("list the live job steps in {spooldir}");
+    let dir = rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing("openat", intention)?;
+    let own = format!("{node}_{job}.{but}");
+    let mut found = false;
+    visit(dir.as_fd(), spooldir, |name| {
+        found = job_of_socket(name, node) == Some(job)
+            && name != own
+            && !is_dead(&format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
+        !found
+    })?;
+    Ok(found)
 }
 
 /// The job of a socket's name; None when it is no step's socket of this node.
@@ -92,5 +113,8 @@ mod tests {
         let live = live_jobs(path, "n").unwrap();
         assert_eq!(live.0.into_iter().collect::<Vec<_>>(), [1]);
         assert!(live_jobs(&format!("{path}/none"), "n").is_err());
+        assert!(has_other_steps(path, "n", 1, 7).unwrap());
+        assert!(!has_other_steps(path, "n", 1, 0).unwrap());
+        assert!(!has_other_steps(path, "n", 2, 7).unwrap());
     }
 }

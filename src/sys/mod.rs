@@ -25,5 +25,6 @@ pub mod exec;
 pub mod holder_image;
 pub mod mount;
 pub mod process;
+pub mod project;
 pub mod signals;
 mod syscall;

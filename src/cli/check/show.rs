@@ -134,9 +134,7 @@ impl Checked<'_> {
                 rows.push((wait_key, Value::Number(*wait_seconds)));
             }
         }
-        if let Some(seconds) = settings.removal_timeout {
-            rows.push(("removal_timeout", Value::Number(seconds)));
-        }
+        rows.push(("removal_timeout", Value::Number(settings.removal_timeout)));
         if is_set("proc_options") {
             rows.push(("proc_options", Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())])));
         }

@@ -5,7 +5,7 @@
 use super::words::{Place, Word};
 use super::{Key, Reports, Setting, Value};
 use crate::config::check::{self, Clash};
-use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
+use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
 use crate::config::namespace_yaml::{Origin, Source};
 use crate::config::path::{PathError, normalise};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
@@ -221,7 +221,7 @@ impl<'s> Merge<'_, '_, 's> {
             user_ns_script: None,
             clone_ns_script,
             clone_ns_epilog,
-            removal_timeout: None,
+            removal_timeout: DEFAULT_REMOVAL_TIMEOUT,
             hide_pid: HidePid::Off,
             proc_keep: Vec::new(),
             dirs,

@@ -1,0 +1,103 @@
+//! slurmd's log as a host of the core, by way of standard output.
+
+use super::PROGRAM;
+use crate::job::error::Error;
+use crate::job::{Host, Level};
+use core::fmt;
+use rustix::process::Pid;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+/// Lines that are remembered as logged.
+const REMEMBERED: usize = 1000;
+
+/// slurmd's log as a host of the core, by way of standard output.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub debug: bool,
+}
+
+impl Relay {
+    /// The letter that begins a line of this level.
+    const fn letter(level: Level) -> char {
+        match level {
+            Level::Error => 'E',
+            Level::Warning => 'W',
+            Level::Info => 'I',
+            Level::Debug => 'D',
+        }
+    }
+}
+
+/// The level of a line and its text. A line without a letter was not meant for the log, such as that of a panic.
+#[must_use]
+pub fn parse_line(line: &str) -> (Level, &str) {
+    for level in [Level::Error, Level::Warning, Level::Info, Level::Debug] {
+        if let Some(text) = line.strip_prefix(Relay::letter(level)).and_then(|rest| rest.strip_prefix(' ')) {
+            return (level, text);
+        }
+    }
+    (Level::Error, line)
+}
+
+impl Host for Relay {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if level == Level::Debug && !self.debug {
+            return;
+        }
+        let text: String = line.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // One write of less than PIPE_BUF, so that lines of several processes stay whole. A reader that is gone or does
+        // not read must not stop a removal.
+        let line: String = format!("{} {text}", Self::letter(level)).chars().take(3000).chain(['\n']).collect();
+        let _ = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
+    }
+
+    fn holder_name(&self) -> &'static str {
+        PROGRAM
+    }
+
+    fn track(&self, _: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn set_up_inside(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Logs each line once.
+#[derive(Debug)]
+pub(super) struct Once {
+    pub relay: Relay,
+    said: Mutex<HashSet<String>>,
+}
+
+impl Once {
+    pub fn new(debug: bool) -> Self {
+        Self { relay: Relay { debug }, said: Mutex::default() }
+    }
+}
+
+impl Host for Once {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= REMEMBERED {
+            said.clear();
+        }
+        if level == Level::Debug || said.insert(line.to_string()) {
+            self.relay.log(level, line);
+        }
+    }
+
+    fn holder_name(&self) -> &str {
+        self.relay.holder_name()
+    }
+
+    fn track(&self, holder: Pid) -> Result<(), Error> {
+        self.relay.track(holder)
+    }
+
+    fn set_up_inside(&self) -> Result<(), Error> {
+        self.relay.set_up_inside()
+    }
+}

@@ -1,0 +1,119 @@
+//! A worker as the supervisor has it: a child and the socket to it.
+
+use super::queue::{Outcome, Task};
+use super::survivors::Directory;
+use super::worker::{Reply, Request};
+use super::{Options, PROGRAM};
+use crate::job::error::Error;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+/// A process at work.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub child: Child,
+    pub socket: UnixStream,
+    /// None: it names survivors.
+    pub task: Option<Task>,
+    pub unread: Vec<u8>,
+    pub directories: Vec<Directory>,
+    pub moved: Instant,
+    pub removed: u64,
+    pub is_stuck: bool,
+    /// From when on it works at the lowest priority, if it does.
+    pub polite_at: Option<Instant>,
+}
+
+/// What was heard of a worker.
+pub(super) enum Heard {
+    /// It goes on.
+    Nothing,
+    /// It has done what it was asked; None: it has ended without a word.
+    Ended(Option<Outcome>),
+}
+
+impl Worker {
+    /// Starts one, which waits to be asked.
+    pub fn start(options: &Options) -> Result<Self, Error> {
+        let intention = "start a process that removes a tree";
+        let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
+            Some(errno) => Error::call(intention, "clone", errno),
+            None => Error::because(intention, error.to_string()),
+        };
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        // The very file that this process runs, which an update may have replaced.
+        let child = Command::new("/proc/self/exe")
+            .arg0(PROGRAM)
+            .args(Options { worker: true, ..options.clone() }.arguments())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self {
+            child,
+            socket,
+            task: None,
+            unread: Vec::new(),
+            directories: Vec::new(),
+            moved: Instant::now(),
+            removed: 0,
+            is_stuck: false,
+            polite_at: None,
+        })
+    }
+
+    /// False when it does not hear.
+    pub fn ask(&mut self, request: &Request) -> bool {
+        self.moved = Instant::now();
+        self.socket.write_all(request.line().as_bytes()).is_ok()
+    }
+
+    /// Nothing is known of its former turn.
+    pub fn be_spare(&mut self) {
+        self.unread.clear();
+        self.removed = 0;
+        self.is_stuck = false;
+    }
+
+    /// Reads what it has said.
+    pub fn hear(&mut self) -> Heard {
+        let mut buffer = [0_u8; 4096];
+        let is_over = match self.socket.read(&mut buffer) {
+            Ok(0) => true,
+            Ok(n) => {
+                self.unread.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                false
+            }
+            Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted),
+        };
+        let mut outcome = None;
+        while let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.unread.drain(..=end).collect();
+            match Reply::parse(String::from_utf8_lossy(&line).trim_end_matches('\n')) {
+                Some(Reply::Directories(directories)) => self.directories = directories,
+                Some(Reply::Progress(removed)) if removed > self.removed => {
+                    self.removed = removed;
+                    self.moved = Instant::now();
+                    self.is_stuck = false;
+                }
+                Some(Reply::Ended(ended)) => outcome = Some(ended),
+                Some(Reply::Progress(_)) | None => {}
+            }
+        }
+        if outcome.is_some() || is_over { Heard::Ended(outcome) } else { Heard::Nothing }
+    }
+}
+
+/// Where a process is, as far as that can be told: `proc_pid_wchan(5)`.
+pub(super) fn waits_in(pid: u32) -> String {
+    let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    match wchan.trim() {
+        "" | "0" => "it runs".to_owned(),
+        function => format!("it waits in the kernel's {}", function.escape_default()),
+    }
+}

@@ -1,0 +1,223 @@
+//! `<SlurmdSpoolDir>/namespace_linux.removal`: which removal program cares for this node, and what it has not removed
+//! yet. Whoever wants to know reads it here and looks into no tree.
+//!
+//! ```text
+//! slurm-jobns-removal 1
+//! program 4711 998877 3344                      pid, start time, pidfs inode
+//! tree 1001 1790000000 held 120 /nvme/jobns/.trash/17.1001.0
+//! reason it contains 1 mounts, which are left alone
+//! directories 66306:1234 66306:1240
+//! told
+//! ```
+//!
+//! A tree: uid, since when (seconds of the epoch), state, entries that were left at the end of the last turn, path.
+//! Directories: device and inode of those that its user's processes may have open. Told: it was logged.
+
+use super::survivors::Directory;
+use crate::job::error::{Doing, Error};
+use crate::job::identity::{Identity, read_all};
+use crate::job::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::fmt::Write as _;
+
+const HEADER: &str = "slurm-jobns-removal 1";
+const MAX_SIZE: usize = 4 << 20;
+/// Trees that are written down.
+const MAX_TREES: usize = 2000;
+
+/// The names of the file for namespace/linux and namespace/tmpfs.
+pub const FILES: [&str; 2] = ["namespace_linux.removal", "namespace_tmpfs.removal"];
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub program: Option<Identity>,
+    pub trees: Vec<Tree>,
+}
+
+/// A tree that is not removed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    pub uid: u32,
+    /// Seconds of the epoch.
+    pub since: u64,
+    pub state: TreeState,
+    /// Entries that were left at the end of the last turn, as far as that is known.
+    pub left: u64,
+    pub path: String,
+    /// Why it is held up.
+    pub reason: Option<String>,
+    /// It was logged that it is held up.
+    pub is_told: bool,
+    /// The user's directories in it.
+    pub directories: Vec<Directory>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeState {
+    /// It waits for its turn.
+    Waits,
+    /// It is being removed.
+    Runs,
+    /// Its process gets nowhere.
+    Stuck,
+    /// It could not be removed, and is tried again later.
+    Held,
+}
+
+impl TreeState {
+    const ALL: [Self; 4] = [Self::Waits, Self::Runs, Self::Stuck, Self::Held];
+
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Runs => "runs",
+            Self::Stuck => "stuck",
+            Self::Held => "held",
+        }
+    }
+}
+
+impl Status {
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("{HEADER}\n");
+        if let Some(Identity { pid, start_time, pidfs_inode }) = self.program {
+            let _ = writeln!(text, "program {} {start_time} {pidfs_inode}", pid.as_raw_nonzero());
+        }
+        for Tree { uid, since, state, left, path, reason, is_told, directories } in self.trees.iter().take(MAX_TREES) {
+            let _ = writeln!(text, "tree {uid} {since} {} {left} {path}", state.word());
+            if let Some(reason) = reason {
+                let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
+                let _ = writeln!(text, "reason {line}");
+            }
+            if !directories.is_empty() {
+                let list: Vec<String> = directories.iter().map(Directory::to_string).collect();
+                let _ = writeln!(text, "directories {}", list.join(" "));
+            }
+            if *is_told {
+                text.push_str("told\n");
+            }
+        }
+        text
+    }
+
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        if lines.next() != Some(HEADER) {
+            return None;
+        }
+        let mut status = Self::default();
+        for line in lines {
+            match line.split_once(' ').unwrap_or((line, "")) {
+                ("program", rest) => {
+                    let mut numbers = rest.split(' ').map(|number| number.parse::<u64>().ok());
+                    status.program = Some(Identity {
+                        pid: Pid::from_raw(i32::try_from(numbers.next()??).ok()?)?,
+                        start_time: numbers.next()??,
+                        pidfs_inode: numbers.next()??,
+                    });
+                }
+                ("tree", rest) => {
+                    let mut fields = rest.splitn(5, ' ');
+                    status.trees.push(Tree {
+                        uid: fields.next()?.parse().ok()?,
+                        since: fields.next()?.parse().ok()?,
+                        state: fields.next().and_then(|word| TreeState::ALL.into_iter().find(|s| s.word() == word))?,
+                        left: fields.next()?.parse().ok()?,
+                        path: fields.next()?.to_owned(),
+                        reason: None,
+                        is_told: false,
+                        directories: Vec::new(),
+                    });
+                }
+                ("directories", rest) => {
+                    status.trees.last_mut()?.directories = rest.split(' ').filter_map(Directory::parse).collect();
+                }
+                ("told", "") => status.trees.last_mut()?.is_told = true,
+                ("reason", rest) => status.trees.last_mut()?.reason = Some(rest.to_owned()),
+                _ => {}
+            }
+        }
+        Some(status)
+    }
+
+    /// None: there is no such file, or none of this format.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be read.
+    pub fn read(spool: &str, name: &str) -> Result<Option<Self>, Error> {
+        let intention = || format!("read {spool}/{name}");
+        let dir = rustix::fs::openat(CWD, spool, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)?;
+        let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
+            Err(Errno::NOENT) => return Ok(None),
+            result => result.doing("openat2", intention)?,
+        };
+        let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_trusted_owner(stat.st_uid) {
+            return Err(Error::because(intention(), "it is not root's alone"));
+        }
+        let mut buffer = vec![0_u8; MAX_SIZE];
+        let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
+        Ok(core::str::from_utf8(text).ok().and_then(Self::parse))
+    }
+
+    /// Replaces the file, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, spool: &str, name: &str) -> Result<(), Error> {
+        let intention = || format!("write {spool}/{name}");
+        let dir = rustix::fs::openat(CWD, spool, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)?;
+        let new = format!("{name}.new.{}", rustix::process::getpid().as_raw_nonzero());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&dir, new.as_str(), flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
+        let text = self.text();
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let n = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        rustix::fs::renameat(&dir, new.as_str(), &dir, name).doing("renameat", intention)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().to_str().unwrap();
+        assert_eq!(Status::read(spool, FILES[0]).unwrap(), None);
+        let tree = |state, reason: Option<&str>| Tree {
+            uid: 1001,
+            since: 5,
+            state,
+            left: 6,
+            path: "/a b/.trash/7.1001.0".into(),
+            reason: reason.map(str::to_owned),
+            is_told: reason.is_some(),
+            directories: reason.map(|_| Directory { device: 1, inode: 2 }).into_iter().collect(),
+        };
+        let status = Status {
+            program: Some(Identity { pid: rustix::process::getpid(), start_time: 1, pidfs_inode: 2 }),
+            trees: vec![tree(TreeState::Held, Some("it contains a mount")), tree(TreeState::Runs, None)],
+        };
+        status.write(spool, FILES[0]).unwrap();
+        assert_eq!(Status::read(spool, FILES[0]).unwrap(), Some(status));
+        for damaged in ["", "slurm-jobns-removal 2\n", "slurm-jobns-removal 1\ntree x\n"] {
+            assert_eq!(Status::parse(damaged), None, "{damaged:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which jobs are dead.
+
+use super::super::queue::{Kind, Task};
+use super::{Awaited, FIRST_LOOK, LONGEST_LOOK, LOOK, LOOK_SOON, Supervisor};
+use crate::job::delete::Removal;
+use crate::job::error::Error;
+use crate::job::restore::{self, Live, Node, Verdict};
+use crate::job::sources::open_base;
+use crate::job::{Host, Level};
+use crate::slurm::steps::live_jobs;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use std::time::Instant;
+
+impl Supervisor {
+    /// Finds the jobs that are dead.
+    pub(super) fn look_at_all(&mut self, now: Instant) {
+        self.looked = now;
+        self.look_at = now + if self.slurmd_ended.is_some() { LOOK_SOON } else { LOOK };
+        self.jobs = 0;
+        let asked = self.options.clone();
+        let ask = || live_jobs(&asked.spool, &asked.node).ok();
+        let live = Live::new(&ask);
+        for base in &asked.bases {
+            for path in restore::places(base, &asked.node) {
+                let mut look = || -> Result<(), Error> {
+                    let fd = open_base(&path)?;
+                    restore::remove_all_unfinished(&self.host, fd.as_fd(), &path, &live)?;
+                    for sight in restore::look(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
+                        self.see(&path, &fd, sight, now);
+                    }
+                    Ok(())
+                };
+                match look() {
+                    Err(error) if error.errno() != Some(Errno::NOENT) => {
+                        self.host.log(Level::Error, format_args!("{error}"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn see(&mut self, path: &str, fd: &OwnedFd, sight: restore::Sight, now: Instant) {
+        let name = sight.job.id().to_string();
+        if sight.verdict == Verdict::Dead {
+            let task = Task { kind: Kind::Job, base: path.to_owned(), name };
+            return self.queue.add(task, sight.job.uid(), true, now);
+        }
+        self.jobs += usize::from(sight.verdict == Verdict::Alive);
+        if sight.awaits_end {
+            self.await_end(path, &name, now);
+        }
+        let node = Node {
+            name: &self.options.node,
+            bases: &[],
+            other_bases: Vec::new(),
+            epilog: None,
+            environment: &[],
+            removal: Removal::IN_PROGRAM,
+        };
+        // Of one that is not dead it says why it stays.
+        restore::act(&self.host, &node, fd, path, sight);
+    }
+
+    pub(super) fn await_end(&mut self, base: &str, name: &str, now: Instant) {
+        self.awaited
+            .entry((base.to_owned(), name.to_owned()))
+            .or_insert(Awaited { at: now + FIRST_LOOK, pause: FIRST_LOOK });
+    }
+
+    pub(super) fn look_at_awaited(&mut self, now: Instant) {
+        let due: Vec<(String, String)> =
+            self.awaited.iter().filter(|(_, awaited)| awaited.at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let (base, name) = &key;
+            let live = || live_jobs(&self.options.spool, &self.options.node).ok();
+            let look = || -> Result<Option<restore::Sight>, Error> {
+                let fd = open_base(base)?;
+                restore::look_at(&self.host, fd.as_fd(), base, name, &self.options.node, &Live::new(&live))
+            };
+            let sight = look();
+            let pause = self.awaited.get(&key).map_or(FIRST_LOOK, |awaited| awaited.pause);
+            let goes_on = match sight {
+                Ok(Some(sight)) if sight.verdict == Verdict::Dead => {
+                    let task = Task { kind: Kind::Job, base: base.clone(), name: name.clone() };
+                    self.queue.add(task, sight.job.uid(), true, now);
+                    false
+                }
+                // Its slurmstepd said that it ends, and may still do.
+                Ok(Some(sight)) => sight.awaits_end || pause < LONGEST_LOOK,
+                Ok(None) => false,
+                Err(error) => error.errno() != Some(Errno::NOENT) && pause < LONGEST_LOOK,
+            };
+            if goes_on {
+                let pause = (pause * 2).min(LONGEST_LOOK);
+                self.awaited.insert(key, Awaited { at: now + pause, pause });
+            } else {
+                self.awaited.remove(&key);
+            }
+        }
+    }
+}

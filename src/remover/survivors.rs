@@ -1,0 +1,133 @@
+//! Which processes keep something of a tree: they have a directory in it open, or work in one.
+//!
+//! It looks at `/proc` and goes up by `..`, which waits for no lock of a directory.
+
+use crate::job::listing::{is_job_id, visit};
+use crate::job::{Host, Level};
+use core::fmt;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::time::{Duration, Instant};
+
+/// How long it looks.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Processes that are named.
+const MOST: usize = 10;
+
+/// A directory, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
+impl Directory {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (device, inode) = text.split_once(':')?;
+        Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
+    }
+
+    fn of(fd: &OwnedFd) -> Option<Self> {
+        rustix::fs::fstat(fd).ok().map(|stat| Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
+/// Logs which processes of `uid` keep something of the tree at `path`, which has these directories.
+pub fn name(host: &dyn Host, path: &str, uid: u32, directories: &[Directory]) {
+    let end = Instant::now() + LONGEST;
+    let found = find(uid, directories, end);
+    if !found.is_empty() {
+        let what = if found.len() > MOST { "at least " } else { "" };
+        let list: Vec<String> = found.into_iter().take(MOST).collect();
+        host.log(
+            Level::Warning,
+            format_args!("{path}: {what}{} processes of uid {uid} still use it: {}", list.len(), list.join(", ")),
+        );
+    }
+}
+
+fn find(uid: u32, directories: &[Directory], end: Instant) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(proc) =
+        rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    else {
+        return found;
+    };
+    let _ = visit(proc.as_fd(), "/proc", |pid| {
+        if is_job_id(pid) && is_of(pid, uid) && uses(pid, directories, end) {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            found.push(format!("{pid} ({})", command.trim_end().escape_default()));
+        }
+        found.len() <= MOST && Instant::now() < end
+    });
+    found
+}
+
+fn is_of(pid: &str, uid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let real = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+    real == Some(uid)
+}
+
+fn uses(pid: &str, directories: &[Directory], end: Instant) -> bool {
+    let mut links = vec![format!("/proc/{pid}/cwd"), format!("/proc/{pid}/root")];
+    let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    links.extend(numbers.map(|entry| entry.path().to_string_lossy().into_owned()));
+    links.iter().any(|link| leads_up_to(link, directories, end))
+}
+
+/// Is this link of `/proc` to a directory in one of those, or to one of them?
+fn leads_up_to(link: &str, directories: &[Directory], end: Instant) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(mut here) = rustix::fs::openat(CWD, link, flags, Mode::empty()) else { return false };
+    let mut last = None;
+    while let Some(directory) = Directory::of(&here) {
+        if directories.contains(&directory) {
+            return true;
+        }
+        // The root of a mount that is attached nowhere leads up to itself.
+        if last == Some(directory) || Instant::now() >= end {
+            return false;
+        }
+        last = Some(directory);
+        match rustix::fs::openat(&here, c"..", flags, Mode::empty()) {
+            Ok(parent) => here = parent,
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_a_directory_of_the_tree_open_is_found() {
+        let top = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(top.path().join("a/b/c")).unwrap();
+        let fd = |name: &str| rustix::fs::open(top.path().join(name), OFlags::PATH, Mode::empty()).unwrap();
+        let directory = |name: &str| Directory::of(&fd(name)).unwrap();
+        let (a, b) = (directory("a"), directory("a/b"));
+        let mut child =
+            std::process::Command::new("sleep").arg("60").current_dir(top.path().join("a/b")).spawn().unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        // Root has many processes, which are all looked at.
+        let end = Instant::now() + Duration::from_secs(100);
+        let is_found = |directories: &[Directory]| {
+            find(uid, directories, end).iter().any(|line| line.starts_with(&format!("{} (", child.id())))
+        };
+        let (in_a, in_b, in_c) = (is_found(&[a]), is_found(&[b]), is_found(&[directory("a/b/c")]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(in_a && in_b && !in_c, "{in_a} {in_b} {in_c}");
+    }
+}

@@ -1,0 +1,52 @@
+//! The project of a directory, by which ext4 and XFS count quotas (`ioctl_fs(2)`, FS_IOC_FSGETXATTR).
+
+use core::ffi::c_void;
+use linux_raw_sys::general::fsxattr;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
+
+const GET: Opcode = opcode::read::<fsxattr>(b'X', 31);
+const SET: Opcode = opcode::write::<fsxattr>(b'X', 32);
+
+struct Attributes(Opcode, fsxattr);
+
+// SAFETY: both calls take a pointer to one `struct fsxattr` (linux/fs.h), which lives as long as the call.
+unsafe impl Ioctl for Attributes {
+    type Output = fsxattr;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        self.0
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        (&raw mut self.1).cast()
+    }
+
+    unsafe fn output_from_ptr(_: IoctlOutput, pointer: *mut c_void) -> rustix::io::Result<fsxattr> {
+        // SAFETY: the pointer of `as_ptr`.
+        Ok(unsafe { pointer.cast::<fsxattr>().read() })
+    }
+}
+
+fn call(fd: BorrowedFd<'_>, opcode: Opcode, attributes: fsxattr) -> Result<fsxattr, Errno> {
+    // SAFETY: `Attributes` is right for these two opcodes, the only ones that it is made with.
+    unsafe { ioctl(fd, Attributes(opcode, attributes)) }
+}
+
+/// Gives `dir` the project of `model`. What is in it keeps its own.
+///
+/// # Errors
+///
+/// `ioctl(2)`: ENOTTY where the file system has no projects.
+pub fn join(dir: BorrowedFd<'_>, model: BorrowedFd<'_>) -> Result<(), Errno> {
+    const INHERIT: u32 = linux_raw_sys::general::FS_XFLAG_PROJINHERIT;
+    // SAFETY: a structure of integers, for which zeros are a value.
+    let empty: fsxattr = unsafe { core::mem::zeroed() };
+    let wanted = call(model, GET, empty)?;
+    let mut own = call(dir, GET, empty)?;
+    own.fsx_projid = wanted.fsx_projid;
+    own.fsx_xflags = own.fsx_xflags & !INHERIT | wanted.fsx_xflags & INHERIT;
+    call(dir, SET, own).map(drop)
+}
