@@ -251,13 +251,14 @@ fn end_members(host: &dyn Host, record: &Record, pins: Option<&Pins>) -> bool {
     if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
         return true;
     }
-    let name = CString::new(record.job.to_string()).unwrap_or_default();
-    let directory = |tree: &TreeRecord| {
-        open_beneath(open_base(&tree.base).ok()?.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).ok()
+    let directory = |(index, tree): (usize, &TreeRecord)| {
+        let base = base_of(tree).ok()??;
+        let name = find(record, tree, base.as_fd(), index == 0).ok()??;
+        open_beneath(base.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).ok()
     };
     let members = Members {
         namespace: pins.map(|pins| pins.mount.as_fd()),
-        directories: record.trees.iter().filter_map(directory).collect(),
+        directories: record.trees.iter().enumerate().filter_map(directory).collect(),
         uid: record.uid,
     };
     kill_members(host, record.job, &members)
@@ -456,7 +457,9 @@ pub(super) fn dispose_of_stale(
     let mut environment = job.environment.clone();
     environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
     environment.extend(of_record(&found.record));
-    delete(host, &found.record, settings.clone_ns_epilog.as_ref(), &environment, None, removal);
+    // One that is marked as dead has had its epilog.
+    let epilog = settings.clone_ns_epilog.as_ref().filter(|_| !found.is_marked);
+    delete(host, &found.record, epilog, &environment, None, removal);
     Ok(())
 }
 

@@ -162,8 +162,10 @@ fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
         // All of them before the first is killed: with a parent goes what tells of the children. A process is known
         // again by its start time, so that few descriptors are open at once.
         let mut members: Vec<(Pid, u64)> = Vec::new();
+        let mut is_whole = true;
         for pid in pids {
             if start.elapsed() >= TIMEOUT {
+                is_whole = false;
                 break;
             }
             if is_member(pid)
@@ -183,7 +185,7 @@ fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
             last = Some(pidfd);
         }
         let Some(last) = last else {
-            outcome.all_ended = true;
+            outcome.all_ended = is_whole;
             return outcome;
         };
         outcome.all_ended = false;

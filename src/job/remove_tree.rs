@@ -193,7 +193,10 @@ impl<'env> Walker<'_, 'env> {
             if *first.get_or_insert((stat.st_dev, stat.st_ino)) != (stat.st_dev, stat.st_ino) {
                 return;
             }
-            take(tree.as_fd());
+            // A job's directory is root's already, and its mode may say that its job is dead.
+            if !is_private(&stat) {
+                take(tree.as_fd());
+            }
             let before = (self.summary.failed, self.summary.mounts);
             let tree = Arc::new(tree);
             self.contents(&tree, 0);
@@ -500,6 +503,11 @@ fn is_directory(dir: BorrowedFd<'_>, name: &CStr, listed: FileType) -> bool {
     }
     rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// As this project makes the directory of a job, or marks it as dead.
+fn is_private(stat: &Stat) -> bool {
+    stat.st_uid == 0 && matches!(stat.st_mode & 0o7777, 0o700 | 0o500) && rustix::process::geteuid().is_root()
 }
 
 /// Takes a directory from its user: from now on only we write to it. False where that cannot be done, as on a

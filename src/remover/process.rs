@@ -25,6 +25,8 @@ pub(super) struct Worker {
     pub moved: Instant,
     pub removed: u64,
     pub is_stuck: bool,
+    /// Whose survivors it names, if it does.
+    pub names_for: Option<u32>,
     /// From when on it works at the lowest priority, if it does.
     pub polite_at: Option<Instant>,
 }
@@ -64,6 +66,7 @@ impl Worker {
             removed: 0,
             is_stuck: false,
             polite_at: None,
+            names_for: None,
         })
     }
 
@@ -78,6 +81,7 @@ impl Worker {
         self.unread.clear();
         self.removed = 0;
         self.is_stuck = false;
+        self.names_for = None;
     }
 
     /// Reads what it has said.

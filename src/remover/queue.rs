@@ -46,7 +46,7 @@ pub enum Kind {
 pub enum Outcome {
     /// Nothing is left.
     Gone,
-    /// The turn was over, and something was removed in it.
+    /// The turn was over.
     More,
     /// Another process has it.
     Busy,

@@ -53,6 +53,12 @@ const MANY_TURNS: u32 = 4;
 /// How long there is no spare worker after one was asked.
 const SPARE: Duration = Duration::from_millis(20);
 
+/// How long none is started after one could not be.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
+/// Processes that name survivors.
+const MAX_NAMING: usize = 8;
+
 /// Workers that get on, at the same time, on a node of few CPUs.
 const AT_LEAST: usize = 4;
 
@@ -106,6 +112,8 @@ struct Supervisor {
     /// A process that waits to be asked, so that the end of a job need not wait for its start.
     spare: Option<Worker>,
     spare_at: Instant,
+    /// No turn begins before.
+    start_after: Instant,
     /// Those that have ended and are not reaped yet.
     ended: Vec<Child>,
     awaited: HashMap<(String, String), Awaited>,
@@ -149,6 +157,7 @@ impl Supervisor {
             workers: Vec::new(),
             spare: None,
             spare_at: now,
+            start_after: now,
             ended: Vec::new(),
             awaited: HashMap::new(),
             look_at: now,
@@ -217,12 +226,28 @@ impl Supervisor {
         }
     }
 
+    /// Lets go of each trash that is not the one at its path any more, such as when a file system was mounted there.
+    fn open_trash_anew(&mut self) {
+        let now = Instant::now();
+        let id = |fd: rustix::fd::BorrowedFd<'_>| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        for place in &mut self.places {
+            let Some(trash) = &place.trash else { continue };
+            let now_there = open_base(&place.base)
+                .ok()
+                .and_then(|base| rustix::fs::statat(&base, TRASH, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok());
+            if now_there.map(|stat| (stat.st_dev, stat.st_ino)) != id(trash.as_fd()) {
+                (place.trash, place.try_again) = (None, now);
+            }
+        }
+    }
+
     fn open_place(&mut self, base: &str, has_jobs: bool) -> Result<OwnedFd, Error> {
         use inotify::WatchFlags;
         let fd = open_base(base)?;
         if has_jobs {
             // A job that starts, and one that is marked as over: see delete::mark_dead and delete::notify.
-            self.watch(&fd, WatchFlags::MOVED_TO | WatchFlags::ATTRIB, Watched::Base(base.to_owned()));
+            let flags = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ATTRIB;
+            self.watch(&fd, flags, Watched::Base(base.to_owned()));
         }
         let trash = open_trash(fd.as_fd(), base)?;
         self.watch(&trash, WatchFlags::MOVED_TO, Watched::Trash(base.to_owned()));
@@ -279,8 +304,8 @@ impl Supervisor {
                 continue;
             }
             worker.is_stuck = true;
-            // One that names survivors may be stuck as well, and is not told of.
-            if let Some(task) = worker.task.clone() {
+            // One that names survivors may be stuck as well, and one may run an epilog.
+            if let Some(task) = worker.task.clone().filter(|task| task.kind == Kind::Tree) {
                 stuck.push((task, worker.child.id()));
             }
         }
@@ -304,14 +329,18 @@ impl Supervisor {
             Level::Warning,
             format_args!("{path} of uid {uid} is not removed yet: {reason}; it is tried again: see jobns list"),
         );
-        if directories.is_empty() {
+        // One of a user, and a few in all, since it may be held up by that user's file systems.
+        let others = || self.workers.iter().filter_map(|worker| worker.names_for);
+        if directories.is_empty() || others().count() >= MAX_NAMING || others().any(|other| other == uid) {
             return;
         }
         match self.take_worker() {
             Ok(mut worker) => {
-                worker.polite_at = None;
+                (worker.polite_at, worker.names_for) = (None, Some(uid));
                 if worker.ask(&Request::Survivors { path, uid, directories }) {
                     self.workers.push(worker);
+                } else {
+                    self.ended.push(worker.child);
                 }
             }
             Err(error) => self.host.log(Level::Error, format_args!("{error}")),
@@ -321,37 +350,43 @@ impl Supervisor {
     /// Starts what may be started.
     fn give_out(&mut self, now: Instant) {
         let limit = std::thread::available_parallelism().map_or(AT_LEAST, |cpus| cpus.get().max(AT_LEAST));
-        while self.workers.len() < MAX_PROCESSES
+        while now >= self.start_after
+            && self.workers.iter().filter(|worker| worker.task.is_some()).count() < MAX_PROCESSES
             && self.workers.iter().filter(|worker| !worker.is_stuck).count() < limit
         {
             let Some(task) = self.queue.take() else { break };
             let Some(entry) = self.queue.get(&task) else { continue };
             let wait = Duration::from_secs(self.options.wait.into());
+            // Whole seconds, as it is sent.
             let waited_for =
-                if entry.is_new { wait.saturating_sub(now.duration_since(entry.since)) } else { Duration::ZERO };
+                if entry.is_new { wait.saturating_sub(now.duration_since(entry.since)).as_secs() } else { 0 };
+            let waited_for = Duration::from_secs(waited_for);
             let request =
                 Request::Turn { task: task.clone(), turn: entry.turns, slice: entry.turn, polite_after: waited_for };
-            let started = self.take_worker().map(|mut worker| worker.ask(&request).then_some(worker));
-            match started {
-                Ok(Some(mut worker)) => {
-                    worker.task = Some(task);
-                    worker.polite_at = Some(now + waited_for);
-                    self.workers.push(worker);
+            match self.take_worker() {
+                Ok(mut worker) => {
+                    if worker.ask(&request) {
+                        worker.task = Some(task);
+                        worker.polite_at = Some(now + waited_for);
+                        self.workers.push(worker);
+                    } else {
+                        // The spare one was killed.
+                        self.ended.push(worker.child);
+                        self.queue.ended(&task, Outcome::Busy, now);
+                    }
                 }
-                // The spare one was killed.
-                Ok(None) => {
-                    self.queue.ended(&task, Outcome::Busy, now);
-                }
+                // That is no fault of this task.
                 Err(error) => {
-                    self.host.log(Level::Error, format_args!("{error}"));
-                    self.queue.ended(&task, Outcome::Held { left: 0, why: error.to_string() }, now);
-                    break;
+                    self.host.log(Level::Error, format_args!("{error}; it is tried again every second"));
+                    self.queue.ended(&task, Outcome::Busy, now);
+                    self.start_after = now + START_AGAIN;
                 }
             }
         }
         // Not at once: one that was just asked may need the CPU, and somebody waits for it.
         if self.spare.is_none() && now >= self.spare_at {
             self.spare = Worker::start(&self.options).ok();
+            self.spare_at = now + START_AGAIN;
         }
     }
 
@@ -399,7 +434,8 @@ impl Supervisor {
         // First, since another program may have begun.
         if is_ready(others) {
             self.slurmd_ended = Some(now);
-            self.look_at = now + LOOK_SOON;
+            // It ends soon where no job lives: an administrator may want to unmount a base path.
+            self.look_at = now + FIRST_LOOK;
         }
         if others > workers && is_ready(workers) {
             self.read_events();
@@ -435,10 +471,10 @@ impl Supervisor {
                         self.look_at = self.look_at.min((self.looked + LOOK_SOON).max(now + FIRST_LOOK));
                     }
                 }
-                // It was made where the disk had been full.
+                // Somebody has made it, or made it anew.
                 Some(Watched::Base(base)) if name.as_bytes() == TRASH.to_bytes() => {
                     for place in self.places.iter_mut().filter(|place| place.base == base) {
-                        place.try_again = now;
+                        (place.trash, place.try_again) = (None, now);
                     }
                 }
                 _ => {}
@@ -472,15 +508,26 @@ impl Supervisor {
             self.ended.push(worker.child);
         }
         if let Some(task) = task {
-            // One that was killed has said nothing, and its turn begins anew.
-            self.ended(&task, outcome.unwrap_or(Outcome::Busy), now);
+            let died = || Outcome::Held { left: 0, why: "its process has died".to_owned() };
+            self.ended(&task, outcome.unwrap_or_else(died), now);
         }
+    }
+
+    fn is_in_trash(&self, task: &Task) -> bool {
+        let trash = self.places.iter().find(|place| place.base == task.base).and_then(|place| place.trash.as_ref());
+        trash.is_some_and(|trash| {
+            rustix::fs::statat(trash, task.name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        })
     }
 
     fn ended(&mut self, task: &Task, outcome: Outcome, now: Instant) {
         let (is_held, is_busy) = (matches!(outcome, Outcome::Held { .. }), outcome == Outcome::Busy);
         let gone = self.queue.ended(task, outcome, now);
         if let Some(entry) = gone {
+            // The next job of that number may have taken the name before this was heard.
+            if task.kind == Kind::Tree && self.is_in_trash(task) {
+                self.queue.add(task.clone(), entry.uid, true, now);
+            }
             if entry.is_told {
                 self.host.relay.log(
                     Level::Info,

@@ -6,7 +6,7 @@ use crate::job::listing::{is_job_id, visit};
 use crate::job::{Host, Level};
 use core::fmt;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use std::time::{Duration, Instant};
 
 /// How long it looks.
@@ -35,8 +35,11 @@ impl Directory {
         Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
     }
 
+    /// Without a request to a file server, which may not answer.
     fn of(fd: &OwnedFd) -> Option<Self> {
-        rustix::fs::fstat(fd).ok().map(|stat| Self { device: stat.st_dev, inode: stat.st_ino })
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = rustix::fs::statx(fd, c"", flags, StatxFlags::INO).ok()?;
+        Some(Self { device: rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino })
     }
 }
 
@@ -119,12 +122,9 @@ mod tests {
         let (a, b) = (directory("a"), directory("a/b"));
         let mut child =
             std::process::Command::new("sleep").arg("60").current_dir(top.path().join("a/b")).spawn().unwrap();
-        let uid = rustix::process::getuid().as_raw();
-        // Root has many processes, which are all looked at.
-        let end = Instant::now() + Duration::from_secs(100);
-        let is_found = |directories: &[Directory]| {
-            find(uid, directories, end).iter().any(|line| line.starts_with(&format!("{} (", child.id())))
-        };
+        let pid = child.id().to_string();
+        assert!(is_of(&pid, rustix::process::getuid().as_raw()));
+        let is_found = |directories: &[Directory]| uses(&pid, directories, Instant::now() + LONGEST);
         let (in_a, in_b, in_c) = (is_found(&[a]), is_found(&[b]), is_found(&[directory("a/b/c")]));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -213,7 +213,8 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
     say(&Reply::Progress(removed));
     if summary.complete() {
         Outcome::Gone
-    } else if summary.out_of_time && removed > 0 {
+    } else if summary.out_of_time {
+        // A long way down takes each directory from its user, and may remove none yet.
         Outcome::More
     } else {
         Outcome::Held { left: summary.failed + summary.mounts, why: summary.why_incomplete() }

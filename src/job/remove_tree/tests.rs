@@ -168,6 +168,14 @@ fn the_state_goes_last_and_stays_with_what_stays() {
     rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert_eq!((summary.mounts, summary.files), (1, 0), "{summary}");
     assert!(top.path().join("9/.ns/state").exists());
+    // So does the mark of a dead job, whose epilog would run again.
+    let mark = std::os::unix::fs::PermissionsExt::from_mode(0o500);
+    std::fs::set_permissions(top.path().join("9"), mark).unwrap();
+    rustix::mount::mount_bind(top.path(), &mount).unwrap();
+    assert_eq!(remove_tree(dir_fd(top.path()).as_fd(), c"9", &Terms::default()).mounts, 1);
+    rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let mode = std::fs::metadata(top.path().join("9")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&mode) & 0o7777, 0o500);
     assert!(remove_tree(dir_fd(top.path()).as_fd(), c"9", &Terms::default()).complete());
 }
 

@@ -18,6 +18,8 @@ impl Supervisor {
         self.looked = now;
         self.look_at = now + if self.slurmd_ended.is_some() { LOOK_SOON } else { LOOK };
         self.jobs = 0;
+        self.open_trash_anew();
+        self.list_all_trash(true);
         let asked = self.options.clone();
         let ask = || live_jobs(&asked.spool, &asked.node).ok();
         let live = Live::new(&ask);
