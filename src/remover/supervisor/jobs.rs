@@ -19,7 +19,8 @@ impl Supervisor {
         self.look_at = now + if self.slurmd_ended.is_some() { LOOK_SOON } else { LOOK };
         self.jobs = 0;
         self.open_trash_anew();
-        self.list_all_trash(true);
+        // Not as new: those would be kept in mind without a limit.
+        self.list_all_trash(false);
         let asked = self.options.clone();
         let ask = || live_jobs(&asked.spool, &asked.node).ok();
         let live = Live::new(&ask);
