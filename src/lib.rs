@@ -22,7 +22,7 @@
 //! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
 //! | [`job`] | the life of a job's namespaces, behind the trait [`job::Host`] | system calls |
 //! | [`node`] | what slurmd makes sure of before the first job | system calls |
-//! | [`remover`] | `jobns-remover`: removes what jobs leave, in processes of its own | system calls |
+//! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in processes of its own | system calls |
 //! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |
 //! | [`cli`] | `jobns`: the stand-alone host | standard streams |
 //!

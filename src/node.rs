@@ -9,11 +9,12 @@ use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
 use crate::job::kept::{self, Kept};
 use crate::job::limits;
+use crate::job::mountinfo::{Mount, mounts};
 use crate::job::ns_limits::{self, JobLimits, NodeLimits};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
-use crate::job::{Host, Level, holder};
+use crate::job::{Level, Log, holder};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{CStringArray, exit_group};
 use crate::sys::mount::{Attributes, set_attributes};
@@ -38,7 +39,7 @@ pub struct File {
 
 /// What a file is read for: the node, and where the file lies.
 struct Place<'a> {
-    host: &'a dyn Host,
+    host: &'a dyn Log,
     directory: &'a str,
     path: &'a str,
     node: &'a config::Node<'a>,
@@ -69,7 +70,7 @@ impl File {
     /// Reads `<directory>/<name>` for a node.
     pub(crate) fn read(
         self,
-        host: &dyn Host,
+        host: &dyn Log,
         directory: &str,
         node: &config::Node<'_>,
     ) -> Result<(String, Parsed), Error> {
@@ -89,7 +90,7 @@ impl File {
 ///
 /// Every reason why the node cannot be used as configured, one line each.
 pub fn prepare(
-    host: &dyn Host,
+    host: &dyn Log,
     file: File,
     directory: &str,
     node: &config::Node<'_>,
@@ -148,7 +149,7 @@ fn line_of(sources: &[Source], key: &str) -> Option<usize> {
 }
 
 /// Reads the file through one descriptor, so that what was checked is what is read.
-pub(crate) fn read_config(host: &dyn Host, path: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_config(host: &dyn Log, path: &str) -> Result<Vec<u8>, Error> {
     let intention = || format!("read {path}");
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
         .doing("openat", intention)?;
@@ -185,7 +186,7 @@ pub(crate) fn read_config(host: &dyn Host, path: &str) -> Result<Vec<u8>, Error>
 /// Makes the base directories, follows links of root's in paths, and looks at the scripts. `place`
 /// says where in the file a key stands. Returns every reason why a job could not use the settings,
 /// one line each.
-pub fn paths(host: &dyn Host, settings: &mut Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
     let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
     match trusted::open_dir("base_path", &settings.base_path, missing) {
@@ -240,7 +241,7 @@ pub fn paths(host: &dyn Host, settings: &mut Settings, place: &dyn Fn(&str) -> S
 }
 
 /// Tries out what the settings ask of the kernel. As [`paths`].
-pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+pub fn kernel(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = probe(&settings.base_path);
     if let Err(error) = try_namespaces(plan::namespaces(settings), plan::proc_parameters(settings)) {
         errors.push(format!("{}{error}", place("clone_ns_flags")));
@@ -264,7 +265,7 @@ pub fn kernel(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> Stri
 
 /// Tries what [`kernel`] does not, since the first job finds it out at once: that a user namespace can
 /// have limits of its own, and that nothing forbids to execute the holder. As [`paths`].
-pub fn trials(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+pub fn trials(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
     match NodeLimits::read(settings) {
         Ok(None) => {}
@@ -355,7 +356,7 @@ fn hear(reader: &OwnedFd) -> Result<Option<i32>, Errno> {
 
 /// Logs where else than at /proc a job finds the processes of the node, against which `CLONE_NEWPID` is
 /// there: below `PID/root` are the private directories of other jobs of the same user.
-pub fn tell_of_other_procs(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) {
+pub fn tell_of_other_procs(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String) {
     if !settings.namespaces.pid {
         return;
     }
@@ -384,27 +385,17 @@ pub fn tell_of_other_procs(host: &dyn Host, settings: &Settings, place: &dyn Fn(
 
 /// The mount points of a procfs in a mountinfo(5) that are not /proc and show processes.
 fn other_procs(table: &str) -> Vec<String> {
-    let mut found: Vec<String> = table
-        .lines()
-        .filter_map(|line| {
-            let (fields, rest) = line.split_once(" - ")?;
-            let mut fields = fields.split(' ').skip(3);
-            let (root, point) = (fields.next()?, fields.next()?);
+    let mut found: Vec<String> = mounts(table)
+        .filter(|Mount { root, point, kind, .. }| {
             // A file such as /proc/sys/kernel, bound somewhere, shows no process.
             let first = root.trim_start_matches('/').split('/').next().unwrap_or_default();
             let is_of_processes = root == "/" || first.bytes().all(|byte| byte.is_ascii_digit());
-            (rest.starts_with("proc ") && point != "/proc" && is_of_processes).then(|| unescape(point))
+            *kind == "proc" && point != "/proc" && is_of_processes
         })
+        .map(|mount| mount.point.into_owned())
         .collect();
     found.dedup();
     found
-}
-
-/// A path of mountinfo(5): blanks, line breaks and backslashes are in octal there.
-fn unescape(path: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(path.to_owned(), |path, (code, meant)| path.replace(code, meant))
 }
 
 /// No directory above it is root's alone.
@@ -417,7 +408,7 @@ fn others_get_to(path: &str) -> bool {
 }
 
 /// Logs what of `proc_keep` is not there to be kept, now: it may come before the first job.
-fn tell_of_kept(host: &dyn Host, paths: &[String], found: &[Kept], place: &str) {
+fn tell_of_kept(host: &dyn Log, paths: &[String], found: &[Kept], place: &str) {
     for (path, kept) in paths.iter().zip(found) {
         let why = match kept {
             Kept::Mount(..) | Kept::WithAnother => continue,
@@ -434,7 +425,7 @@ fn tell_of_kept(host: &dyn Host, paths: &[String], found: &[Kept], place: &str) 
 /// Logs what `ConstrainDevices` of cgroup.conf loses on this node. Slurm constrains devices by BPF
 /// programs, and a slurmstepd in a user namespace may load one with a token only (Slurm's
 /// documentation of namespace/linux; Linux 6.9). Whether devices are constrained, the plugin cannot tell.
-pub fn tell_of_devices(host: &dyn Host, settings: &Settings, place: &dyn Fn(&str) -> String) {
+pub fn tell_of_devices(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String) {
     if !settings.namespaces.user {
         return;
     }
@@ -464,7 +455,7 @@ fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
 }
 
 /// The target exists, is a directory, and is not another target by another name.
-fn check_target(host: &dyn Host, dir: &mut Dir, seen: &mut Vec<(u64, u64, String)>) -> Result<(), Error> {
+fn check_target(host: &dyn Log, dir: &mut Dir, seen: &mut Vec<(u64, u64, String)>) -> Result<(), Error> {
     if dir.path.contains('%') {
         // Known only when the job is.
         return Ok(());

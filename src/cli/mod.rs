@@ -21,7 +21,7 @@ pub mod run;
 pub mod stamp;
 
 use crate::job::error::Error;
-use crate::job::{Host, Level};
+use crate::job::{Host, Level, Log};
 use core::fmt;
 use rustix::process::Pid;
 use std::ffi::OsString;
@@ -153,14 +153,16 @@ pub struct TerminalHost {
     pub verbose: bool,
 }
 
-impl Host for TerminalHost {
+impl Log for TerminalHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if self.verbose || matches!(level, Level::Error | Level::Warning) {
             let word = if level == Level::Warning { "warning: " } else { "" };
             complain(&format!("jobns: {word}{line}\n"));
         }
     }
+}
 
+impl Host for TerminalHost {
     fn holder_name(&self) -> &'static str {
         "jobns"
     }

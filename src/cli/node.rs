@@ -13,19 +13,17 @@
 use super::{TerminalHost, json};
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::delete::Removal;
-use crate::job::error::Error;
 use crate::job::handshake::describe;
 use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
-use crate::job::{Host, Level, LiveJobs};
+use crate::job::{Level, LiveJobs, Log};
 use crate::node::{self, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use crate::remover::status::{self, Status, Tree};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -75,20 +73,11 @@ fn parse(command: &str, arguments: &[OsString]) -> Result<Options, String> {
 #[derive(Debug, Default)]
 struct Collector(Mutex<Vec<String>>);
 
-impl Host for Collector {
+impl Log for Collector {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if matches!(level, Level::Error | Level::Warning) {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
         }
-    }
-    fn holder_name(&self) -> &'static str {
-        "jobns"
-    }
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
     }
 }
 
@@ -131,7 +120,7 @@ struct Seen {
 }
 
 /// Everything under the bases of the node.
-fn look(host: &dyn Host, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
+fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
     let known = || live.cloned();
     let live = Live::new(&known);
     let mut seen = Vec::new();
@@ -184,7 +173,7 @@ fn shown_age(seconds: Option<u64>) -> String {
 }
 
 /// What the removal programs of the node have not removed yet, as they have written it down.
-fn removals(host: &dyn Host, spool: &str) -> Vec<Tree> {
+fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     let mut trees = Vec::new();
     for name in status::FILES {
         match Status::read(spool, name) {

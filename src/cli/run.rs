@@ -10,7 +10,7 @@ use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::Record;
-use crate::job::{Host, Job, Level, LiveJobs, delete, restore};
+use crate::job::{Job, Level, LiveJobs, Log, delete, restore};
 use crate::node;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;

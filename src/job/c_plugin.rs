@@ -12,7 +12,7 @@ use super::kill::{Members, kill_members};
 use super::listing::names;
 use super::trash::move_to_trash;
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, mode_of, open_beneath};
-use super::{Host, Level};
+use super::{Level, Log};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -84,7 +84,7 @@ impl Leftover {
     /// Ends the processes that live in its mount namespace, undoes its mounts and moves it into the trash. True when
     /// nothing is left in its place.
     #[must_use]
-    pub fn move_to_trash(self, host: &dyn Host, base: BorrowedFd<'_>, base_path: &str) -> bool {
+    pub fn move_to_trash(self, host: &dyn Log, base: BorrowedFd<'_>, base_path: &str) -> bool {
         let job = self.job;
         // By the namespace alone: all jobs of Slurm's plugin have copies of its mounts.
         if let Some(namespace) = self.mount_namespace() {

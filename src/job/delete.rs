@@ -13,7 +13,7 @@ use super::remove_tree::{Summary, Terms, remove_tree};
 use super::sources::{make_private_dir, open_base};
 use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
-use super::{Host, Job, Level, Milliseconds, plan, record, script};
+use super::{Job, Level, Log, Milliseconds, plan, record, script};
 use crate::config::{Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
@@ -83,7 +83,7 @@ impl Removal {
 /// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
 /// when nothing is left, or the removal program has it.
 pub fn delete(
-    host: &dyn Host,
+    host: &dyn Log,
     record: &Record,
     epilog: Option<&Script>,
     environment: &[(&'static str, Vec<u8>)],
@@ -147,7 +147,7 @@ impl Left {
     }
 }
 
-fn left_after_waiting(host: &dyn Host, job: u32, aside: &Aside, wait: Duration) -> Left {
+fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -> Left {
     let bases = || aside.moved.iter().map(|moved| moved.base.as_str()).collect::<Vec<_>>().join(", ");
     let waited = if wait.is_zero() { Waited::OutOfTime } else { wait_until_gone(&aside.moved, wait) };
     match waited {
@@ -177,7 +177,7 @@ fn left_after_waiting(host: &dyn Host, job: u32, aside: &Aside, wait: Duration) 
 }
 
 /// `jobns` removes them itself.
-fn left_after_removal(host: &dyn Host, record: &Record, aside: &Aside, remove: Remove) -> Left {
+fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
     let mut left = remove_kept(host, record, aside, remove);
     for Moved { base, trash, name } in &aside.moved {
         let name_text = name.to_string_lossy();
@@ -190,7 +190,7 @@ fn left_after_removal(host: &dyn Host, record: &Record, aside: &Aside, remove: R
 }
 
 /// Logs how a removal went; true when nothing is left.
-fn is_removed(host: &dyn Host, what: &str, result: &Result<Summary, Error>) -> bool {
+fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bool {
     match result {
         Ok(summary) if summary.complete() => host.log(Level::Debug, format_args!("{what}: {summary}")),
         Ok(summary) => host.log(Level::Error, format_args!("{what}: {summary}")),
@@ -224,7 +224,7 @@ pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> 
 }
 
 /// Removes the directories that could not be moved, the one with the state file last.
-fn remove_kept(host: &dyn Host, record: &Record, aside: &Aside, remove: Remove) -> Left {
+fn remove_kept(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
     if aside.kept == 0 {
         return Left::None;
     }
@@ -247,7 +247,7 @@ fn remove_kept(host: &dyn Host, record: &Record, aside: &Aside, remove: Remove) 
 
 /// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
 /// when some do not end.
-fn end_members(host: &dyn Host, record: &Record, pins: Option<&Pins>) -> bool {
+fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
         return true;
     }
@@ -265,7 +265,7 @@ fn end_members(host: &dyn Host, record: &Record, pins: Option<&Pins>) -> bool {
 }
 
 fn run_epilog(
-    host: &dyn Host,
+    host: &dyn Log,
     record: &Record,
     epilog: &Script,
     environment: &[(&'static str, Vec<u8>)],
@@ -359,7 +359,7 @@ struct Aside {
 
 /// Moves all directories into the trash. The one with the state file is the last, and stays while another stays:
 /// until then it says what else there is.
-fn set_all_aside(host: &dyn Host, record: &Record) -> Aside {
+fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
     let mut aside = Aside { moved: Vec::new(), kept: 0 };
     for (index, tree) in record.trees.iter().enumerate().rev() {
         if index == 0 && aside.kept > 0 {
@@ -434,7 +434,7 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
 ///
 /// When it is alive, or not provably ours.
 pub(super) fn dispose_of_stale(
-    host: &dyn Host,
+    host: &dyn Log,
     settings: &Settings,
     base: &OwnedFd,
     job: &Job,

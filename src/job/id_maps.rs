@@ -5,7 +5,7 @@
 use super::error::{Doing, Error};
 use super::identity::read_file;
 use super::plan::environment;
-use super::{Host, Job, Level, script};
+use super::{Job, Level, Log, script};
 use crate::config::Script;
 use crate::sys::clone::Child;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 /// # Errors
 ///
 /// When the maps cannot be written, or the script fails.
-pub fn write(host: &dyn Host, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
+pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
     let pid = child.pid.as_raw_nonzero().to_string();
     if let Some(script) = script {
         let pairs: Vec<(&str, &[u8])> =

@@ -2,13 +2,13 @@
 
 use super::identity::stat_field;
 use super::listing::{is_job_id, names};
-use super::{Host, Level};
+use super::mountinfo::{Mount, mounts};
+use super::{Level, Log};
 use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// Rounds after which processes that go on forking are left.
@@ -34,7 +34,7 @@ pub struct Members<'a> {
 
 /// Kills every process in the job's mount namespace, and every process of its user in a namespace that was copied from
 /// it. False when some do not end.
-pub fn kill_members(host: &dyn Host, job: u32, members: &Members<'_>) -> bool {
+pub fn kill_members(host: &dyn Log, job: u32, members: &Members<'_>) -> bool {
     let own = namespace_of("self");
     let namespace = members.namespace.and_then(|fd| rustix::fs::fstat(fd).ok()).map(|stat| (stat.st_dev, stat.st_ino));
     if namespace.is_some() && namespace == own {
@@ -56,7 +56,7 @@ pub fn kill_members(host: &dyn Host, job: u32, members: &Members<'_>) -> bool {
 }
 
 /// `proc_pid_status(5)`; who owns `/proc/<pid>` is another thing for a process that cannot be dumped.
-fn real_uid(pid: Pid) -> Option<u32> {
+pub(crate) fn real_uid(pid: Pid) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
 }
@@ -80,13 +80,11 @@ impl Place {
         let number = directory.as_raw_fd();
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-        let path = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
-        let path = escape(path.to_str()?);
+        let path = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?.into_os_string().into_string().ok()?;
         let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let line = table.lines().find(|line| line.split(' ').next() == Some(id))?;
-        let [device, root, point] = fields(line)?;
-        let below = if point == "/" { path.as_str() } else { path.strip_prefix(point)? };
-        let root = if root == "/" { "" } else { root };
+        let Mount { device, root, point, .. } = mounts(&table).find(|mount| mount.id == id)?;
+        let below = if point == "/" { path.as_str() } else { path.strip_prefix(&*point)? };
+        let root = if root == "/" { "" } else { &root };
         let base = path.rsplit_once('/')?.0.to_owned();
         Some(Self { device: device.to_owned(), path: format!("{root}{below}"), base })
     }
@@ -95,36 +93,12 @@ impl Place {
     /// below the base path is copied into the namespaces of other jobs, and does not count.
     fn is_mounted_for(&self, pid: Pid) -> bool {
         let table = std::fs::read(format!("/proc/{}/mountinfo", pid.as_raw_nonzero())).unwrap_or_default();
-        String::from_utf8_lossy(&table).lines().any(|line| {
-            fields(line).is_some_and(|[device, root, point]| {
-                device == self.device
-                    && !point.strip_prefix(self.base.as_str()).is_some_and(|rest| rest.starts_with('/'))
-                    && root
-                        .strip_prefix(self.path.as_str())
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            })
+        mounts(&String::from_utf8_lossy(&table)).any(|Mount { device, root, point, .. }| {
+            device == self.device
+                && !point.strip_prefix(self.base.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                && root.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     }
-}
-
-/// Device, root and mount point of a line.
-fn fields(line: &str) -> Option<[&str; 3]> {
-    let mut fields = line.split(' ').skip(2);
-    Some([fields.next()?, fields.next()?, fields.next()?])
-}
-
-/// A path as mountinfo shows it.
-fn escape(path: &str) -> String {
-    let mut text = String::new();
-    for c in path.chars() {
-        match c {
-            ' ' | '\t' | '\n' | '\\' => {
-                let _ = write!(text, "\\{:03o}", u32::from(c));
-            }
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 /// Kills what `leader`, a child that nobody has reaped, has started and not made a daemon of: its
@@ -208,7 +182,7 @@ mod tests {
         std::fs::create_dir_all(top.path().join("a b/_tmp")).unwrap();
         let open = |name: &str| rustix::fs::open(top.path().join(name), OFlags::PATH, Mode::empty()).unwrap();
         let place = Place::of(open("a b").as_fd()).unwrap();
-        assert!(place.path.ends_with("/a\\040b"), "{}", place.path);
+        assert!(place.path.ends_with("/a b"), "{}", place.path);
         let me = rustix::process::getpid();
         assert!(!place.is_mounted_for(me));
         assert!(rustix::process::geteuid().is_root(), "this test needs root");

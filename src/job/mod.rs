@@ -20,9 +20,9 @@
 //! | [`c_plugin`] | the removal program | does so with what Slurm's own plugin has left |
 //! | [`remove_tree`] | the removal program | removes a tree that a user made |
 //!
-//! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node),
+//! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`spool`] (where that is),
 //! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
-//! process a number means), [`listing`] (directories), [`pins`], [`script`], [`limits`] (what an
+//! process a number means), [`listing`] (directories), `mountinfo`, [`pins`], [`script`], [`limits`] (what an
 //! errno means), [`trash`], [`kill`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
@@ -44,6 +44,7 @@ pub mod kept;
 pub mod kill;
 pub mod limits;
 pub mod listing;
+pub(crate) mod mountinfo;
 pub mod ns_limits;
 pub mod pins;
 pub mod plan;
@@ -53,6 +54,7 @@ pub mod remove_tree;
 pub mod restore;
 pub mod script;
 pub mod sources;
+pub mod spool;
 pub mod state;
 pub mod trash;
 pub mod trusted;
@@ -74,11 +76,14 @@ pub enum Level {
     Debug,
 }
 
-/// What the core needs from the program that it runs in.
-pub trait Host: Sync {
+/// Where lines go.
+pub trait Log: Sync {
     /// Logs one line.
     fn log(&self, level: Level, line: fmt::Arguments<'_>);
+}
 
+/// What the core needs from the program that makes a job.
+pub trait Host: Log {
     /// The name of the holder process: at most 15 bytes are shown by `top`.
     fn holder_name(&self) -> &str;
 

@@ -16,12 +16,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::error::{Doing, Error};
-use super::identity::read_all;
-use super::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use super::error::Error;
+use super::spool::{self, PowerCut};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -54,25 +50,9 @@ impl Registry {
     ///
     /// When the file is there and cannot be read, is not root's alone, or is damaged.
     pub fn read(spooldir: &str, name: &str) -> Result<Option<Self>, Error> {
-        let path = format!("{spooldir}/{name}");
-        let intention = || format!("read {path}");
-        // The spool directory may be reached by a link; the file itself is none.
-        let dir = rustix::fs::openat(CWD, spooldir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing("openat", intention)?;
-        let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
-            Err(Errno::NOENT) => return Ok(None),
-            result => result.doing("openat2", intention)?,
-        };
-        let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-            || !is_trusted_owner(stat.st_uid)
-            || stat.st_mode & 0o022 != 0
-        {
-            return Err(Error::because(intention(), "it is not root's alone"));
-        }
-        let mut buffer = vec![0_u8; MAX_SIZE];
-        let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
-        Self::parse(text).map(Some).ok_or_else(|| Error::because(intention(), "it is damaged, or of another format"))
+        let Some(text) = spool::read(spooldir, name, MAX_SIZE)? else { return Ok(None) };
+        let damaged = || Error::because(format!("read {spooldir}/{name}"), "it is damaged, or of another format");
+        Self::parse(&text).map(Some).ok_or_else(damaged)
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -116,21 +96,7 @@ impl Registry {
     ///
     /// When it cannot be written.
     pub fn write(&self, spooldir: &str, name: &str) -> Result<(), Error> {
-        let intention = || format!("write {spooldir}/{name}");
-        let dir =
-            rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .doing("openat", intention)?;
-        let new = format!("{name}.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dir, new.as_str(), flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
-        let text = self.text();
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
-            rest = rest.get(written..).unwrap_or_default();
-        }
-        rustix::fs::fsync(&file).doing("fsync", intention)?;
-        rustix::fs::renameat(&dir, new.as_str(), &dir, name).doing("renameat", intention)
+        spool::replace(spooldir, name, &format!("{name}.new"), &self.text(), PowerCut::Survives)
     }
 }
 

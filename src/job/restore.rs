@@ -15,7 +15,7 @@ use super::remove_tree::Terms;
 use super::sources::open_base;
 use super::trash::{TRASH, entries, has_some, move_to_trash, open_trash};
 use super::trusted::{BENEATH, open_beneath};
-use super::{Host, Level, LiveJobs};
+use super::{Level, LiveJobs, Log};
 use crate::config::{Backing, Script, Settings};
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -136,7 +136,7 @@ pub enum SightOf {
 ///
 /// When the directory cannot be read.
 pub fn look(
-    host: &dyn Host,
+    host: &dyn Log,
     base: BorrowedFd<'_>,
     base_path: &str,
     node: &str,
@@ -155,7 +155,7 @@ pub fn look(
 ///
 /// When this boot is not known.
 pub fn look_at(
-    host: &dyn Host,
+    host: &dyn Log,
     base: BorrowedFd<'_>,
     base_path: &str,
     name: &str,
@@ -206,10 +206,18 @@ pub fn look_at(
 /// Which of these bases have a job's directory, or cannot be looked at: one that is not there may be on a file system
 /// that is mounted later.
 #[must_use]
-pub fn in_use(host: &dyn Host, bases: &[String], node: &str) -> Vec<String> {
+pub fn in_use(host: &dyn Log, bases: &[String], node: &str) -> Vec<String> {
     let nobody = || None;
+    let live = Live::new(&nobody);
     let has_jobs = |path: &str| -> Result<bool, Error> {
-        Ok(!look(host, open_base(path)?.as_fd(), path, node, &Live::new(&nobody))?.is_empty())
+        let base = open_base(path)?;
+        // The first is enough: there may be hundreds.
+        for name in names(base.as_fd(), path)? {
+            if look_at(host, base.as_fd(), path, &name, node, &live)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     };
     let is_in_use = |path: &&String| {
         let below = format!("{path}/{node}");
@@ -223,7 +231,7 @@ pub fn in_use(host: &dyn Host, bases: &[String], node: &str) -> Vec<String> {
 /// # Errors
 ///
 /// When a base could not be looked at, or a trash cannot be emptied. Everything else was done.
-pub fn clean(host: &dyn Host, node: &Node<'_>, live: Result<LiveJobs, Error>) -> Result<(), Error> {
+pub fn clean(host: &dyn Log, node: &Node<'_>, live: Result<LiveJobs, Error>) -> Result<(), Error> {
     let live =
         live.inspect_err(|error| host.log(Level::Error, format_args!("{error}; no job directory is removed now"))).ok();
     let ask = || live.clone();
@@ -254,7 +262,7 @@ pub fn places(base: &str, node: &str) -> [String; 2] {
     [base.to_owned(), format!("{base}/{node}")]
 }
 
-fn one_place(host: &dyn Host, node: &Node<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
+fn one_place(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     let base = open_base(path)?;
     remove_all_unfinished(host, base.as_fd(), path, live)?;
     for sight in look(host, base.as_fd(), path, node.name, live)? {
@@ -268,7 +276,7 @@ fn one_place(host: &dyn Host, node: &Node<'_>, path: &str, live: &Live<'_>) -> R
 /// # Errors
 ///
 /// When `base` cannot be listed.
-pub fn remove_all_unfinished(host: &dyn Host, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
+pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     for name in names(base, path)? {
         let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
         if job.is_none_or(|job| live.contains(job) != Some(false)) {
@@ -288,7 +296,7 @@ pub fn remove_all_unfinished(host: &dyn Host, base: BorrowedFd<'_>, path: &str, 
 }
 
 /// Does what a verdict says; true when nothing stays in its place.
-pub fn act(host: &dyn Host, node: &Node<'_>, base: &OwnedFd, base_path: &str, sight: Sight) -> bool {
+pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sight: Sight) -> bool {
     let Sight { verdict, job, .. } = sight;
     let id = job.id();
     match (verdict, job) {
@@ -386,7 +394,7 @@ fn open_existing_trash(base_path: &str) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// Removes what is in the trash of a base, in this process.
-fn empty(host: &dyn Host, base_path: &str) -> Result<(), Error> {
+fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     let Some(trash) = open_existing_trash(base_path)? else { return Ok(()) };
     for name in entries(trash.as_fd(), base_path)? {
         let name_c = CString::new(name.as_str()).unwrap_or_default();
@@ -402,7 +410,7 @@ fn empty(host: &dyn Host, base_path: &str) -> Result<(), Error> {
 }
 
 /// True when nothing is left in its place, and what is in the trash is for somebody else.
-fn delete_dead(host: &dyn Host, node: &Node<'_>, found: &Found) -> bool {
+fn delete_dead(host: &dyn Log, node: &Node<'_>, found: &Found) -> bool {
     let record = &found.record;
     host.log(
         Level::Info,

@@ -1,10 +1,7 @@
 //! slurmd's log as a host of the core, by way of standard output.
 
-use super::PROGRAM;
-use crate::job::error::Error;
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use core::fmt;
-use rustix::process::Pid;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,7 +37,7 @@ pub fn parse_line(line: &str) -> (Level, &str) {
     (Level::Error, line)
 }
 
-impl Host for Relay {
+impl Log for Relay {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if level == Level::Debug && !self.debug {
             return;
@@ -50,18 +47,6 @@ impl Host for Relay {
         // not read must not stop a removal.
         let line: String = format!("{} {text}", Self::letter(level)).chars().take(3000).chain(['\n']).collect();
         let _ = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
-    }
-
-    fn holder_name(&self) -> &'static str {
-        PROGRAM
-    }
-
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
     }
 }
 
@@ -78,7 +63,7 @@ impl Once {
     }
 }
 
-impl Host for Once {
+impl Log for Once {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() >= REMEMBERED {
@@ -87,17 +72,5 @@ impl Host for Once {
         if level == Level::Debug || said.insert(line.to_string()) {
             self.relay.log(level, line);
         }
-    }
-
-    fn holder_name(&self) -> &str {
-        self.relay.holder_name()
-    }
-
-    fn track(&self, holder: Pid) -> Result<(), Error> {
-        self.relay.track(holder)
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        self.relay.set_up_inside()
     }
 }

@@ -14,12 +14,9 @@
 //! Directories: device and inode of those that its user's processes may have open. Told: it was logged.
 
 use super::survivors::Directory;
-use crate::job::error::{Doing, Error};
-use crate::job::identity::{Identity, read_all};
-use crate::job::trusted::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use crate::job::error::Error;
+use crate::job::identity::Identity;
+use crate::job::spool::{self, PowerCut};
 use rustix::process::Pid;
 use std::fmt::Write as _;
 
@@ -153,20 +150,8 @@ impl Status {
     ///
     /// When it is there and cannot be read.
     pub fn read(spool: &str, name: &str) -> Result<Option<Self>, Error> {
-        let intention = || format!("read {spool}/{name}");
-        let dir = rustix::fs::openat(CWD, spool, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing("openat", intention)?;
-        let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
-            Err(Errno::NOENT) => return Ok(None),
-            result => result.doing("openat2", intention)?,
-        };
-        let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_trusted_owner(stat.st_uid) {
-            return Err(Error::because(intention(), "it is not root's alone"));
-        }
-        let mut buffer = vec![0_u8; MAX_SIZE];
-        let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
-        Ok(core::str::from_utf8(text).ok().and_then(Self::parse))
+        let text = spool::read(spool, name, MAX_SIZE)?;
+        Ok(text.as_deref().and_then(|text| core::str::from_utf8(text).ok()).and_then(Self::parse))
     }
 
     /// Replaces the file, whole or not at all.
@@ -175,19 +160,9 @@ impl Status {
     ///
     /// When it cannot be written.
     pub fn write(&self, spool: &str, name: &str) -> Result<(), Error> {
-        let intention = || format!("write {spool}/{name}");
-        let dir = rustix::fs::openat(CWD, spool, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing("openat", intention)?;
+        // A former program may write at the same time.
         let new = format!("{name}.new.{}", rustix::process::getpid().as_raw_nonzero());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dir, new.as_str(), flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
-        let text = self.text();
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let n = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
-            rest = rest.get(n..).unwrap_or_default();
-        }
-        rustix::fs::renameat(&dir, new.as_str(), &dir, name).doing("renameat", intention)
+        spool::replace(spool, name, &new, &self.text(), PowerCut::MayLoseIt)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::job::identity::Identity;
 use crate::job::listing::{is_job_id, visit};
 use crate::job::sources::open_base;
 use crate::job::trash::{TRASH, announce, open_trash};
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use crate::sys::process::timespec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
@@ -280,10 +280,7 @@ impl Supervisor {
     }
 
     fn list_trash(&mut self, base: &str, is_new: bool) {
-        let Some(trash) = self.places.iter().find(|place| place.base == base).and_then(|place| place.trash.as_ref())
-        else {
-            return;
-        };
+        let Some(trash) = trash_of(&self.places, base) else { return };
         let (now, queue) = (Instant::now(), &mut self.queue);
         let listed = visit(trash.as_fd(), &format!("{base}/.trash"), |name| {
             if let Some(uid) = uid_of_tree(name) {
@@ -514,8 +511,7 @@ impl Supervisor {
     }
 
     fn is_in_trash(&self, task: &Task) -> bool {
-        let trash = self.places.iter().find(|place| place.base == task.base).and_then(|place| place.trash.as_ref());
-        trash.is_some_and(|trash| {
+        trash_of(&self.places, &task.base).is_some_and(|trash| {
             rustix::fs::statat(trash, task.name.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
         })
     }
@@ -557,6 +553,10 @@ impl Supervisor {
             Kind::Tree => {}
         }
     }
+}
+
+fn trash_of<'a>(places: &'a [Place], base: &str) -> Option<&'a OwnedFd> {
+    places.iter().find(|place| place.base == base)?.trash.as_ref()
 }
 
 fn path_of(task: &Task) -> String {

@@ -2,11 +2,13 @@
 //!
 //! It looks at `/proc` and goes up by `..`, which waits for no lock of a directory.
 
-use crate::job::listing::{is_job_id, visit};
-use crate::job::{Host, Level};
+use crate::job::kill::real_uid;
+use crate::job::listing::visit;
+use crate::job::{Level, Log};
 use core::fmt;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::process::Pid;
 use std::time::{Duration, Instant};
 
 /// How long it looks.
@@ -44,7 +46,7 @@ impl Directory {
 }
 
 /// Logs which processes of `uid` keep something of the tree at `path`, which has these directories.
-pub fn name(host: &dyn Host, path: &str, uid: u32, directories: &[Directory]) {
+pub fn name(host: &dyn Log, path: &str, uid: u32, directories: &[Directory]) {
     let end = Instant::now() + LONGEST;
     let found = find(uid, directories, end);
     if !found.is_empty() {
@@ -65,7 +67,7 @@ fn find(uid: u32, directories: &[Directory], end: Instant) -> Vec<String> {
         return found;
     };
     let _ = visit(proc.as_fd(), "/proc", |pid| {
-        if is_job_id(pid) && is_of(pid, uid) && uses(pid, directories, end) {
+        if is_of(pid, uid) && uses(pid, directories, end) {
             let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             found.push(format!("{pid} ({})", command.trim_end().escape_default()));
         }
@@ -74,10 +76,9 @@ fn find(uid: u32, directories: &[Directory], end: Instant) -> Vec<String> {
     found
 }
 
-fn is_of(pid: &str, uid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let real = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
-    real == Some(uid)
+/// Is this name in `/proc` a process of `uid`?
+fn is_of(name: &str, uid: u32) -> bool {
+    name.parse().ok().and_then(Pid::from_raw).and_then(real_uid) == Some(uid)
 }
 
 fn uses(pid: &str, directories: &[Directory], end: Instant) -> bool {

@@ -22,14 +22,13 @@ use crate::job::restore::{self, Live, Node, Verdict};
 use crate::job::sources::open_base;
 use crate::job::trash::{self, open_trash, parse_name};
 use crate::job::trusted::{BENEATH, c_path, open_beneath};
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use crate::slurm::steps::live_jobs;
 use core::ffi::CStr;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::io::{BufRead, BufReader};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -280,24 +279,12 @@ impl Told {
     }
 }
 
-impl Host for Told {
+impl Log for Told {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if matches!(level, Level::Error | Level::Warning) {
             self.last.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| line.to_string());
         }
         self.relay.log(if self.is_first { level } else { Level::Debug }, line);
-    }
-
-    fn holder_name(&self) -> &str {
-        self.relay.holder_name()
-    }
-
-    fn track(&self, holder: Pid) -> Result<(), Error> {
-        self.relay.track(holder)
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        self.relay.set_up_inside()
     }
 }
 

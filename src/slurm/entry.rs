@@ -10,7 +10,7 @@ use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId, Version};
 use super::plugin;
 use super::step::Step;
 use super::{in_slurmd, in_slurmstepd, remover};
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};

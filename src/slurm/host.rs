@@ -6,7 +6,7 @@ use super::front::PREFIX;
 use super::imports::{self, Imports, StepdImports};
 use super::step::Step;
 use crate::job::error::Error;
-use crate::job::{Host, Level};
+use crate::job::{Host, Level, Log};
 use core::fmt;
 use rustix::process::Pid;
 use std::ffi::CString;
@@ -59,35 +59,21 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
     (level, text)
 }
 
-impl Host for SlurmHost {
+impl Log for SlurmHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         self.line(level, line);
     }
+}
 
-    fn holder_name(&self) -> &'static str {
-        "slurmstepd"
-    }
-
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Err(Error::because("track the holder", "this is not a slurmstepd"))
-    }
-
-    fn has_set_up_inside(&self) -> bool {
-        false
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Err(Error::because("set up the switch inside the job", "this is not a slurmstepd"))
+impl Log for StepHost {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        self.daemon.line(level, line);
     }
 }
 
 impl Host for StepHost {
-    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        self.daemon.line(level, line);
-    }
-
-    fn holder_name(&self) -> &str {
-        self.daemon.holder_name()
+    fn holder_name(&self) -> &'static str {
+        "slurmstepd"
     }
 
     fn track(&self, holder: Pid) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
 use crate::config::{self, NodeSettings, wire};
 use crate::job::error::Error;
 use crate::job::registry::Registry;
-use crate::job::{Host, Level, pins, plan, restore as restore_jobs};
+use crate::job::{Level, Log, pins, plan, restore as restore_jobs};
 use crate::node;
 use crate::remover::Options;
 use rustix::fd::BorrowedFd;

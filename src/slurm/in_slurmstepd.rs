@@ -14,7 +14,7 @@ use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::pins::Pins;
-use crate::job::{Host, Job, Level, Milliseconds, delete, record};
+use crate::job::{Job, Level, Log, Milliseconds, delete, record};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;

@@ -10,7 +10,7 @@ use super::imports::{Imports, own_file};
 use super::plugin::Failure;
 use crate::job::error::{Doing, Error};
 use crate::job::trusted::{c_path, check_script};
-use crate::job::{Host, Level, script};
+use crate::job::{Level, Log, script};
 use crate::remover::{Options, PROGRAM, parse_line};
 use crate::sys::clone::{Child, SignalsBlocked};
 use crate::sys::process::{Ended, reap, timespec};

@@ -10,10 +10,9 @@ use crate::job::LiveJobs;
 use crate::job::error::{Doing, Error};
 use crate::job::listing::visit;
 use rustix::fd::{AsFd, AsRawFd};
-use rustix::fs::{CWD, Mode, OFlags, RawDir};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::mem::MaybeUninit;
 
 /// The jobs of `node` whose sockets in `spooldir` have somebody listening, or could have.
 ///
@@ -21,24 +20,13 @@ use std::mem::MaybeUninit;
 ///
 /// When the directory cannot be read to its end.
 pub fn live_jobs(spooldir: &str, node: &str) -> Result<LiveJobs, Error> {
-    let intention = || format!("list the live job steps in {spooldir}");
-    let dir = rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing("openat", intention)?;
     let mut live = LiveJobs::default();
-    let mut buffer = vec![MaybeUninit::uninit(); 32 * 1024];
-    let mut entries = RawDir::new(&dir, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry.doing("getdents64", intention)?;
-        let Some(job) = entry.file_name().to_str().ok().and_then(|name| job_of_socket(name, node)) else { continue };
-        if live.0.contains(&job) {
-            continue;
-        }
-        // A name in this directory by way of its descriptor: a socket address has room for 108 bytes.
-        let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), entry.file_name().to_string_lossy());
-        if !is_dead(&path) {
+    visit_sockets(spooldir, node, |job, _, is_dead| {
+        if !live.0.contains(&job) && !is_dead() {
             live.0.insert(job);
         }
-    }
+        true
+    })?;
     Ok(live)
 }
 
@@ -48,18 +36,30 @@ pub fn live_jobs(spooldir: &str, node: &str) -> Result<LiveJobs, Error> {
 ///
 /// When the directory cannot be read to its end.
 pub fn has_other_steps(spooldir: &str, node: &str, job: u32, but: u32) -> Result<bool, Error> {
-    let intention = || format!("list the live job steps in {spooldir}");
-    let dir = rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .doing("openat", intention)?;
     let own = format!("{node}_{job}.{but}");
     let mut found = false;
-    visit(dir.as_fd(), spooldir, |name| {
-        found = job_of_socket(name, node) == Some(job)
-            && name != own
-            && !is_dead(&format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
+    visit_sockets(spooldir, node, |of, name, is_dead| {
+        found = of == job && name != own && !is_dead();
         !found
     })?;
     Ok(found)
+}
+
+/// Shows `see` the job and the name of each step's socket of `node`, and a look at whether nobody listens, until it
+/// returns false.
+fn visit_sockets(
+    spooldir: &str,
+    node: &str,
+    mut see: impl FnMut(u32, &str, &dyn Fn() -> bool) -> bool,
+) -> Result<(), Error> {
+    let intention = || format!("list the live job steps in {spooldir}");
+    let dir = rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing("openat", intention)?;
+    visit(dir.as_fd(), spooldir, |name| {
+        // A name in this directory by way of its descriptor: a socket address has room for 108 bytes.
+        let is_dead = || is_dead(&format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
+        job_of_socket(name, node).is_none_or(|job| see(job, name, &is_dead))
+    })
 }
 
 /// The job of a socket's name; None when it is no step's socket of this node.

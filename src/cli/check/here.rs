@@ -6,13 +6,11 @@
 use super::loaded;
 use super::show::Checked;
 use crate::config::{NodeSettings, Origin, Settings};
-use crate::job::error::Error;
 use crate::job::trusted::{self, Missing};
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use crate::node;
 use core::fmt;
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::sync::Mutex;
 
 /// What was found, in sentences.
@@ -126,22 +124,10 @@ fn nearest_existing(path: &str) -> String {
 #[derive(Debug, Default)]
 struct Listener(Mutex<Vec<(Level, String)>>);
 
-impl Host for Listener {
+impl Log for Listener {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if let Ok(mut lines) = self.0.lock() {
             lines.push((level, line.to_string()));
         }
-    }
-
-    fn holder_name(&self) -> &'static str {
-        "jobns"
-    }
-
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
     }
 }

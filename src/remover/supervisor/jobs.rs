@@ -6,7 +6,7 @@ use crate::job::delete::Removal;
 use crate::job::error::Error;
 use crate::job::restore::{self, Live, Node, Verdict};
 use crate::job::sources::open_base;
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use crate::slurm::steps::live_jobs;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;

@@ -2,7 +2,7 @@
 
 use super::super::status::{Status, Tree, TreeState};
 use super::{Options, Supervisor, Task, path_of};
-use crate::job::{Host, Level};
+use crate::job::{Level, Log};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
