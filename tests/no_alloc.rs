@@ -9,7 +9,7 @@ use namespace_linux::config::{self, NodeSettings};
 use namespace_linux::job::create::{Created, create};
 use namespace_linux::job::error::Error;
 use namespace_linux::job::identity::{BootId, read_file};
-use namespace_linux::job::{Host, Job, Level, delete, join};
+use namespace_linux::job::{Host, Job, Level, Log, delete, join};
 use namespace_linux::node;
 use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use namespace_linux::sys::exec::exit_group;
@@ -54,12 +54,15 @@ static ALLOCATOR: Trap = Trap;
 #[derive(Debug)]
 struct Quiet;
 
-impl Host for Quiet {
+impl Log for Quiet {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if level == Level::Error {
             eprintln!("{line}");
         }
     }
+}
+
+impl Host for Quiet {
     fn holder_name(&self) -> &'static str {
         "no_alloc"
     }
