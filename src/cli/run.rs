@@ -10,12 +10,13 @@ use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::Record;
+use crate::job::sources::open_base;
 use crate::job::{Job, Level, LiveJobs, Log, delete, restore};
 use crate::node;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use std::ffi::OsString;
@@ -97,29 +98,63 @@ fn run(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Resul
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
     let mut settings = settings(host, options, node, uid)?;
-    let ended = run_with(host, options, node, &mut settings, (uid, gid));
-    if options.config.is_none() {
-        // Made by us; it stays while another run has something in it.
-        let _ = restore::remove_if_empty(&settings.base_path);
+    // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
+    if options.config.is_some() {
+        let errors = node::paths(host, &mut settings, &|_| String::new());
+        if !errors.is_empty() {
+            return Err(errors.join("\n"));
+        }
+        return run_with(host, options, node, &settings, (uid, gid));
     }
+    let base = share_base(host, &mut settings)?;
+    let ended = run_with(host, options, node, &settings, (uid, gid));
+    give_up_base(&settings.base_path, &base);
     ended
+}
+
+/// Makes the base path of the embedded configuration and shares its lock, so that no other run removes it.
+///
+/// Another run may remove it between two steps here, so a base that is not there is made again.
+fn share_base(host: &TerminalHost, settings: &mut Settings) -> Result<OwnedFd, String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let errors = node::paths(host, settings, &|_| String::new());
+        let lock = || -> Result<OwnedFd, Error> {
+            let intention = || format!("lock {}", settings.base_path);
+            let base = open_base(&settings.base_path)?;
+            rustix::fs::flock(&base, FlockOperation::LockShared).doing("flock", intention)?;
+            let there = rustix::fs::stat(settings.base_path.as_str()).doing("stat", intention)?;
+            let ours = rustix::fs::fstat(&base).doing("fstat", intention)?;
+            let same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
+            if same { Ok(base) } else { Err(Error::call(intention(), "flock", Errno::NOENT)) }
+        };
+        match lock() {
+            Err(error) if error.errno() == Some(Errno::NOENT) && tries < 100 => {}
+            _ if !errors.is_empty() => return Err(errors.join("\n")),
+            result => return result.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Removes the base path of the embedded configuration, if this is the last run that has it.
+fn give_up_base(base_path: &str, base: &OwnedFd) {
+    if rustix::fs::flock(base, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let _ = restore::remove_if_empty(base_path);
+    }
 }
 
 fn run_with(
     host: &TerminalHost,
     options: &Options,
     node: &config::Node<'_>,
-    settings: &mut Settings,
+    settings: &Settings,
     (uid, gid): (u32, u32),
 ) -> Result<Ended, String> {
-    // Trusted paths are told by their owners, whom a user namespace of one's own does not show.
-    let mut errors = node::paths(host, settings, &|_| String::new());
-    if errors.is_empty() {
-        if uid != 0 {
-            enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
-        }
-        errors = node::kernel(host, settings, &|_| String::new());
+    if uid != 0 {
+        enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
     }
+    let errors = node::kernel(host, settings, &|_| String::new());
     if !errors.is_empty() {
         return Err(errors.join("\n"));
     }

@@ -10,7 +10,7 @@ use super::kill::{Members, kill_members};
 use super::pins::Pins;
 pub use super::record::{Record, TreeRecord};
 use super::remove_tree::{Summary, Terms, remove_tree};
-use super::sources::{make_private_dir, open_base};
+use super::sources::open_base;
 use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
 use super::{Job, Level, Log, Milliseconds, plan, record, script};
@@ -428,6 +428,33 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
     Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"))
 }
 
+/// Takes the lock under which the directory of a dead job is deleted, so that one process does that, and runs its
+/// epilog. What was read about the job before may have changed. The lock ends with the descriptor.
+///
+/// # Errors
+///
+/// ENOENT: it is gone. EWOULDBLOCK: another process deletes it, also after `wait`.
+pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, Errno> {
+    let name = CString::new(format!("{job}/.ns")).unwrap_or_default();
+    let start = Instant::now();
+    loop {
+        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        match trash::lock(ns.as_fd()) {
+            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(errno),
+            // Whoever had the lock has moved it, and another may have its name.
+            Ok(()) if rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode(&ns)? => {
+                return Ok(ns);
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
+    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
+}
+
 /// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
 ///
 /// # Errors
@@ -441,7 +468,21 @@ pub(super) fn dispose_of_stale(
     removal: Removal,
 ) -> Result<(), Error> {
     let intention = || format!("make {}/{}", settings.base_path, job.id);
-    let found = record::read(base.as_fd(), &settings.base_path, &job.id.to_string()).map_err(|why| {
+    let name = job.id.to_string();
+    // Another process may be deleting it, and run its epilog.
+    let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
+    let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
+    let _lock = match lock_job(base.as_fd(), job.id, wait) {
+        Err(Errno::WOULDBLOCK) => {
+            return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
+                .with_hint("see jobns list"));
+        }
+        lock => lock,
+    };
+    if matches!(rustix::fs::statat(base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+        return Ok(());
+    }
+    let found = record::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {
         Error::because(intention(), format!("it exists: {why}"))
             .with_hint("look at it, and move it away if nobody needs it")
     })?;
@@ -469,15 +510,31 @@ pub(super) fn dispose_of_stale(
 ///
 /// EWOULDBLOCK: another that is being made has it.
 pub(super) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    let tree = match make_private_dir(base, name, 0o700) {
-        // One was killed here before.
-        Err(Errno::EXIST) => remove_unfinished(base, name).and_then(|()| make_private_dir(base, name, 0o700)),
-        result => result,
-    }?;
-    // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
-    // nobody can get one to remove it either.
-    let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
-    Ok(tree)
+    loop {
+        match rustix::fs::mkdirat(base, name, Mode::RWXU) {
+            Ok(()) => {}
+            // One was killed here before.
+            Err(Errno::EXIST) => match remove_unfinished(base, name) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno),
+            },
+            Err(errno) => return Err(errno),
+        }
+        // Somebody may remove it as left over before it is locked, and then it is made again.
+        let tree = match open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
+            Err(Errno::NOENT) => continue,
+            tree => tree?,
+        };
+        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
+        // nobody can get one to remove it either.
+        let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
+        let inode = inode(&tree)?;
+        match rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_ino == inode => return Ok(tree),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 /// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].

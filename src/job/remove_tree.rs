@@ -12,21 +12,21 @@
 //! being emptied does not change any more, and `..` leads to where the walk came from.
 //!
 //! Nothing is ever renamed: a full disk, a quota, another project or an encrypted directory are no obstacle.
-//! [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and threads share them. Below that one
-//! descriptor goes down and, by `..`, up again, so depth is no limit. Files go before directories are entered,
+//! [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and threads share them. Below that
+//! [`deep`] goes down and, by `..`, up again, so depth is no limit. Files go before directories are entered,
 //! so that a full disk gets room first.
 
+mod deep;
 mod pool;
 
 use self::pool::{Handed, Shared};
 use super::error::Words;
-use super::trusted::{BENEATH, NO_LINKS, open_beneath};
+use super::trusted::{BENEATH, open_beneath};
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 use rustix::process::Resource;
-use std::collections::HashSet;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,8 +49,8 @@ const LARGE: u64 = 2000;
 /// More do not help: they meet in the file system's own locks.
 const MAX_THREADS: usize = 8;
 
-/// A soft limit of RLIMIT_NOFILE below which there are no threads.
-const ENOUGH_DESCRIPTORS: u64 = 256;
+/// Descriptors that each thread may need: those of [`deep`] and of its own levels.
+const DESCRIPTORS: usize = deep::STRETCH + 32;
 
 /// How often progress is reported.
 const REPORT: Duration = Duration::from_secs(1);
@@ -229,7 +229,7 @@ impl<'env> Walker<'_, 'env> {
             if depth < MAX_DEPTH {
                 self.contents(&Arc::new(fd), depth);
             } else {
-                self.in_place(fd);
+                self.deep(fd);
             }
             if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
                 // What is left was counted.
@@ -354,108 +354,17 @@ impl<'env> Walker<'_, 'env> {
         }
     }
 
-    /// Removes what is in `top`, with one descriptor, at any depth.
-    fn in_place(&mut self, top: OwnedFd) {
-        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
-        // Directories above the present one, by inode.
-        let mut above: Vec<u64> = Vec::new();
-        // Directories that have something in them that stays.
-        let mut given_up: HashSet<u64> = HashSet::new();
-        let mut here = top;
-        let mut came_up = false;
-        while !self.is_late() {
-            match self.one_pass(&here, &mut buffer, came_up, &given_up) {
-                Found::Below(below) => {
-                    let Ok(stat) = rustix::fs::fstat(&here) else { return self.summary.failed(Errno::IO) };
-                    above.push(stat.st_ino);
-                    take(below.as_fd());
-                    here = below;
-                    came_up = false;
-                }
-                Found::End { clean } => {
-                    if !clean && let Ok(stat) = rustix::fs::fstat(&here) {
-                        given_up.insert(stat.st_ino);
-                    }
-                    let Some(wanted) = above.pop() else { return };
-                    match open_beneath(here.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, UP) {
-                        Ok(parent) if rustix::fs::fstat(&parent).is_ok_and(|stat| stat.st_ino == wanted) => {
-                            here = parent;
-                        }
-                        // It was moved while it could not be taken from its user.
-                        Ok(_) => return self.summary.failed(Errno::NOTEMPTY),
-                        Err(errno) => return self.summary.failed(errno),
-                    }
-                    came_up = true;
-                }
-            }
-        }
-    }
-
-    /// Removes the files of a directory, if not `again`, and its empty directories up to the first that is not.
-    fn one_pass(
-        &mut self,
-        dir: &OwnedFd,
-        buffer: &mut [MaybeUninit<u8>],
-        again: bool,
-        given_up: &HashSet<u64>,
-    ) -> Found {
-        let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
-        let mut below = None;
-        let mut clean = true;
-        let mut entries = RawDir::new(dir, buffer);
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(errno) => {
-                    self.summary.failed(errno);
-                    return Found::End { clean: false };
-                }
-            };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            if self.is_late() {
-                return Found::End { clean: false };
-            }
-            let before = (self.summary.failed, self.summary.mounts);
-            if !is_directory(dir.as_fd(), name, entry.file_type()) {
-                if again {
-                    clean = false;
-                } else {
-                    self.file(dir.as_fd(), name);
-                }
-            } else if given_up.contains(&entry.ino()) {
-                clean = false;
-            } else if below.is_none() {
-                match self.rmdir(dir.as_fd(), name) {
-                    Removed::NotEmpty => below = self.enter(dir.as_fd(), name),
-                    Removed::IsFile => self.file(dir.as_fd(), name),
-                    Removed::Done | Removed::Failed => {}
-                }
-                if again && below.is_some() {
-                    break;
-                }
-            }
-            clean &= before == (self.summary.failed, self.summary.mounts);
-        }
-        below.map_or(Found::End { clean }, Found::Below)
-    }
-
     /// Starts the other threads once the tree has proved large.
     fn get_help(&mut self) {
         if self.summary.files < LARGE {
             return;
         }
         let Some(scope) = self.scope.take() else { return };
-        // Each thread needs a descriptor for each level, and the program we run in may not have many.
-        let descriptors = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        if descriptors < ENOUGH_DESCRIPTORS {
-            return;
-        }
         // It fails where there are more CPUs than a `CpuSet` has room for, 1024.
         let cpus = rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
-        let threads = usize::try_from(cpus).unwrap_or(usize::MAX).min(MAX_THREADS);
+        let descriptors = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let threads = number(cpus.into()).min(number(descriptors) / DESCRIPTORS).min(MAX_THREADS);
         for _ in 1..threads {
             let shared = self.shared;
             let help = move || {
@@ -476,9 +385,6 @@ impl<'env> Walker<'_, 'env> {
     }
 }
 
-/// How a directory is left upwards: on the same mount.
-const UP: rustix::fs::ResolveFlags = NO_LINKS.union(rustix::fs::ResolveFlags::NO_XDEV);
-
 enum Removed {
     /// It is gone.
     Done,
@@ -487,13 +393,6 @@ enum Removed {
     IsFile,
     /// It stays, which was counted.
     Failed,
-}
-
-enum Found {
-    /// A directory to go on in.
-    Below(OwnedFd),
-    /// Nothing more to be done here; `clean` if nothing is left.
-    End { clean: bool },
 }
 
 /// Some file systems do not tell types in a listing.

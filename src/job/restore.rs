@@ -6,7 +6,7 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, UNFINISHED, delete, of_record, remove_locked, remove_unfinished};
+use super::delete::{Removal, UNFINISHED, delete, lock_job, of_record, remove_locked, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::listing::{is_job_id, names};
@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 use rustix::io::Errno;
 use std::cell::OnceCell;
 use std::ffi::CString;
+use std::time::Duration;
 
 /// What is to be done with one job directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,8 +285,8 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
         }
         match remove_unfinished(base, &CString::new(name.as_str()).unwrap_or_default()) {
             Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, whose maker was killed")),
-            // Its maker lives.
-            Err(Errno::WOULDBLOCK) => {}
+            // Its maker lives, or has just given it its name.
+            Err(Errno::WOULDBLOCK | Errno::NOENT) => {}
             Err(errno) => {
                 let error = Error::call(format!("remove {path}/{name}"), "unlinkat", errno);
                 host.log(Level::Error, format_args!("{error}"));
@@ -295,30 +296,40 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
     Ok(())
 }
 
-/// Does what a verdict says; true when nothing stays in its place.
-pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sight: Sight) -> bool {
+/// What became of a job's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// Nothing is left in its place.
+    Gone,
+    Stays,
+    /// Another process deletes it.
+    Busy,
+}
+
+/// Does what a verdict says.
+pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sight: Sight) -> Became {
     let Sight { verdict, job, .. } = sight;
     let id = job.id();
     match (verdict, job) {
         (Verdict::Alive, _) => {
             host.log(Level::Debug, format_args!("job {id}: lives on"));
-            false
+            Became::Stays
         }
         (Verdict::Foreign, SightOf::Ours(found)) => {
             host.log(
                 Level::Warning,
                 format_args!("job {id}: {base_path}/{id} belongs to node {}; it is left alone", found.record.node),
             );
-            false
+            Became::Stays
         }
         (Verdict::InDoubt | Verdict::Foreign, _) => {
             host.log(
                 Level::Warning,
                 format_args!("job {id}: it cannot be told whether it lives; its directory is kept"),
             );
-            false
+            Became::Stays
         }
-        (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, &found),
+        (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, base, base_path, &found),
         (Verdict::Dead, SightOf::Lost(_)) => {
             host.log(
                 Level::Info,
@@ -327,10 +338,10 @@ pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sig
             let name = CString::new(id.to_string()).unwrap_or_default();
             // Whose it was is lost as well.
             match move_to_trash(base.as_fd(), base_path, &name, 0) {
-                Ok(_) => true,
+                Ok(_) => Became::Gone,
                 Err(error) => {
                     host.log(Level::Error, format_args!("job {id}: {error}"));
-                    false
+                    Became::Stays
                 }
             }
         }
@@ -339,7 +350,7 @@ pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sig
                 Level::Info,
                 format_args!("job {id}: removing {base_path}/{id}, which Slurm's own plugin has left"),
             );
-            leftover.move_to_trash(host, base.as_fd(), base_path)
+            if leftover.move_to_trash(host, base.as_fd(), base_path) { Became::Gone } else { Became::Stays }
         }
     }
 }
@@ -409,19 +420,35 @@ fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// True when nothing is left in its place, and what is in the trash is for somebody else.
-fn delete_dead(host: &dyn Log, node: &Node<'_>, found: &Found) -> bool {
+/// What is in the trash afterwards is for somebody else.
+fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
+    let id = seen.record.job;
+    let _lock = match lock_job(base.as_fd(), id, Duration::ZERO) {
+        Err(Errno::NOENT) => return Became::Gone,
+        Err(Errno::WOULDBLOCK) => return Became::Busy,
+        lock => lock,
+    };
+    let found = match record::read(base.as_fd(), base_path, &id.to_string()) {
+        // Another process has deleted it, and another instance of the job may have its number.
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Became::Gone,
+        Ok(found) if found.stepd != seen.stepd => return Became::Gone,
+        Ok(found) => found,
+        Err(error) => {
+            host.log(Level::Error, format_args!("job {id}: {error}"));
+            return Became::Stays;
+        }
+    };
     let record = &found.record;
     host.log(
         Level::Info,
-        format_args!("job {}: no slurmstepd of it is left; deleting its namespaces and directories", record.job),
+        format_args!("job {id}: no slurmstepd of it is left; deleting its namespaces and directories"),
     );
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
     let pins = of_this_boot.then(|| found.pins().ok()).flatten();
     let pairs = [of_record(record).as_slice(), node.environment].concat();
     // One that is marked as dead has had its epilog.
     let epilog = node.epilog.filter(|_| !found.is_marked);
-    delete(host, record, epilog, &pairs, pins, node.removal)
+    if delete(host, record, epilog, &pairs, pins, node.removal) { Became::Gone } else { Became::Stays }
 }
 
 /// True when nothing lives in `base_path` any more but an empty trash, which is removed.
@@ -453,5 +480,64 @@ mod tests {
         assert_eq!(verdict(Facts { same_boot: false, step_alive: None, ..live }), Verdict::Dead);
         assert_eq!(verdict(Facts { is_marked: true, ..live }), Verdict::Dead);
         assert_eq!(verdict(Facts { same_node: false, same_boot: false, ..live }), Verdict::Foreign);
+    }
+    #[derive(Debug)]
+    struct Silent;
+    impl Log for Silent {
+        fn log(&self, _: Level, _: fmt::Arguments<'_>) {}
+    }
+
+    /// The directory of job 7, which ran before this boot.
+    fn make_dead_job(base: &std::path::Path) {
+        use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+        let path = base.join("7");
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path.join(".ns")).unwrap();
+        let stat = std::fs::metadata(&path).unwrap();
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(".ns/state")).unwrap();
+        let text = format!(
+            "{}\njob 7\nsluid 0\nuid 1000\ngid 1000\nuser alice\nnode n1\nboot {}\nstepd 1 1 1\nnamespaces 131072\n\
+             tree {} {} {}\nready\n",
+            crate::job::state::HEADER,
+            "00000000-0000-0000-0000-000000000000",
+            stat.dev(),
+            stat.ino(),
+            base.display()
+        );
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn of_many_that_delete_a_dead_job_one_does_and_runs_its_epilog() {
+        use std::os::unix::fs::PermissionsExt;
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        let base = top.path().join("base");
+        std::fs::create_dir(&base).unwrap();
+        let script = top.path().join("epilog");
+        std::fs::write(&script, "#!/bin/sh\necho \"$SLURM_JOB_ID\" >>\"$0.ran\"; sleep 0.5\n").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let epilog = Script { path: script.display().to_string(), wait_seconds: 10 };
+        let bases = [base.display().to_string()];
+        make_dead_job(&base);
+        let clean_up = || {
+            let node = Node {
+                name: "n1",
+                bases: &bases,
+                other_bases: Vec::new(),
+                epilog: Some(&epilog),
+                environment: &[],
+                removal: Removal::HERE,
+            };
+            clean(&Silent, &node, Ok(LiveJobs::default()))
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(clean_up);
+            }
+        });
+        assert_eq!(std::fs::read_to_string(top.path().join("epilog.ran")).unwrap(), "7\n");
+        assert!(!base.join("7").exists());
+        assert_eq!(std::fs::read_dir(base.join(".trash")).unwrap().count(), 0);
     }
 }

@@ -18,7 +18,7 @@ use crate::job::delete::Removal;
 use crate::job::error::Error;
 use crate::job::listing::names;
 use crate::job::remove_tree::{Terms, remove_tree};
-use crate::job::restore::{self, Live, Node, Verdict};
+use crate::job::restore::{self, Became, Live, Node, Verdict};
 use crate::job::sources::open_base;
 use crate::job::trash::{self, open_trash, parse_name};
 use crate::job::trusted::{BENEATH, c_path, open_beneath};
@@ -29,6 +29,7 @@ use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
 use std::io::{BufRead, BufReader};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -145,6 +146,7 @@ impl Reply {
 pub fn run(options: &Options) -> Result<(), String> {
     // Not "exe", which it was executed as.
     let _ = rustix::thread::set_name(WORKER);
+    raise_descriptors();
     // Room for the directories of a tree.
     let mut input = BufReader::with_capacity(64 * 1024, std::io::stdin().lock());
     loop {
@@ -168,6 +170,12 @@ pub fn run(options: &Options) -> Result<(), String> {
             None => return Err(format!("jobns-remover: this is not a request: {line:?}")),
         }
     }
+}
+
+/// As many descriptors as are allowed: a very deep tree needs one for every 256 levels.
+fn raise_descriptors() {
+    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn say(reply: &Reply) {
@@ -235,11 +243,6 @@ fn job(options: &Options, Task { base, name, .. }: &Task, turn: u32) -> Outcome 
     let host = Told { relay: Relay { debug: options.debug }, is_first: turn == 1, last: Mutex::new(None) };
     let delete = || -> Result<Outcome, Error> {
         let fd = open_base(base)?;
-        // The lock of this task. The tree's own is of its removal.
-        let state = open_beneath(fd.as_fd(), &c_path(&format!("{name}/.ns"))?, OFlags::RDONLY, BENEATH);
-        if state.as_ref().is_ok_and(|state| trash::lock(state.as_fd()).is_err()) {
-            return Ok(Outcome::Busy);
-        }
         let ask = || live_jobs(&options.spool, &options.node).ok();
         let live = Live::new(&ask);
         let Some(sight) = restore::look_at(&host, fd.as_fd(), base, name, &options.node, &live)? else {
@@ -260,7 +263,11 @@ fn job(options: &Options, Task { base, name, .. }: &Task, turn: u32) -> Outcome 
             environment: &environment,
             removal: Removal::IN_PROGRAM,
         };
-        Ok(if restore::act(&host, &node, &fd, base, sight) { Outcome::Gone } else { held(host.why()) })
+        Ok(match restore::act(&host, &node, &fd, base, sight) {
+            Became::Gone => Outcome::Gone,
+            Became::Busy => Outcome::Busy,
+            Became::Stays => held(host.why()),
+        })
     };
     delete().unwrap_or_else(held)
 }

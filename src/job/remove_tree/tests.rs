@@ -35,20 +35,73 @@ fn odd_names_types_and_links_go_and_what_they_point_to_stays() {
     assert_eq!(std::fs::read(top.path().join("outside/keep")).unwrap(), b"x");
 }
 
+fn make_chain(trash: &rustix::fd::OwnedFd, levels: usize) {
+    let open = |dir: &rustix::fd::OwnedFd, name: &CStr| {
+        rustix::fs::mkdirat(dir, name, Mode::RWXU).unwrap();
+        rustix::fs::openat(dir, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    };
+    let mut here = open(trash, c"9");
+    for _ in 0..levels {
+        here = open(&here, c"d");
+    }
+}
+
 #[test]
 fn depth_is_no_limit_and_descriptors_stay_few() {
+    // A soft limit of 1024 is what most processes have.
+    let top = tempfile::tempdir().unwrap();
+    let trash = dir_fd(top.path());
+    for levels in [deep::STRETCH + MAX_DEPTH - 1, deep::STRETCH + MAX_DEPTH, deep::STRETCH + MAX_DEPTH + 1, 3000] {
+        make_chain(&trash, levels);
+        let summary = remove_tree(trash.as_fd(), c"9", &Terms::default());
+        assert!(summary.complete(), "{levels} levels: {summary}");
+        assert_eq!(summary.directories, levels as u64 + 1);
+        assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn depth_takes_no_longer_on_a_bind_mount() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let top = tempfile::tempdir().unwrap();
+    let nothing = None::<&CStr>;
+    rustix::mount::mount("tmpfs", top.path(), "tmpfs", rustix::mount::MountFlags::empty(), nothing).unwrap();
+    let (below, bind) = (top.path().join("below"), top.path().join("bind"));
+    for dir in [&below, &bind] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    rustix::mount::mount_bind(&below, &bind).unwrap();
+    let [plain, bound] = [&below, &bind].map(|path| {
+        let trash = dir_fd(path);
+        make_chain(&trash, 30_000);
+        let summary = remove_tree(trash.as_fd(), c"9", &Terms::default());
+        assert!(summary.complete(), "{summary}");
+        summary.took
+    });
+    for mount in [bind.as_path(), top.path()] {
+        rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+    // With `..` on the way up, ten times as long.
+    assert!(bound < plain * 3, "{bound:?} on a bind mount, {plain:?} elsewhere");
+}
+
+#[test]
+fn branches_at_every_level_of_a_deep_tree_are_all_found() {
     let top = tempfile::tempdir().unwrap();
     let trash = dir_fd(top.path());
     rustix::fs::mkdirat(&trash, c"9", Mode::RWXU).unwrap();
     let mut here = rustix::fs::openat(&trash, c"9", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-    for _ in 0..3000 {
-        rustix::fs::mkdirat(&here, c"d", Mode::RWXU).unwrap();
+    for _ in 0..3 * deep::STRETCH {
+        for name in [c"a", c"d", c"z", c"z/empty"] {
+            rustix::fs::mkdirat(&here, name, Mode::RWXU).unwrap();
+        }
+        rustix::fs::mknodat(&here, c"a/file", FileType::RegularFile, Mode::RWXU, 0).unwrap();
         here = rustix::fs::openat(&here, c"d", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
     }
     drop(here);
     let summary = remove_tree(trash.as_fd(), c"9", &Terms::default());
     assert!(summary.complete(), "{summary}");
-    assert_eq!(summary.directories, 3001);
+    assert_eq!((summary.files, summary.directories), (3 * deep::STRETCH as u64, 12 * deep::STRETCH as u64 + 1));
     assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 0);
 }
 

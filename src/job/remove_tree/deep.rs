@@ -1,0 +1,195 @@
+//! What is deep in a tree: any number of levels, with few descriptors.
+//!
+//! The directories of a stretch of the way down are open, [`STRETCH`] of them. Of the stretches above, the first
+//! directory is, and the inodes of the others are known: on the way up they are opened again from there.
+//!
+//! `..` is not used. Where a mount shows a part of its file system only, as a bind mount does, the kernel walks from
+//! each parent up to the mount's root, to see that it is still below it (`path_connected` in fs/namei.c): the time would
+//! grow with the square of the depth.
+
+use super::{BUFFER, Removed, Walker, is_directory, take};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{RawDir, SeekFrom};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+
+/// Levels of which each has a descriptor.
+pub(super) const STRETCH: usize = 256;
+
+type Buffer = [MaybeUninit<u8>];
+
+/// A directory on the way down, and what the walk went into.
+struct Level {
+    dir: OwnedFd,
+    below: CString,
+    /// `below` is all that there is in it.
+    only: bool,
+}
+
+/// A level of a stretch whose directories are closed.
+struct Closed {
+    /// Of what the walk went into.
+    inode: u64,
+    only: bool,
+}
+
+/// The levels above the present directory.
+#[derive(Default)]
+struct Above {
+    /// The first directory of each stretch that is closed.
+    firsts: Vec<OwnedFd>,
+    closed: Vec<Closed>,
+    open: Vec<Level>,
+}
+
+impl Above {
+    /// The first level of a stretch closes the one before.
+    fn push(&mut self, level: Level) -> Result<(), Errno> {
+        if self.open.len() == STRETCH {
+            let mut dirs = Vec::with_capacity(STRETCH);
+            let onlys: Vec<bool> = self.open.iter().map(|level| level.only).collect();
+            dirs.extend(self.open.drain(..).map(|level| level.dir));
+            for (below, only) in dirs.iter().skip(1).chain([&level.dir]).zip(onlys) {
+                self.closed.push(Closed { inode: rustix::fs::fstat(below)?.st_ino, only });
+            }
+            self.firsts.extend(dirs.into_iter().next());
+        }
+        self.open.push(level);
+        Ok(())
+    }
+
+    /// The directory above; None at the top.
+    fn pop(&mut self, walker: &mut Walker<'_, '_>, buffer: &mut Buffer) -> Result<Option<Level>, Errno> {
+        if self.open.is_empty()
+            && let Some(first) = self.firsts.pop()
+        {
+            let stretch = self.closed.split_off(self.closed.len().saturating_sub(STRETCH));
+            let mut dir = first;
+            for Closed { inode, only } in stretch {
+                let below = name_of(&dir, inode, buffer)?;
+                // It was moved while it could not be taken from its user.
+                let next = walker.enter(dir.as_fd(), &below).ok_or(Errno::NOTEMPTY)?;
+                self.open.push(Level { dir, below, only });
+                dir = next;
+            }
+        }
+        Ok(self.open.pop())
+    }
+}
+
+/// The name of the directory with this inode in `dir`.
+fn name_of(dir: &OwnedFd, inode: u64, buffer: &mut Buffer) -> Result<CString, Errno> {
+    let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
+    let mut entries = RawDir::new(dir, buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if entry.ino() == inode && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            return Ok(entry.file_name().to_owned());
+        }
+    }
+    Err(Errno::NOTEMPTY)
+}
+
+/// What a look at a directory has found.
+enum Found {
+    /// A directory to go on in.
+    Below { dir: OwnedFd, name: CString, only: bool },
+    /// Nothing more to be done here; `clean` if nothing is left.
+    End { clean: bool },
+}
+
+impl Walker<'_, '_> {
+    /// Removes what is in `top`, at any depth.
+    pub(super) fn deep(&mut self, top: OwnedFd) {
+        if let Err(errno) = self.try_deep(top) {
+            self.summary.failed(errno);
+        }
+    }
+
+    fn try_deep(&mut self, top: OwnedFd) -> Result<(), Errno> {
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
+        let mut above = Above::default();
+        // Directories that have something in them that stays.
+        let mut given_up: HashSet<u64> = HashSet::new();
+        let mut here = top;
+        let mut came_up = false;
+        while !self.is_late() {
+            match self.one_pass(&here, &mut buffer, came_up, &given_up) {
+                Found::Below { dir, name, only } => {
+                    take(dir.as_fd());
+                    let dir = std::mem::replace(&mut here, dir);
+                    above.push(Level { dir, below: name, only })?;
+                    came_up = false;
+                }
+                Found::End { clean } => {
+                    if !clean {
+                        given_up.insert(rustix::fs::fstat(&here)?.st_ino);
+                    }
+                    let mut is_empty = clean;
+                    loop {
+                        let Some(Level { dir, below, only }) = above.pop(self, &mut buffer)? else { return Ok(()) };
+                        here = dir;
+                        // With the only one that was in it, it has become empty.
+                        is_empty &= only && matches!(self.rmdir(here.as_fd(), &below), Removed::Done);
+                        if !is_empty || self.is_late() {
+                            break;
+                        }
+                    }
+                    came_up = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a directory, if not `again`, and its empty directories up to the first that is not.
+    fn one_pass(&mut self, dir: &OwnedFd, buffer: &mut Buffer, again: bool, given_up: &HashSet<u64>) -> Found {
+        let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
+        let mut below = None;
+        let mut clean = true;
+        let mut entries = RawDir::new(dir, buffer);
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) => {
+                    self.summary.failed(errno);
+                    return Found::End { clean: false };
+                }
+            };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if self.is_late() {
+                return Found::End { clean: false };
+            }
+            let before = (self.summary.failed, self.summary.mounts);
+            if !is_directory(dir.as_fd(), name, entry.file_type()) {
+                if again {
+                    clean = false;
+                } else {
+                    self.file(dir.as_fd(), name);
+                }
+            } else if below.is_some() || given_up.contains(&entry.ino()) {
+                clean = false;
+            } else {
+                match self.rmdir(dir.as_fd(), name) {
+                    Removed::NotEmpty => below = self.enter(dir.as_fd(), name).map(|fd| (fd, name.to_owned())),
+                    Removed::IsFile => self.file(dir.as_fd(), name),
+                    Removed::Done | Removed::Failed => {}
+                }
+                if again && below.is_some() {
+                    clean = false;
+                    break;
+                }
+            }
+            clean &= before == (self.summary.failed, self.summary.mounts);
+        }
+        match below {
+            Some((dir, name)) => Found::Below { dir, name, only: clean },
+            None => Found::End { clean },
+        }
+    }
+}
