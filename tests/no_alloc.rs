@@ -188,14 +188,10 @@ fn neither_child_nor_join_allocates() {
             .unwrap_or_else(|error| panic!("{more}: {error}"));
         assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
         let Created { record, pins } = created;
-        assert!(delete::delete(
-            &Quiet,
-            &record,
-            settings.clone_ns_epilog.as_ref(),
-            &[],
-            Some(pins),
-            delete::Removal::HERE
-        ));
+        assert!(
+            delete::delete(&Quiet, &record, settings.clone_ns_epilog.as_ref(), &[], Some(pins), delete::Removal::HERE)
+                .is_gone()
+        );
         assert_eq!(join_status(&base, id), Ended::Exited(51));
     }
     // The holder gone: by the pins where there is no PID namespace, refused where there is one.
@@ -206,7 +202,9 @@ fn neither_child_nor_join_allocates() {
         rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
         reap(holder.as_fd()).unwrap();
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
+        assert!(
+            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
+        );
     }
     // A fresh /proc with restrictions, and something to keep on it.
     let proc = "  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=2\n  proc_keep: [/proc/cpuinfo, /proc/none]\n";
@@ -215,7 +213,9 @@ fn neither_child_nor_join_allocates() {
         let settings = settings(&base, proc);
         let created = create(&Quiet, &settings, &job(8, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 8), Ended::Exited(0));
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
+        assert!(
+            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
+        );
     });
     // The limits of a user namespace cannot be written: the job does not run with the node's.
     in_own_mounts(|| {
@@ -237,7 +237,9 @@ fn neither_child_nor_join_allocates() {
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
         let created = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 9), Ended::Exited(54));
-        assert!(delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE));
+        assert!(
+            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
+        );
     });
     // The trials of slurmd's start.
     assert_eq!(node::trials(&Quiet, &settings(&base, all), &|_| String::new()), [""; 0]);

@@ -200,7 +200,7 @@ fn run_with(
     if ended.is_err() {
         end_children(&record);
     }
-    let gone = delete::delete(
+    let left = delete::delete(
         host,
         &record,
         settings.clone_ns_epilog.as_ref(),
@@ -208,7 +208,7 @@ fn run_with(
         Some(pins),
         delete::Removal::HERE,
     );
-    if !gone {
+    if !left.is_gone() {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }
     ended.map_err(|error| error.to_string())

@@ -56,7 +56,7 @@ pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
 }
 
 /// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
-type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
+pub type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
 
 /// Who removes what a deleted job leaves. Its directories are gone from their place at once.
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +65,12 @@ pub enum Removal {
     ByProgram(Duration),
     /// This process, before `delete` returns: `jobns`.
     Here(Remove),
-    /// This process is one of the removal program. It removes what cannot be moved; the rest has its own turn.
-    InProgram(Remove),
+    /// This process is one of the removal program, where each tree has turns of its own.
+    InProgram,
 }
 
 impl Removal {
     pub const HERE: Self = Self::Here(remove_locked);
-    pub const IN_PROGRAM: Self = Self::InProgram(remove_locked);
 
     /// What the settings want at the end of a job.
     #[must_use]
@@ -80,8 +79,34 @@ impl Removal {
     }
 }
 
-/// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each; true
-/// when nothing is left, or the removal program has it.
+/// What is left of a job after [`delete`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nothing,
+    /// The removal program has it.
+    InTrash,
+    /// What could not be moved: the removal program goes on with [`remove_in_place`].
+    InPlace,
+    Some,
+}
+
+impl Left {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::InTrash => "in_trash",
+            Self::InPlace | Self::Some => "some",
+        }
+    }
+
+    /// Nothing is left in its place.
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Nothing | Self::InTrash)
+    }
+}
+
+/// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each.
 pub fn delete(
     host: &dyn Log,
     record: &Record,
@@ -89,13 +114,13 @@ pub fn delete(
     environment: &[(&'static str, Vec<u8>)],
     pins: Option<Pins>,
     removal: Removal,
-) -> bool {
+) -> Left {
     let job = record.job;
     let start = Instant::now();
     if let Err(error) = end_holder(record) {
         host.log(Level::Error, format_args!("job {job}: {error}; its directories stay until it has ended"));
         notify(record);
-        return false;
+        return Left::Some;
     }
     if let Some(epilog) = epilog {
         run_epilog(host, record, epilog, environment, pins.as_ref());
@@ -109,7 +134,7 @@ pub fn delete(
             ),
         );
         mark_dead(record);
-        return false;
+        return Left::Some;
     }
     drop(pins);
     let aside = set_all_aside(host, record);
@@ -119,32 +144,15 @@ pub fn delete(
     let left = match removal {
         Removal::ByProgram(wait) => left_after_waiting(host, job, &aside, wait),
         Removal::Here(remove) => left_after_removal(host, record, &aside, remove),
-        Removal::InProgram(remove) => remove_kept(host, record, &aside, remove),
+        Removal::InProgram if aside.kept > 0 => Left::InPlace,
+        Removal::InProgram => Left::InTrash,
     };
     let ms = Milliseconds(start.elapsed());
     host.log(
-        if matches!(removal, Removal::InProgram(_)) { Level::Debug } else { Level::Info },
+        if matches!(removal, Removal::InProgram) { Level::Debug } else { Level::Info },
         format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.uid),
     );
-    left != Left::Some
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
-    None,
-    /// The removal program has it.
-    InTrash,
-    Some,
-}
-
-impl Left {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::InTrash => "in_trash",
-            Self::Some => "some",
-        }
-    }
+    left
 }
 
 fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -> Left {
@@ -170,7 +178,7 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
         ),
     }
     match (aside.kept, waited) {
-        (0, Waited::Gone) => Left::None,
+        (0, Waited::Gone) => Left::Nothing,
         (0, _) => Left::InTrash,
         _ => Left::Some,
     }
@@ -178,7 +186,16 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
 
 /// `jobns` removes them itself.
 fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
-    let mut left = remove_kept(host, record, aside, remove);
+    let mut left = Left::Nothing;
+    if aside.kept > 0 {
+        match remove_in_place(record, &Terms::default(), remove) {
+            Ok(summary) if summary.complete() => {}
+            result => {
+                is_removed(host, &format!("job {}", record.job), &result);
+                left = Left::Some;
+            }
+        }
+    }
     for Moved { base, trash, name } in &aside.moved {
         let name_text = name.to_string_lossy();
         let result = remove(trash.as_fd(), name, &Terms::default());
@@ -224,25 +241,33 @@ pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> 
 }
 
 /// Removes the directories that could not be moved, the one with the state file last.
-fn remove_kept(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
-    if aside.kept == 0 {
-        return Left::None;
-    }
+///
+/// # Errors
+///
+/// When one cannot be looked at.
+pub fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
+    let mut sum = Summary::default();
     for (index, tree) in record.trees.iter().enumerate().rev() {
-        let remove_one = || -> Result<Summary, Error> {
-            let Some(base) = base_of(tree)? else { return Ok(Summary::default()) };
-            let name = CString::new(record.job.to_string()).unwrap_or_default();
-            if find(record, tree, base.as_fd(), index == 0)?.is_none() {
-                return Ok(Summary::default());
-            }
-            remove(base.as_fd(), &name, &Terms::default())
-        };
-        let result = remove_one();
-        if !is_removed(host, &format!("job {}: {}/{}", record.job, tree.base, record.job), &result) {
-            return Left::Some;
+        let Some(base) = base_of(tree)? else { continue };
+        if let Some(name) = find(record, tree, base.as_fd(), index == 0)? {
+            sum.add(&remove(base.as_fd(), &name, terms)?);
+        }
+        if !sum.complete() {
+            break;
         }
     }
-    Left::None
+    Ok(sum)
+}
+
+/// The directories of a job that are where they were made.
+#[must_use]
+pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
+    let directory = |(index, tree): (usize, &TreeRecord)| {
+        let base = base_of(tree).ok()??;
+        let name = find(record, tree, base.as_fd(), index == 0).ok()??;
+        open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()
+    };
+    record.trees.iter().enumerate().filter_map(directory).collect()
 }
 
 /// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
@@ -251,14 +276,9 @@ fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
         return true;
     }
-    let directory = |(index, tree): (usize, &TreeRecord)| {
-        let base = base_of(tree).ok()??;
-        let name = find(record, tree, base.as_fd(), index == 0).ok()??;
-        open_beneath(base.as_fd(), &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).ok()
-    };
     let members = Members {
         namespace: pins.map(|pins| pins.mount.as_fd()),
-        directories: record.trees.iter().enumerate().filter_map(directory).collect(),
+        directories: trees_in_place(record),
         uid: record.uid,
     };
     kill_members(host, record.job, &members)

@@ -350,8 +350,16 @@ impl<'env> Walker<'_, 'env> {
             }
         }
         if outstanding.load(Ordering::Acquire) > 0 {
-            self.shared.wait_for(&outstanding);
+            while let Some(handed) = self.shared.take_of(&outstanding) {
+                self.handed(handed);
+            }
         }
+    }
+
+    fn handed(&mut self, Handed { parent, name, depth, outstanding }: Handed) {
+        self.directory(parent.as_fd(), &name, depth);
+        drop(parent);
+        self.shared.done(&outstanding);
     }
 
     /// Starts the other threads once the tree has proved large.
@@ -369,18 +377,15 @@ impl<'env> Walker<'_, 'env> {
             let shared = self.shared;
             let help = move || {
                 let mut helper = Walker::new(shared);
-                while let Some(Handed { parent, name, depth, outstanding }) = shared.take() {
-                    helper.directory(parent.as_fd(), &name, depth);
-                    drop(parent);
-                    let pool = shared.lock();
-                    outstanding.fetch_sub(1, Ordering::Release);
-                    drop(pool);
-                    shared.changed.notify_all();
+                while let Some(handed) = shared.take() {
+                    helper.handed(handed);
                 }
                 shared.lock().summary.add(&helper.summary);
             };
             // Without it, the others do the work.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, help);
+            if std::thread::Builder::new().spawn_scoped(scope, help).is_ok() {
+                shared.add_helper();
+            }
         }
     }
 }

@@ -6,11 +6,11 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Removal, UNFINISHED, delete, lock_job, of_record, remove_locked, remove_unfinished};
+use super::delete::{Left, Removal, UNFINISHED, delete, lock_job, of_record, remove_locked, remove_unfinished};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::listing::{is_job_id, names};
-use super::record::{self, Found};
+use super::record::{self, Found, Record};
 use super::remove_tree::Terms;
 use super::sources::open_base;
 use super::trash::{TRASH, entries, has_some, move_to_trash, open_trash};
@@ -297,11 +297,13 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
 }
 
 /// What became of a job's directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Became {
     /// Nothing is left in its place.
     Gone,
     Stays,
+    /// It could not be moved: the removal program goes on in its place, under this lock.
+    InPlace(Box<Record>, OwnedFd),
     /// Another process deletes it.
     Busy,
 }
@@ -423,10 +425,17 @@ fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
 /// What is in the trash afterwards is for somebody else.
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
     let id = seen.record.job;
-    let _lock = match lock_job(base.as_fd(), id, Duration::ZERO) {
+    let lock = match lock_job(base.as_fd(), id, Duration::ZERO) {
         Err(Errno::NOENT) => return Became::Gone,
         Err(Errno::WOULDBLOCK) => return Became::Busy,
-        lock => lock,
+        lock => lock.doing("flock", || format!("lock {base_path}/{id}/.ns")),
+    };
+    let lock = match lock {
+        Ok(lock) => lock,
+        Err(error) => {
+            host.log(Level::Error, format_args!("job {id}: {error}"));
+            return Became::Stays;
+        }
     };
     let found = match record::read(base.as_fd(), base_path, &id.to_string()) {
         // Another process has deleted it, and another instance of the job may have its number.
@@ -448,7 +457,11 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     let pairs = [of_record(record).as_slice(), node.environment].concat();
     // One that is marked as dead has had its epilog.
     let epilog = node.epilog.filter(|_| !found.is_marked);
-    if delete(host, record, epilog, &pairs, pins, node.removal) { Became::Gone } else { Became::Stays }
+    match delete(host, record, epilog, &pairs, pins, node.removal) {
+        Left::Nothing | Left::InTrash => Became::Gone,
+        Left::InPlace => Became::InPlace(Box::new(found.record), lock),
+        Left::Some => Became::Stays,
+    }
 }
 
 /// True when nothing lives in `base_path` any more but an empty trash, which is removed.
@@ -539,5 +552,35 @@ mod tests {
         assert_eq!(std::fs::read_to_string(top.path().join("epilog.ran")).unwrap(), "7\n");
         assert!(!base.join("7").exists());
         assert_eq!(std::fs::read_dir(base.join(".trash")).unwrap().count(), 0);
+    }
+    #[test]
+    fn what_cannot_be_moved_has_turns_in_its_place() {
+        use std::os::unix::fs::PermissionsExt;
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        make_dead_job(top.path());
+        std::fs::create_dir(top.path().join("7/_tmp")).unwrap();
+        // Not a trash that is used.
+        std::fs::create_dir(top.path().join(".trash")).unwrap();
+        std::fs::set_permissions(top.path().join(".trash"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = top.path().display().to_string();
+        let node = Node {
+            name: "n1",
+            bases: &[],
+            other_bases: Vec::new(),
+            epilog: None,
+            environment: &[],
+            removal: Removal::InProgram,
+        };
+        let base = open_base(&path).unwrap();
+        let nobody = || None;
+        let look = || look_at(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();
+        for (deadline, is_left) in [(Some(std::time::Instant::now()), true), (None, false)] {
+            let Became::InPlace(record, _lock) = act(&Silent, &node, &base, &path, look()) else { panic!() };
+            let terms = Terms { deadline, ..Terms::default() };
+            let summary = super::super::delete::remove_in_place(&record, &terms, remove_locked).unwrap();
+            assert_eq!((summary.out_of_time, top.path().join("7/.ns/state").exists()), (is_left, is_left));
+        }
+        assert!(!top.path().join("7").exists());
     }
 }

@@ -302,7 +302,7 @@ impl Supervisor {
             }
             worker.is_stuck = true;
             // One that names survivors may be stuck as well, and one may run an epilog.
-            if let Some(task) = worker.task.clone().filter(|task| task.kind == Kind::Tree) {
+            if let Some(task) = worker.task.clone().filter(|task| is_removal(&self.queue, task)) {
                 stuck.push((task, worker.child.id()));
             }
         }
@@ -536,23 +536,24 @@ impl Supervisor {
             .queue
             .get(task)
             .map_or_else(Default::default, |entry| (entry.turns, now.saturating_duration_since(entry.since)));
-        match task.kind {
+        if !is_removal(&self.queue, task) {
             // The worker has logged that.
-            Kind::Job => {
-                if let Some(entry) = self.queue.get_mut(task) {
-                    entry.is_told = true;
-                }
+            if let Some(entry) = self.queue.get_mut(task) {
+                entry.is_told = true;
             }
-            Kind::Tree if is_held => self.tell(task, None),
-            Kind::Tree if is_busy && age >= STUCK => {
-                self.tell(task, Some("another process removes it, and has for a while".to_owned()));
-            }
-            Kind::Tree if turns == MANY_TURNS && !is_busy => {
-                self.tell(task, Some(format!("{turns} turns were not enough")));
-            }
-            Kind::Tree => {}
+        } else if is_held {
+            self.tell(task, None);
+        } else if is_busy && age >= STUCK {
+            self.tell(task, Some("another process removes it, and has for a while".to_owned()));
+        } else if turns == MANY_TURNS && !is_busy {
+            self.tell(task, Some(format!("{turns} turns were not enough")));
         }
     }
+}
+
+/// Is a tree removed in its turns? Those of a dead job are, in its place, once it has said what directories it has.
+fn is_removal(queue: &Queue, task: &Task) -> bool {
+    task.kind == Kind::Tree || queue.get(task).is_some_and(|entry| !entry.directories.is_empty())
 }
 
 fn trash_of<'a>(places: &'a [Place], base: &str) -> Option<&'a OwnedFd> {

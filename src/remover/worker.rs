@@ -14,10 +14,10 @@ use super::Options;
 use super::log::Relay;
 use super::queue::{Kind, Outcome, Task};
 use super::survivors::{self, Directory};
-use crate::job::delete::Removal;
+use crate::job::delete::{self, Removal, remove_locked};
 use crate::job::error::Error;
 use crate::job::listing::names;
-use crate::job::remove_tree::{Terms, remove_tree};
+use crate::job::remove_tree::{Summary, Terms, remove_tree};
 use crate::job::restore::{self, Became, Live, Node, Verdict};
 use crate::job::sources::open_base;
 use crate::job::trash::{self, open_trash, parse_name};
@@ -163,7 +163,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             Some(Request::Turn { task, turn, slice, polite_after }) => {
                 let outcome = match task.kind {
                     Kind::Tree => tree(&task, slice, polite_after),
-                    Kind::Job => job(options, &task, turn),
+                    Kind::Job => job(options, &task, turn, slice, polite_after),
                 };
                 say(&Reply::Ended(outcome));
             }
@@ -188,7 +188,6 @@ fn held(why: impl fmt::Display) -> Outcome {
 }
 
 fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration) -> Outcome {
-    let start = Instant::now();
     let open = || -> Result<_, Error> { open_trash(open_base(base)?.as_fd(), base) };
     let (trash, name) = match (open(), c_path(name)) {
         (Ok(trash), Ok(name)) => (trash, name),
@@ -205,17 +204,33 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
     if trash::lock(top.as_fd()).is_err() {
         return Outcome::Busy;
     }
-    let directories = directories_of(top.as_fd());
+    say_directories(directories_of(top.as_fd()));
+    with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)))
+}
+
+fn say_directories(directories: Vec<Directory>) {
     if !directories.is_empty() {
         say(&Reply::Directories(directories));
     }
+}
+
+/// One turn of a removal.
+fn with_terms(
+    slice: Duration,
+    polite_after: Duration,
+    remove: impl FnOnce(&Terms<'_>) -> Result<Summary, Error>,
+) -> Outcome {
+    let start = Instant::now();
     let progress = |files, directories| say(&Reply::Progress(files + directories));
     let terms = Terms {
         deadline: start.checked_add(slice),
         polite_after: start.checked_add(polite_after),
         progress: Some(&progress),
     };
-    let summary = remove_tree(trash.as_fd(), &name, &terms);
+    let summary = match remove(&terms) {
+        Ok(summary) => summary,
+        Err(error) => return held(error),
+    };
     let removed = summary.files + summary.directories;
     say(&Reply::Progress(removed));
     if summary.complete() {
@@ -238,8 +253,15 @@ fn directories_of(top: BorrowedFd<'_>) -> Vec<Directory> {
     stats.take(64).collect()
 }
 
-/// A job of which no slurmstepd is left. Its directory goes to the trash, where it has its own turn.
-fn job(options: &Options, Task { base, name, .. }: &Task, turn: u32) -> Outcome {
+/// A job of which no slurmstepd is left. Its directory goes to the trash, where it has its own turns. One that cannot
+/// be moved has them in its place.
+fn job(
+    options: &Options,
+    Task { base, name, .. }: &Task,
+    turn: u32,
+    slice: Duration,
+    polite_after: Duration,
+) -> Outcome {
     let host = Told { relay: Relay { debug: options.debug }, is_first: turn == 1, last: Mutex::new(None) };
     let delete = || -> Result<Outcome, Error> {
         let fd = open_base(base)?;
@@ -261,11 +283,17 @@ fn job(options: &Options, Task { base, name, .. }: &Task, turn: u32) -> Outcome 
             other_bases: Vec::new(),
             epilog: options.epilog.as_ref(),
             environment: &environment,
-            removal: Removal::IN_PROGRAM,
+            removal: Removal::InProgram,
         };
         Ok(match restore::act(&host, &node, &fd, base, sight) {
             Became::Gone => Outcome::Gone,
             Became::Busy => Outcome::Busy,
+            Became::InPlace(record, _lock) => {
+                say_directories(
+                    delete::trees_in_place(&record).iter().flat_map(|top| directories_of(top.as_fd())).collect(),
+                );
+                with_terms(slice, polite_after, |terms| delete::remove_in_place(&record, terms, remove_locked))
+            }
             Became::Stays => held(host.why()),
         })
     };

@@ -185,7 +185,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
         return Ok(());
     }
     let removal = delete::Removal::at_end_of_job(settings);
-    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal) {
+    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal).is_gone() {
         Ok(())
     } else {
         Err(format!("job {}: something of it is left; see above", record.job))

@@ -14,8 +14,8 @@ pub(super) struct Shared<'a> {
     pub start: Instant,
     pub pool: Mutex<Pool>,
     pub changed: Condvar,
-    /// Threads that wait and for whom there is no directory yet; a copy of the pool's numbers, without its lock.
-    pub idle: AtomicUsize,
+    /// How many directories may be handed over now; a copy of the pool's numbers, without its lock.
+    pub room: AtomicUsize,
     pub files: AtomicU64,
     pub directories: AtomicU64,
     /// Reports that were due so far, and what the last one said.
@@ -25,7 +25,9 @@ pub(super) struct Shared<'a> {
 
 #[derive(Default)]
 pub(super) struct Pool {
-    pub waiting: usize,
+    /// Threads besides the first.
+    pub helpers: usize,
+    /// At most one for each of them, so that each finds the next one at once.
     pub handed: VecDeque<Handed>,
     pub closing: bool,
     /// What the threads that have ended removed.
@@ -48,7 +50,7 @@ impl<'a> Shared<'a> {
             start: Instant::now(),
             pool: Mutex::default(),
             changed: Condvar::new(),
-            idle: AtomicUsize::new(0),
+            room: AtomicUsize::new(0),
             files: AtomicU64::new(0),
             directories: AtomicU64::new(0),
             reports: AtomicU64::new(0),
@@ -60,17 +62,23 @@ impl<'a> Shared<'a> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn count_idle(&self, pool: &Pool) {
-        self.idle.store(pool.waiting.saturating_sub(pool.handed.len()), Ordering::Relaxed);
+    fn count_room(&self, pool: &Pool) {
+        self.room.store(pool.helpers.saturating_sub(pool.handed.len()), Ordering::Relaxed);
     }
 
-    /// Hands a directory to a thread that waits; false when there is no such thread.
+    pub fn add_helper(&self) {
+        let mut pool = self.lock();
+        pool.helpers += 1;
+        self.count_room(&pool);
+    }
+
+    /// Hands a directory to the next thread that has nothing to do; false when enough wait for one.
     pub fn hand_over(&self, parent: &Arc<OwnedFd>, name: &CStr, depth: usize, outstanding: &Arc<AtomicUsize>) -> bool {
-        if self.idle.load(Ordering::Relaxed) == 0 {
+        if self.room.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let mut pool = self.lock();
-        if pool.waiting <= pool.handed.len() {
+        if pool.helpers <= pool.handed.len() {
             return false;
         }
         outstanding.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +88,7 @@ impl<'a> Shared<'a> {
             depth,
             outstanding: Arc::clone(outstanding),
         });
-        self.count_idle(&pool);
+        self.count_room(&pool);
         drop(pool);
         self.changed.notify_all();
         true
@@ -88,27 +96,42 @@ impl<'a> Shared<'a> {
 
     /// The next directory that was handed over; None when there will be no more.
     pub fn take(&self) -> Option<Handed> {
-        let mut pool = self.lock();
-        pool.waiting += 1;
-        loop {
-            if let Some(handed) = pool.handed.pop_front() {
-                pool.waiting -= 1;
-                self.count_idle(&pool);
-                return Some(handed);
-            }
-            if pool.closing {
+        self.next(|pool| {
+            let next = pool.handed.pop_front();
+            if next.is_none() && pool.closing { None } else { Some(next) }
+        })
+    }
+
+    /// One that was handed over from a directory and that nobody has taken, to be done by whoever waits for them; None
+    /// when all are done.
+    pub fn take_of(&self, outstanding: &Arc<AtomicUsize>) -> Option<Handed> {
+        self.next(|pool| {
+            if outstanding.load(Ordering::Acquire) == 0 {
                 return None;
             }
-            self.count_idle(&pool);
+            let own = pool.handed.iter().position(|handed| Arc::ptr_eq(&handed.outstanding, outstanding));
+            Some(own.and_then(|position| pool.handed.remove(position)))
+        })
+    }
+
+    /// Waits until `find` has found one, or gives up.
+    fn next(&self, mut find: impl FnMut(&mut Pool) -> Option<Option<Handed>>) -> Option<Handed> {
+        let mut pool = self.lock();
+        loop {
+            if let Some(handed) = find(&mut pool)? {
+                self.count_room(&pool);
+                return Some(handed);
+            }
             pool = self.changed.wait(pool).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    pub fn wait_for(&self, outstanding: &AtomicUsize) {
-        let mut pool = self.lock();
-        while outstanding.load(Ordering::Acquire) > 0 {
-            pool = self.changed.wait(pool).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Says that a directory that was handed over is done.
+    pub fn done(&self, outstanding: &AtomicUsize) {
+        let pool = self.lock();
+        outstanding.fetch_sub(1, Ordering::Release);
+        drop(pool);
+        self.changed.notify_all();
     }
 
     /// Reports progress when it is time, and there is some.

@@ -60,7 +60,7 @@ impl Supervisor {
             other_bases: Vec::new(),
             epilog: None,
             environment: &[],
-            removal: Removal::IN_PROGRAM,
+            removal: Removal::InProgram,
         };
         // Of one that is not dead it says why it stays.
         restore::act(&self.host, &node, fd, path, sight);
