@@ -26,7 +26,6 @@ use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
-use rustix::process::Resource;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,9 +47,6 @@ const LARGE: u64 = 2000;
 
 /// More do not help: they meet in the file system's own locks.
 const MAX_THREADS: usize = 8;
-
-/// Descriptors that each thread may need: those of [`deep`] and of its own levels.
-const DESCRIPTORS: usize = deep::STRETCH + 32;
 
 /// How often progress is reported.
 const REPORT: Duration = Duration::from_secs(1);
@@ -370,9 +366,8 @@ impl<'env> Walker<'_, 'env> {
         let Some(scope) = self.scope.take() else { return };
         // It fails where there are more CPUs than a `CpuSet` has room for, 1024.
         let cpus = rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
-        let descriptors = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let threads = number(cpus.into()).min(number(descriptors) / DESCRIPTORS).min(MAX_THREADS);
+        let threads = usize::try_from(cpus).unwrap_or(usize::MAX);
+        let threads = threads.min(deep::Descriptors::of_this_process().threads()).min(MAX_THREADS);
         for _ in 1..threads {
             let shared = self.shared;
             let help = move || {

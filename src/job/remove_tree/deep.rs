@@ -1,22 +1,51 @@
-//! What is deep in a tree: any number of levels, with few descriptors.
+//! What is deep in a tree: any number of levels, with as many descriptors as there may be.
 //!
-//! The directories of a stretch of the way down are open, [`STRETCH`] of them. Of the stretches above, the first
-//! directory is, and the inodes of the others are known: on the way up they are opened again from there.
+//! The directories of a stretch of the way down are open. Of the stretches above, the first directory is, and the inodes
+//! of the others are known: on the way up they are opened again from there.
 //!
-//! `..` is not used. Where a mount shows a part of its file system only, as a bind mount does, the kernel walks from
-//! each parent up to the mount's root, to see that it is still below it (`path_connected` in fs/namei.c): the time would
-//! grow with the square of the depth.
+//! `..` is used only where there are too few descriptors for that. Where a mount shows a part of its file system only, as
+//! a bind mount does, the kernel walks from each parent up to the mount's root, to see that it is still below it
+//! (`path_connected` in fs/namei.c): the time grows with the square of the depth.
 
 use super::{BUFFER, Removed, Walker, is_directory, take};
+use crate::job::trusted::{NO_LINKS, open_beneath};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{RawDir, SeekFrom};
+use rustix::fs::{OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
+use rustix::process::Resource;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 
-/// Levels of which each has a descriptor.
-pub(super) const STRETCH: usize = 256;
+/// How a directory is left upwards: on the same mount.
+const UP: ResolveFlags = NO_LINKS.union(ResolveFlags::NO_XDEV);
+
+/// How many descriptors a walk may have.
+#[derive(Clone, Copy)]
+pub(super) struct Descriptors {
+    /// Levels of a stretch.
+    pub stretch: usize,
+    /// Stretches above whose first directory is open.
+    pub firsts: usize,
+    /// Of the process: its soft limit.
+    limit: usize,
+}
+
+impl Descriptors {
+    pub(super) fn of_this_process() -> Self {
+        let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::of(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    fn of(limit: usize) -> Self {
+        Self { stretch: (limit / 16).clamp(1, 256), firsts: (limit / 4).min(4096).saturating_sub(8), limit }
+    }
+
+    /// How many threads may walk at the same time, with a few descriptors more for each.
+    pub(super) fn threads(self) -> usize {
+        self.limit / (self.stretch + self.firsts + 32)
+    }
+}
 
 type Buffer = [MaybeUninit<u8>];
 
@@ -30,46 +59,72 @@ struct Level {
 
 /// A level of a stretch whose directories are closed.
 struct Closed {
-    /// Of what the walk went into.
     inode: u64,
+    /// Of what the walk went into.
+    below: u64,
     only: bool,
 }
 
 /// The levels above the present directory.
-#[derive(Default)]
 struct Above {
-    /// The first directory of each stretch that is closed.
+    descriptors: Descriptors,
+    /// The first directory of each stretch that is closed; fewer than there are stretches where descriptors are few.
     firsts: Vec<OwnedFd>,
     closed: Vec<Closed>,
     open: Vec<Level>,
 }
 
 impl Above {
+    fn new() -> Self {
+        let descriptors = Descriptors::of_this_process();
+        Self { descriptors, firsts: Vec::new(), closed: Vec::new(), open: Vec::new() }
+    }
+
     /// The first level of a stretch closes the one before.
     fn push(&mut self, level: Level) -> Result<(), Errno> {
-        if self.open.len() == STRETCH {
-            let mut dirs = Vec::with_capacity(STRETCH);
-            let onlys: Vec<bool> = self.open.iter().map(|level| level.only).collect();
-            dirs.extend(self.open.drain(..).map(|level| level.dir));
-            for (below, only) in dirs.iter().skip(1).chain([&level.dir]).zip(onlys) {
-                self.closed.push(Closed { inode: rustix::fs::fstat(below)?.st_ino, only });
+        if self.open.len() == self.descriptors.stretch {
+            let mut below = rustix::fs::fstat(&level.dir)?.st_ino;
+            let begin = self.closed.len();
+            for Level { dir, only, .. } in self.open.iter().rev() {
+                let inode = rustix::fs::fstat(dir)?.st_ino;
+                self.closed.push(Closed { inode, below, only: *only });
+                below = inode;
             }
-            self.firsts.extend(dirs.into_iter().next());
+            self.closed.get_mut(begin..).unwrap_or_default().reverse();
+            let first = self.open.drain(..).next();
+            if self.firsts.len() < self.descriptors.firsts {
+                self.firsts.extend(first.map(|level| level.dir));
+            }
         }
         self.open.push(level);
         Ok(())
     }
 
-    /// The directory above; None at the top.
-    fn pop(&mut self, walker: &mut Walker<'_, '_>, buffer: &mut Buffer) -> Result<Option<Level>, Errno> {
+    /// The directory above `here`; None at the top.
+    fn pop(
+        &mut self,
+        here: &OwnedFd,
+        walker: &mut Walker<'_, '_>,
+        buffer: &mut Buffer,
+    ) -> Result<Option<Level>, Errno> {
+        if self.open.is_empty() && self.closed.len() > self.firsts.len() * self.descriptors.stretch {
+            // The level of which too little is open.
+            let Some(Closed { inode, below, only }) = self.closed.pop() else { return Ok(None) };
+            let dir = open_beneath(here.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, UP)?;
+            // It was moved while it could not be taken from its user.
+            if rustix::fs::fstat(&dir)?.st_ino != inode {
+                return Err(Errno::NOTEMPTY);
+            }
+            let below = name_of(&dir, below, buffer)?;
+            return Ok(Some(Level { dir, below, only }));
+        }
         if self.open.is_empty()
             && let Some(first) = self.firsts.pop()
         {
-            let stretch = self.closed.split_off(self.closed.len().saturating_sub(STRETCH));
+            let stretch = self.closed.split_off(self.closed.len().saturating_sub(self.descriptors.stretch));
             let mut dir = first;
-            for Closed { inode, only } in stretch {
-                let below = name_of(&dir, inode, buffer)?;
-                // It was moved while it could not be taken from its user.
+            for Closed { below, only, .. } in stretch {
+                let below = name_of(&dir, below, buffer)?;
                 let next = walker.enter(dir.as_fd(), &below).ok_or(Errno::NOTEMPTY)?;
                 self.open.push(Level { dir, below, only });
                 dir = next;
@@ -110,7 +165,7 @@ impl Walker<'_, '_> {
 
     fn try_deep(&mut self, top: OwnedFd) -> Result<(), Errno> {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
-        let mut above = Above::default();
+        let mut above = Above::new();
         // Directories that have something in them that stays.
         let mut given_up: HashSet<u64> = HashSet::new();
         let mut here = top;
@@ -129,7 +184,9 @@ impl Walker<'_, '_> {
                     }
                     let mut is_empty = clean;
                     loop {
-                        let Some(Level { dir, below, only }) = above.pop(self, &mut buffer)? else { return Ok(()) };
+                        let Some(Level { dir, below, only }) = above.pop(&here, self, &mut buffer)? else {
+                            return Ok(());
+                        };
                         here = dir;
                         // With the only one that was in it, it has become empty.
                         is_empty &= only && matches!(self.rmdir(here.as_fd(), &below), Removed::Done);
