@@ -11,18 +11,18 @@ use super::identity::Identity;
 use super::kept::Kept;
 use super::ns_limits::{JobLimits, Lowered, NodeLimits};
 use super::pins::Pins;
-use super::plan::{Plan, environment};
+use super::plan::{Plan, Source, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::trash::rename_new;
-use super::trusted::c_path;
-use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, script, sources};
+use super::trusted::{BENEATH, c_path, open_beneath};
+use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, mounts, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{PidfdFlags, Signal};
@@ -205,6 +205,9 @@ impl<'a> Making<'a> {
 
     fn everything(&mut self) -> Result<Pins, Error> {
         self.make_trees()?;
+        if self.host.makes_source_first() {
+            self.make_source(false)?;
+        }
         if let Some(init_script) = &self.settings.init_script {
             self.run_script(
                 "init_script",
@@ -212,9 +215,16 @@ impl<'a> Making<'a> {
                 &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
             )?;
         }
+        if !self.host.makes_source_first() {
+            self.make_source(true)?;
+        }
+        let source = self.open_source()?;
         let kept = kept::keep(&self.plan.proc_keep)?;
-        let mut attach = sources::make(self.plan, self.job, &self.trees, self.settings.init_script.is_some())?;
-        if self.settings.clone_ns_script.is_none() {
+        let after_script = self.settings.init_script.is_some();
+        let mut attach = sources::make(self.plan, self.job, (&source, self.trees.as_slice()), after_script)?;
+        drop(source);
+        self.make_links()?;
+        if !self.has_mounting_script() {
             for base in &self.plan.hidden {
                 attach.push((inside::cover(base)?, Target::Path(c_path(base)?)));
             }
@@ -246,7 +256,7 @@ impl<'a> Making<'a> {
         Ok(pins)
     }
 
-    /// `<base>/<job>` in the other bases, and the link that keeps C-plugin paths working. As in `begin`,
+    /// `<base>/<job>` in the other bases. As in `begin`,
     /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
     fn make_trees(&mut self) -> Result<(), Error> {
         let name = c_path(&self.job.id.to_string())?;
@@ -278,9 +288,58 @@ impl<'a> Making<'a> {
             }
             self.trees.push(tree);
         }
-        let link = c_path(&format!(".{}", self.job.id))?;
-        rustix::fs::symlinkat(c".", self.main_tree()?, link.as_c_str())
-            .doing("symlinkat", || format!("make {}", self.mount_point_source()))
+        Ok(())
+    }
+
+    /// Makes `$SLURM_JOB_MOUNTPOINT_SRC`, which belongs to the job's user. A script may make it or mount it
+    /// `after_script`.
+    fn make_source(&self, after_script: bool) -> Result<(), Error> {
+        let intention = || format!("make {}", self.mount_point_source());
+        let name = c_path(&format!(".{}", self.job.id))?;
+        match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
+            Err(Errno::EXIST) if after_script => {}
+            result => result.doing("mkdirat", intention)?,
+        }
+        rustix::fs::fchown(&self.open_source()?, Some(Uid::from_raw(self.job.uid)), None).doing("fchown", intention)
+    }
+
+    /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, and what a script has mounted on it.
+    fn open_source(&self) -> Result<OwnedFd, Error> {
+        let intention = || format!("open {}", self.mount_point_source());
+        // What is over the job's directory would hide its state file from steps.
+        let base = open_base(&self.settings.base_path)?;
+        open_beneath(base.as_fd(), &c_path(&self.job.id.to_string())?, OFlags::PATH | OFlags::DIRECTORY, BENEATH)
+            .map_err(|errno| {
+                let error = Error::call(intention(), "openat2", errno);
+                match errno {
+                    Errno::XDEV => error.with_hint(
+                        "init_script has mounted something over the directory of the job; mount it on $SLURM_JOB_MOUNTPOINT_SRC",
+                    ),
+                    _ => error,
+                }
+            })?;
+        let name = c_path(&format!(".{}", self.job.id))?;
+        let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+    }
+
+    /// The documented paths of the private directories, `<base>/<job>/_tmp` and others.
+    fn make_links(&self) -> Result<(), Error> {
+        for dir in &self.plan.dirs {
+            let Source::Directory { base: 0, name } = &dir.source else { continue };
+            let target = format!(".{}/{name}", self.job.id);
+            let made = rustix::fs::symlinkat(target.as_str(), self.main_tree()?, name.as_str());
+            // init_script has something of its own there.
+            if made != Err(Errno::EXIST) {
+                made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scripts that may mount something for the job run on this node.
+    const fn has_mounting_script(&self) -> bool {
+        self.settings.init_script.is_some() || self.settings.clone_ns_script.is_some()
     }
 
     fn main_tree(&self) -> Result<BorrowedFd<'_>, Error> {
@@ -342,19 +401,24 @@ impl<'a> Making<'a> {
 
     /// What runs in the job's mount namespace, and the script that runs beside it.
     fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
+        if self.has_mounting_script() {
+            let holder = self.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()).to_string();
+            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.id)?;
+        }
         inside::set_up_inside(self.host, pins.mount.as_fd())?;
-        let Some(script) = &self.settings.clone_ns_script else { return Ok(()) };
-        // A descriptor of this process, and not the holder's number, which could become another process's.
-        let me = rustix::process::getpid().as_raw_nonzero();
-        let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
-        let source = self.mount_point_source();
-        self.run_script(
-            "clone_ns_script",
-            script,
-            &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
-        )?;
+        if let Some(script) = &self.settings.clone_ns_script {
+            // A descriptor of this process, and not the holder's number, which could become another process's.
+            let me = rustix::process::getpid().as_raw_nonzero();
+            let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
+            let source = self.mount_point_source();
+            self.run_script(
+                "clone_ns_script",
+                script,
+                &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
+            )?;
+        }
         // Only now: the script may have had business there. With no script the child has done it.
-        inside::hide(pins.mount.as_fd(), &self.plan.hidden)
+        if self.has_mounting_script() { inside::hide(pins.mount.as_fd(), &self.plan.hidden) } else { Ok(()) }
     }
 
     /// Takes back all that was made, after a failure.

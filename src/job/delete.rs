@@ -13,12 +13,12 @@ use super::remove_tree::{Summary, Terms, remove_tree};
 use super::sources::open_base;
 use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
-use super::{Job, Level, Log, Milliseconds, plan, record, script};
+use super::{Job, Level, Log, Milliseconds, mounts, plan, record, script};
 use crate::config::{Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::{CStr, CString};
@@ -137,6 +137,10 @@ pub fn delete(
         return Left::Some;
     }
     drop(pins);
+    let paths: Vec<String> = record.trees.iter().map(|tree| format!("{}/{job}", tree.base)).collect();
+    if let Err(error) = mounts::detach_below(&paths) {
+        host.log(Level::Error, format_args!("job {job}: {error}"));
+    }
     let aside = set_all_aside(host, record);
     if aside.kept > 0 {
         mark_dead(record);
@@ -267,7 +271,15 @@ pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
         let name = find(record, tree, base.as_fd(), index == 0).ok()??;
         open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()
     };
-    record.trees.iter().enumerate().filter_map(directory).collect()
+    let mut found: Vec<OwnedFd> = record.trees.iter().enumerate().filter_map(directory).collect();
+    // What a script has mounted there for the job.
+    let source = CString::new(format!(".{}", record.job)).unwrap_or_default();
+    let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+    let main = found.first().filter(|_| record.trees.first().is_some_and(|tree| tree.inode != 0));
+    found.extend(
+        main.and_then(|main| open_beneath(main.as_fd(), &source, OFlags::RDONLY | OFlags::DIRECTORY, resolve).ok()),
+    );
+    found
 }
 
 /// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False

@@ -59,7 +59,7 @@ pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Err
 }
 
 /// Runs `work` on a thread that has entered the mount namespace.
-fn on_thread_inside(
+pub(super) fn on_thread_inside(
     mount_namespace: BorrowedFd<'_>,
     work: impl FnOnce() -> Result<(), Error> + Send,
 ) -> Result<(), Error> {

@@ -13,6 +13,7 @@
 //! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
+//! | [`mounts`] | extern slurmstepd, the removal program | what root's scripts have mounted for jobs |
 //! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
 //! | [`dead_end`] | any slurmstepd | what a login gets that must not go on |
 //! | [`delete`] | extern slurmstepd, the removal program | end of the holder, epilog, directories to the trash |
@@ -45,6 +46,7 @@ pub mod kill;
 pub mod limits;
 pub mod listing;
 pub(crate) mod mountinfo;
+pub mod mounts;
 pub mod ns_limits;
 pub mod pins;
 pub mod plan;
@@ -86,6 +88,12 @@ pub trait Log: Sync {
 pub trait Host: Log {
     /// The name of the holder process: at most 15 bytes are shown by `top`.
     fn holder_name(&self) -> &str;
+
+    /// `$SLURM_JOB_MOUNTPOINT_SRC` is made before init_script runs, and not after it, as in namespace/tmpfs, whose
+    /// scripts may make it themselves.
+    fn makes_source_first(&self) -> bool {
+        true
+    }
 
     /// Adds the holder to what tracks the job's processes.
     ///

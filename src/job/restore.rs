@@ -15,7 +15,7 @@ use super::remove_tree::Terms;
 use super::sources::open_base;
 use super::trash::{TRASH, entries, has_some, move_to_trash, open_trash};
 use super::trusted::{BENEATH, open_beneath};
-use super::{Level, LiveJobs, Log};
+use super::{Level, LiveJobs, Log, mounts};
 use crate::config::{Backing, Script, Settings};
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -411,6 +411,9 @@ fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     let Some(trash) = open_existing_trash(base_path)? else { return Ok(()) };
     for name in entries(trash.as_fd(), base_path)? {
         let name_c = CString::new(name.as_str()).unwrap_or_default();
+        if let Err(error) = mounts::detach_below(&[format!("{base_path}/.trash/{name}")]) {
+            host.log(Level::Error, format_args!(".trash/{name}: {error}"));
+        }
         match remove_locked(trash.as_fd(), &name_c, &Terms::default()) {
             Ok(summary) => {
                 let level = if summary.complete() { Level::Info } else { Level::Error };

@@ -16,13 +16,19 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use std::ffi::CStr;
 
-/// A detached mount for every private directory, with its final flags, and where it goes. `trees` are
-/// the job's directories in the plan's bases; `after_script`: init_script may have made some itself.
+/// A detached mount for every private directory, with its final flags, and where it goes. `source` is
+/// `$SLURM_JOB_MOUNTPOINT_SRC`, `trees` the job's directories in the plan's bases, the first of which contains it;
+/// `after_script`: init_script may have made some itself.
 ///
 /// # Errors
 ///
 /// The first that cannot be made.
-pub fn make(plan: &Plan, job: &Job, trees: &[OwnedFd], after_script: bool) -> Result<Vec<(OwnedFd, Target)>, Error> {
+pub fn make(
+    plan: &Plan,
+    job: &Job,
+    (source, trees): (&OwnedFd, &[OwnedFd]),
+    after_script: bool,
+) -> Result<Vec<(OwnedFd, Target)>, Error> {
     let mut made: Vec<Made> = Vec::with_capacity(plan.dirs.len());
     for dir in &plan.dirs {
         let target = match &dir.within {
@@ -30,7 +36,9 @@ pub fn make(plan: &Plan, job: &Job, trees: &[OwnedFd], after_script: bool) -> Re
             None => Target::Path(c_path(&dir.target)?),
         };
         let (mount, is_ours) = match &dir.source {
-            Source::Directory { base, name } => clone_directory(plan, job, trees, after_script, (dir, *base, name))?,
+            Source::Directory { base, name } => {
+                clone_directory(plan, job, (source, trees), after_script, (dir, *base, name))?
+            }
             Source::Tmpfs(_) => (make_tmpfs(dir)?, true),
         };
         made.push(Made { mount, target, is_ours });
@@ -86,17 +94,17 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
 fn clone_directory(
     plan: &Plan,
     job: &Job,
-    trees: &[OwnedFd],
+    (source, trees): (&OwnedFd, &[OwnedFd]),
     after_script: bool,
     (dir, base, name): (&PlannedDir, usize, &str),
 ) -> Result<(OwnedFd, bool), Error> {
     let base_path = plan.bases.get(base).map_or("", String::as_str);
     let intention = || format!("make {base_path}/{}/{name} for {}", job.id, dir.target);
-    let tree = trees.get(base).ok_or_else(|| Error::because(intention(), "no job directory"))?;
+    let tree = if base == 0 { Some(source) } else { trees.get(base) };
+    let tree = tree.ok_or_else(|| Error::because(intention(), "no job directory"))?;
     let name = c_path(name)?;
     let (fd, is_ours) = match make_private_dir(tree.as_fd(), &name, 0o700) {
-        // init_script may have made it, or mounted something there: only root can have, the
-        // directory around it is ours and 0700.
+        // init_script may have made it, or mounted something there.
         Err(Errno::EXIST) if after_script => {
             let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
             (open_beneath(tree.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve), false)

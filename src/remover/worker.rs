@@ -17,6 +17,7 @@ use super::survivors::{self, Directory};
 use crate::job::delete::{self, Removal, remove_locked};
 use crate::job::error::Error;
 use crate::job::listing::names;
+use crate::job::mounts;
 use crate::job::remove_tree::{Summary, Terms, remove_tree};
 use crate::job::restore::{self, Became, Live, Node, Verdict};
 use crate::job::sources::open_base;
@@ -172,7 +173,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// As many descriptors as are allowed: a very deep tree needs one for every 256 levels.
+/// As many descriptors as are allowed: a very deep tree needs many.
 fn raise_descriptors() {
     let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -205,6 +206,10 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
         return Outcome::Busy;
     }
     say_directories(directories_of(top.as_fd()));
+    // A script of root's may have mounted something since the job's directory was moved.
+    if let Err(error) = mounts::detach_below(&[format!("{base}/.trash/{}", name.to_string_lossy())]) {
+        return held(error);
+    }
     with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)))
 }
 
@@ -243,8 +248,24 @@ fn with_terms(
     }
 }
 
-/// The directories in the top of a tree, which is root's. The job's user had those.
+/// The private directories of a job, which its user had. They are in the top of a tree, which is root's, or in the
+/// one directory there whose name begins with a dot.
 fn directories_of(top: BorrowedFd<'_>) -> Vec<Directory> {
+    let mut found = directories_in(top);
+    let inner = |name: &String| name.starts_with('.') && name != ".ns";
+    for name in names(top, "a tree").unwrap_or_default().iter().filter(|name| inner(name)) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        if let Ok(source) =
+            c_path(name).map_err(|_| ()).and_then(|name| open_beneath(top, &name, flags, BENEATH).map_err(|_| ()))
+        {
+            found.extend(directories_in(source.as_fd()));
+        }
+    }
+    found.truncate(64);
+    found
+}
+
+fn directories_in(top: BorrowedFd<'_>) -> Vec<Directory> {
     let stats = names(top, "a tree").unwrap_or_default().into_iter().filter_map(|name| {
         let stat = rustix::fs::statat(top, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
         (FileType::from_raw_mode(stat.st_mode) == FileType::Directory && name != ".ns")

@@ -76,6 +76,10 @@ impl Host for StepHost {
         "slurmstepd"
     }
 
+    fn makes_source_first(&self) -> bool {
+        !cfg!(feature = "tmpfs")
+    }
+
     fn track(&self, holder: Pid) -> Result<(), Error> {
         let pid = holder.as_raw_nonzero().get();
         if self.stepd.track(self.step, pid) {
