@@ -4,6 +4,7 @@
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [SBINDIR=/usr/sbin] [DATADIR=/usr/share]
 #                [ZSHDIR=/usr/share/zsh/site-functions]
 #   make check                       the tests that need no root and no Slurm
+#   make check-root                  those that need root, too
 #   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
 #   make deb                         target/package/*.deb, see packaging/build
 #   make rpm                         target/package/*.rpm
@@ -64,6 +65,9 @@ tmpfs:
 check:
 	$(CARGO) test $(CARGOFLAGS)
 
+check-root:
+	$(CARGO) test $(CARGOFLAGS) -- --include-ignored
+
 # For the very release that is in DIR: its number chooses what the plugin takes for granted.
 abi-check:
 	@test -f "$(SLURM_SRC)/slurm/slurm_version.h" || { \
@@ -102,4 +106,4 @@ deb rpm dsc:
 clean:
 	$(CARGO) clean
 
-.PHONY: all linux tmpfs check abi-check install install-man install-completions deb rpm dsc clean
+.PHONY: all linux tmpfs check check-root abi-check install install-man install-completions deb rpm dsc clean

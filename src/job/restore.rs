@@ -524,6 +524,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn of_many_that_delete_a_dead_job_one_does_and_runs_its_epilog() {
         use std::os::unix::fs::PermissionsExt;
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
@@ -557,6 +558,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(base.join(".trash")).unwrap().count(), 0);
     }
     #[test]
+    #[ignore = "needs root"]
     fn what_cannot_be_moved_has_turns_in_its_place() {
         use std::os::unix::fs::PermissionsExt;
         assert!(rustix::process::geteuid().is_root(), "this test needs root");

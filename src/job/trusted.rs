@@ -331,6 +331,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn links_of_others_are_not_followed() {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let top = tempfile::tempdir().unwrap();

@@ -61,6 +61,7 @@ fn depth_is_no_limit_and_descriptors_stay_few() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn depth_takes_no_longer_on_a_bind_mount() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     // The removal program has as many descriptors.
@@ -127,6 +128,7 @@ fn a_large_tree_is_removed_by_several_threads() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_mount_inside_is_left_alone_with_what_is_on_it() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let top = tempfile::tempdir().unwrap();
@@ -144,6 +146,7 @@ fn a_mount_inside_is_left_alone_with_what_is_on_it() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn flags_that_forbid_removal_are_taken_from_the_jobs_files_only() {
     let top = tempfile::tempdir_in("/var/tmp").unwrap();
     let tree = top.path().join("9");
@@ -177,6 +180,7 @@ fn flags_that_forbid_removal_are_taken_from_the_jobs_files_only() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn deep_branches_of_a_directory_are_all_found_and_what_stays_does_not_keep_the_rest() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let top = tempfile::tempdir().unwrap();
@@ -196,6 +200,7 @@ fn deep_branches_of_a_directory_are_all_found_and_what_stays_does_not_keep_the_r
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_descriptor_of_the_user_makes_nothing_in_a_directory_that_was_taken() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let top = tempfile::tempdir().unwrap();
@@ -213,6 +218,7 @@ fn a_descriptor_of_the_user_makes_nothing_in_a_directory_that_was_taken() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn the_state_goes_last_and_stays_with_what_stays() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let top = tempfile::tempdir().unwrap();
