@@ -18,6 +18,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::ExitCode;
 
 struct CommandPlan<'a> {
@@ -29,6 +30,8 @@ struct CommandPlan<'a> {
     name: &'a CString,
     argv: &'a CStringArray,
     envp: &'a CStringArray,
+    /// Where it starts, if not in /.
+    directory: Option<&'a CString>,
     /// The process id of the command is written here.
     pid_channel: BorrowedFd<'a>,
 }
@@ -56,6 +59,11 @@ extern "C" fn enter(plan: &CommandPlan<'_>) -> ! {
 /// The second child, in all namespaces of the job.
 extern "C" fn become_command(plan: &CommandPlan<'_>) -> ! {
     let _ = set_signal_mask(plan.signal_mask);
+    if let Some(directory) = plan.directory
+        && let Err(errno) = rustix::process::chdir(directory.as_c_str())
+    {
+        tell_of_directory(directory, errno);
+    }
     let mut errno = Errno::NOENT;
     for path in plan.candidates {
         match execveat(CWD, path, plan.argv, plan.envp) {
@@ -70,13 +78,41 @@ extern "C" fn become_command(plan: &CommandPlan<'_>) -> ! {
 
 fn complain(plan: &CommandPlan<'_>, call: &str, errno: Errno) {
     let mut line = FixedText::<512>::new();
-    let _ = line.push(b"jobns: cannot run ");
-    let _ = line.push(plan.name.as_bytes());
-    let _ = writeln!(line, ": {call}: {}", Words(errno));
+    let name = plan.name.as_bytes();
+    if call == "execve" && errno == Errno::NOENT {
+        let _ = line.push(b"jobns: ");
+        let _ = line.push(name);
+        let _ = line.push(b": command not found");
+        if name.starts_with(b"/tmp/") {
+            let _ = line.push(b" (the job's /tmp is its own)");
+        }
+        let _ = line.push(b"\n");
+    } else {
+        let _ = line.push(b"jobns: cannot run ");
+        let _ = line.push(name);
+        let _ = writeln!(line, ": {call}: {}", Words(errno));
+    }
     let _ = rustix::io::write(rustix::stdio::stderr(), line.as_log_text().to_bytes());
 }
 
-/// Starts the command as a child in the namespaces of `holder`.
+fn tell_of_directory(directory: &CString, errno: Errno) {
+    let mut line = FixedText::<512>::new();
+    let _ = line.push(b"jobns: ");
+    let _ = line.push(directory.as_bytes());
+    if matches!(errno, Errno::NOENT | Errno::NOTDIR) {
+        let _ = line.push(b" is not visible in the job; starting in /\n");
+    } else {
+        let _ = writeln!(line, " cannot be entered in the job: {}; starting in /", Words(errno));
+    }
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_log_text().to_bytes());
+}
+
+/// What runs when no command is named.
+pub(super) fn shell() -> Vec<OsString> {
+    vec![std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
+}
+
+/// Starts the command as a child in the namespaces of `holder`, in `directory` if that is there, else in /.
 ///
 /// # Errors
 ///
@@ -86,6 +122,7 @@ pub(super) fn start(
     namespaces: NamespaceFlags,
     command: &[OsString],
     signal_mask: u64,
+    directory: Option<&Path>,
 ) -> Result<OwnedFd, Error> {
     let name = command.first().map(OsString::as_os_str).unwrap_or_default();
     let intention = || format!("run {}", name.display());
@@ -96,6 +133,7 @@ pub(super) fn start(
         .map(|(name, value)| c_string(&[name.into_vec(), b"=".to_vec(), value.into_vec()].concat()))
         .collect::<Result<Vec<_>, _>>()?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
+    let directory = directory.map(|path| c_string(path.as_os_str().as_bytes())).transpose()?;
     let plan = CommandPlan {
         holder,
         namespaces,
@@ -104,6 +142,7 @@ pub(super) fn start(
         name: &c_string(name.as_bytes())?,
         argv: &CStringArray::new(argv),
         envp: &CStringArray::new(envp),
+        directory: directory.as_ref(),
         pid_channel: writer.as_fd(),
     };
     let first = {

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::command::{die_of, start, wait};
+use super::command::{die_of, shell, start, wait};
 use super::node::registries;
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
@@ -45,7 +45,6 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
         [dashes, command @ ..] if dashes == "--" => command,
         command => command,
     };
-    let shell = || vec![std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into())];
     Ok(Options { spool, job, command: if command.is_empty() { shell() } else { command.to_vec() } })
 }
 
@@ -81,7 +80,7 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
     })?;
     // From here on Ctrl-C ends the command, not us.
     let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned())?;
-    let child = start(holder.as_fd(), record.namespaces, command, signals.mask_before)?;
+    let child = start(holder.as_fd(), record.namespaces, command, signals.mask_before, None)?;
     Ok(match wait(&child, &signals)? {
         Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
         Ended::Killed(signal) => die_of(signal),

@@ -8,10 +8,12 @@
 //! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 //! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
+//! | [`base`] | where `run` keeps the files of its jobs |
 //! | [`stamp`] | `jobns stamp`: a plugin for another micro release of Slurm |
 
 #![forbid(unsafe_code)]
 
+mod base;
 pub mod check;
 mod command;
 pub mod enter;
@@ -36,7 +38,7 @@ usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] 
        jobns list [--spool DIR] [--format text|json]
        jobns clean [--dry-run [--format text|json]] [--spool DIR]
        jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
-       jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] COMMAND [ARGUMENT...]
+       jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] [COMMAND [ARGUMENT...]]
        jobns stamp PLUGIN [VERSION]
 
   check    says all that is wrong with FILE (a namespace.yaml or job_container.conf; - is standard
@@ -44,7 +46,7 @@ usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] 
   list     shows the jobs that have namespaces on this node, and what is left of those that are gone.
   clean    removes what is left, as slurmd does when it starts; --dry-run only shows it, as list does.
   enter    runs COMMAND, or a shell, as root in the namespaces of a live job.
-  run      runs COMMAND with a private /tmp and /dev/shm in a PID namespace of its own, or in
+  run      runs COMMAND, or a shell, with a private /tmp and /dev/shm in a PID namespace of its own, or in
            what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
            in a user namespace. Everything is gone afterwards.
   stamp    makes PLUGIN, a namespace_linux.so or namespace_tmpfs.so of ours, one for VERSION of

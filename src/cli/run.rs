@@ -4,36 +4,33 @@
 //! delete. An ordinary user first gets a user namespace in which the rest is allowed.
 
 use super::TerminalHost;
+use super::base::{Base, Caller};
 use super::command::{die_of, start, wait};
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::Record;
-use crate::job::sources::open_base;
 use crate::job::{Job, Level, LiveJobs, Log, delete, restore};
 use crate::node;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// What jobs get when no file says otherwise. `@BASE@` is one of the two below.
+/// What jobs get when no file says otherwise. Its base path is replaced by one of [`super::base`].
 const DEFAULT_CONFIG: &str = "\
 defaults:
   auto_base_path: true
-  base_path: @BASE@
+  base_path: /var/lib/jobns
   clone_ns_flags: CLONE_NEWPID
 ";
-
-/// Where root's and an ordinary user's job directories are made by default.
-const ROOT_BASE: &str = "/var/lib/jobns";
-const USER_BASE: &str = "/tmp/jobns-";
 
 #[derive(Debug, Default)]
 struct Options {
@@ -70,7 +67,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
     }
     options.command.extend(rest.cloned());
     if options.command.is_empty() {
-        return Err("run needs a command; see jobns --help".to_owned());
+        options.command = super::command::shell();
     }
     Ok(options)
 }
@@ -95,53 +92,33 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
 }
 
 fn run(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Result<Ended, String> {
-    let uid = rustix::process::getuid().as_raw();
-    let gid = rustix::process::getgid().as_raw();
-    let mut settings = settings(host, options, node, uid)?;
+    let caller = Caller::look();
+    let mut settings = settings(host, options, node)?;
     // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
     if options.config.is_some() {
         let errors = node::paths(host, &mut settings, &|_| String::new());
         if !errors.is_empty() {
             return Err(errors.join("\n"));
         }
-        return run_with(host, options, node, &settings, (uid, gid));
+        return run_with(host, options, node, &settings, &caller, None);
     }
-    let base = share_base(host, &mut settings)?;
-    let ended = run_with(host, options, node, &settings, (uid, gid));
-    give_up_base(&settings.base_path, &base);
+    let base = Base::take(host, &caller, &mut settings)?;
+    let ended = run_with(host, options, node, &settings, &caller, Some(&base));
+    base.give_up(&|path| clean(host, node, path));
     ended
 }
 
-/// Makes the base path of the embedded configuration and shares its lock, so that no other run removes it.
-///
-/// Another run may remove it between two steps here, so a base that is not there is made again.
-fn share_base(host: &TerminalHost, settings: &mut Settings) -> Result<OwnedFd, String> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let errors = node::paths(host, settings, &|_| String::new());
-        let lock = || -> Result<OwnedFd, Error> {
-            let intention = || format!("lock {}", settings.base_path);
-            let base = open_base(&settings.base_path)?;
-            rustix::fs::flock(&base, FlockOperation::LockShared).doing("flock", intention)?;
-            let there = rustix::fs::stat(settings.base_path.as_str()).doing("stat", intention)?;
-            let ours = rustix::fs::fstat(&base).doing("fstat", intention)?;
-            let same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
-            if same { Ok(base) } else { Err(Error::call(intention(), "flock", Errno::NOENT)) }
-        };
-        match lock() {
-            Err(error) if error.errno() == Some(Errno::NOENT) && tries < 100 => {}
-            _ if !errors.is_empty() => return Err(errors.join("\n")),
-            result => return result.map_err(|error| error.to_string()),
-        }
-    }
-}
-
-/// Removes the base path of the embedded configuration, if this is the last run that has it.
-fn give_up_base(base_path: &str, base: &OwnedFd) {
-    if rustix::fs::flock(base, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        let _ = restore::remove_if_empty(base_path);
-    }
+/// What a killed run has left.
+fn clean(host: &TerminalHost, node: &config::Node<'_>, base: &String) -> Result<(), String> {
+    let former = restore::Node {
+        name: node.name,
+        bases: std::slice::from_ref(base),
+        other_bases: Vec::new(),
+        epilog: None,
+        environment: &[],
+        removal: delete::Removal::HERE,
+    };
+    restore::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
 }
 
 fn run_with(
@@ -149,26 +126,21 @@ fn run_with(
     options: &Options,
     node: &config::Node<'_>,
     settings: &Settings,
-    (uid, gid): (u32, u32),
+    caller: &Caller,
+    base: Option<&Base>,
 ) -> Result<Ended, String> {
-    if uid != 0 {
+    let Caller { uid, gid, .. } = *caller;
+    let directory = std::env::current_dir();
+    if !caller.is_root() {
         enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
     }
     let errors = node::kernel(host, settings, &|_| String::new());
     if !errors.is_empty() {
         return Err(errors.join("\n"));
     }
-    if options.config.is_none() {
-        // What a killed run has left. A base of Slurm's is left to slurmd.
-        let former = restore::Node {
-            name: node.name,
-            bases: std::slice::from_ref(&settings.base_path),
-            other_bases: Vec::new(),
-            epilog: None,
-            environment: &[],
-            removal: delete::Removal::HERE,
-        };
-        restore::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())?;
+    // A base of Slurm's is left to slurmd.
+    if let Some(base) = base {
+        base.clean(&|path| clean(host, node, path))?;
     }
     let job = Job {
         id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
@@ -195,7 +167,15 @@ fn run_with(
     let signals =
         EndSignals::block().map_err(|errno| Error::call("wait for signals", "signalfd4", errno).to_string())?;
     let created = create(host, settings, &job, delete::Removal::HERE).map_err(|error| error.to_string())?;
-    let ended = start_in(&created, &options.command, signals.mask_before).and_then(|child| wait(&child, &signals));
+    if let Some(base) = base {
+        base.share();
+    }
+    let directory = directory.inspect_err(|error| {
+        host.log(Level::Warning, format_args!("the working directory is not known ({error}); starting in /"));
+    });
+    let directory = directory.ok();
+    let ended = start_in(&created, &options.command, signals.mask_before, directory.as_deref())
+        .and_then(|child| wait(&child, &signals));
     let Created { record, pins } = created;
     if ended.is_err() {
         end_children(&record);
@@ -214,24 +194,19 @@ fn run_with(
     ended.map_err(|error| error.to_string())
 }
 
-fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>, uid: u32) -> Result<Settings, String> {
+fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Result<Settings, String> {
     let (name, text) = match &options.config {
         Some(path) => {
             let name = path.to_string_lossy().into_owned();
             let text = node::read_config(host, &name).map_err(|error| error.to_string())?;
             (name, text)
         }
-        None => {
-            let base = if uid == 0 { ROOT_BASE.to_owned() } else { format!("{USER_BASE}{uid}") };
-            ("the embedded configuration".to_owned(), DEFAULT_CONFIG.replace("@BASE@", &base).into_bytes())
-        }
+        None => ("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes().to_vec()),
     };
     let parsed = config::parse_namespace_yaml(&name, &text, node);
     let rendered: Vec<String> =
         parsed.problems.iter().filter(|p| p.level == config::Level::Error).map(config::Problem::render).collect();
-    // The user's directory of the embedded one lies in /tmp: one that is emptied in the meantime does no harm.
-    let shown = if options.config.is_some() { parsed.problems.as_slice() } else { &[] };
-    for warning in shown.iter().filter(|p| p.level == config::Level::Warning) {
+    for warning in parsed.problems.iter().filter(|p| p.level == config::Level::Warning) {
         host.log(Level::Warning, format_args!("{}", warning.log_line()));
     }
     match parsed.settings {
@@ -264,11 +239,16 @@ fn enter_own_user_namespace(uid: u32, gid: u32) -> Result<(), Error> {
     Ok(())
 }
 
-fn start_in(created: &Created, command: &[OsString], signal_mask: u64) -> Result<OwnedFd, Error> {
+fn start_in(
+    created: &Created,
+    command: &[OsString],
+    signal_mask: u64,
+    directory: Option<&Path>,
+) -> Result<OwnedFd, Error> {
     let intention = || "enter the namespaces".to_owned();
     let holder = created.record.holder.ok_or_else(|| Error::because(intention(), "the holder is not known"))?;
     let holder = holder.open().doing("pidfd_open", intention)?;
-    start(holder.as_fd(), created.record.namespaces, command, signal_mask)
+    start(holder.as_fd(), created.record.namespaces, command, signal_mask, directory)
 }
 
 /// Ends and reaps the children that a failure has left: one that nobody reaps keeps its PID namespace,
@@ -300,15 +280,18 @@ mod tests {
         let found = options(&["--job", "7", "--verbose", "ls", "--job", "x"]).unwrap();
         assert_eq!((found.job, found.verbose, found.command.len()), (Some(7), true, 3));
         assert_eq!(options(&["--", "--verbose"]).unwrap().command, ["--verbose"]);
-        for bad in [&["--job", "0", "x"][..], &["--job"], &["--nod", "n", "x"], &[], &["--"]] {
+        for shell in [&[][..], &["--"], &["--verbose"]] {
+            assert_eq!(options(shell).unwrap().command.len(), 1, "{shell:?}");
+        }
+        for bad in [&["--job", "0", "x"][..], &["--job"], &["--nod", "n", "x"]] {
             assert!(options(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn the_embedded_configuration_has_no_problem() {
-        let text = DEFAULT_CONFIG.replace("@BASE@", ROOT_BASE);
-        let parsed = config::parse_namespace_yaml("x", text.as_bytes(), &config::Node { name: "n", hostname: "n" });
+        let parsed =
+            config::parse_namespace_yaml("x", DEFAULT_CONFIG.as_bytes(), &config::Node { name: "n", hostname: "n" });
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
     }
 }

@@ -434,7 +434,7 @@ impl<'a> Making<'a> {
                 _ => self.host.log(
                     Level::Error,
                     format_args!(
-                        "job {}: the namespace process {} does not end after SIGKILL; the next start of slurmd cleans up",
+                        "job {}: the namespace process {} does not end after SIGKILL; what is left is removed later",
                         self.job.id,
                         child.pid.as_raw_nonzero()
                     ),

@@ -451,10 +451,7 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
         }
     };
     let record = &found.record;
-    host.log(
-        Level::Info,
-        format_args!("job {id}: no slurmstepd of it is left; deleting its namespaces and directories"),
-    );
+    host.log(Level::Info, format_args!("job {id}: it has ended; deleting its namespaces and directories"));
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
     let pins = of_this_boot.then(|| found.pins().ok()).flatten();
     let pairs = [of_record(record).as_slice(), node.environment].concat();

@@ -177,7 +177,7 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
         return Err(Error::because(
             intention(),
             format!(
-                "it belongs to uid {} with mode {:04o}; it was root's alone when slurmd started",
+                "it belongs to uid {} with mode {:04o}; it must be root's, and nobody else may write to it",
                 stat.st_uid,
                 stat.st_mode & 0o7777
             ),

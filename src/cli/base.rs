@@ -1,0 +1,284 @@
+//! Where `jobns run` keeps the files of its jobs when no configuration says so.
+//!
+//! Root's are under /var/lib/jobns. A user's are under /tmp/jobns-UID: /tmp is on this machine and has room, which a
+//! home directory on a server and the small tmpfs of `XDG_RUNTIME_DIR` may not have. But anybody can make that name
+//! first. Then the next of the places is taken, in a fixed order, so that a later run finds what a killed one left.
+
+#![forbid(unsafe_code)]
+
+use super::TerminalHost;
+use crate::config::Settings;
+use crate::job::error::{Doing, Error, Words};
+use crate::job::sources::open_base;
+use crate::job::{Level, Log, restore};
+use crate::node;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::os::unix::ffi::OsStrExt as _;
+
+const ROOT_BASE: &str = "/var/lib/jobns";
+
+/// The caller, as `jobns run` has to know them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Root of a user namespace only, such as `unshare -r` makes, which may mount nothing.
+    pub(super) is_contained: bool,
+    /// False where that user namespace does not map root outside: directories of root's look like anybody else's.
+    knows_root: bool,
+    /// The user id outside of that user namespace, else `uid`.
+    outer: u32,
+}
+
+impl Caller {
+    pub(super) fn look() -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        let knows_root = uid != 0 || rustix::fs::stat("/").is_ok_and(|stat| stat.st_uid == 0);
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let is_contained = uid == 0 && (!knows_root || open_tree(CWD, "/", flags).err() == Some(Errno::PERM));
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let outer = if is_contained { outer_id(&map).unwrap_or(uid) } else { uid };
+        Self { uid, gid: rustix::process::getgid().as_raw(), is_contained, knows_root, outer }
+    }
+
+    /// May make namespaces without a user namespace of its own.
+    pub(super) fn is_root(&self) -> bool {
+        self.uid == 0 && !self.is_contained
+    }
+}
+
+/// What 0 is outside, by `/proc/self/uid_map`.
+fn outer_id(map: &str) -> Option<u32> {
+    map.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["0", outer, _] => outer.parse().ok(),
+        _ => None,
+    })
+}
+
+/// Where a caller's files may be, the best place first.
+fn places(caller: &Caller, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<String> {
+    let below = |name: &str, more: &str| {
+        let directory = variable(name)?.into_string().ok()?;
+        let directory = directory.trim_end_matches('/');
+        (directory.starts_with('/') && !directory.contains('%')).then(|| format!("{directory}{more}/jobns"))
+    };
+    let in_tmp = format!("/tmp/jobns-{}", caller.outer);
+    if caller.is_root() {
+        return vec![ROOT_BASE.to_owned(), in_tmp];
+    }
+    let cache = below("XDG_CACHE_HOME", "").or_else(|| below("HOME", "/.cache"));
+    [Some(in_tmp), cache, below("XDG_RUNTIME_DIR", "")].into_iter().flatten().collect()
+}
+
+/// Is this place, if it exists, the caller's own? Else why it is not, in words.
+fn is_own(path: &str, caller: &Caller) -> Result<(), String> {
+    let stat = match rustix::fs::lstat(path) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(format!("{path}: {}", Words(errno))),
+        Ok(stat) => stat,
+    };
+    if stat.st_uid != caller.uid {
+        return Err(format!("{path} is somebody else's (uid {})", stat.st_uid));
+    }
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(format!("{path} is not a directory"));
+    }
+    rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::empty())
+        .map_err(|errno| format!("{path} cannot be written to: {}", Words(errno)))
+}
+
+/// A base path, made where it was missing, with a lock that every run shares while it lives. Whoever has it alone may
+/// clean up: what it finds then is of no run that is making or removing it.
+#[derive(Debug)]
+pub(super) struct Base {
+    lock: OwnedFd,
+    is_alone: bool,
+    path: String,
+    /// Other places where an earlier run may have left something.
+    others: Vec<String>,
+}
+
+/// Removes what killed runs have left under a base path.
+type Clean<'a> = dyn Fn(&String) -> Result<(), String> + 'a;
+
+impl Base {
+    /// The first place that can be used, which becomes the base path of `settings`.
+    pub(super) fn take(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result<Self, String> {
+        let mut refused = Vec::new();
+        let mut places = places(caller, &|name| std::env::var_os(name));
+        if !caller.is_root() {
+            places.extend(with_random_names(caller));
+        }
+        for place in &places {
+            place.clone_into(&mut settings.base_path);
+            match is_own(place, caller).and_then(|()| lock(host, caller, settings)) {
+                Ok(lock) => return Ok(Self::taken(lock, caller, settings, &places)),
+                Err(why) => {
+                    host.log(Level::Info, format_args!("{why}; trying another place"));
+                    refused.push(why);
+                }
+            }
+        }
+        // Nobody can have made this one first.
+        if !caller.is_root() {
+            let made = make_random(caller.outer).and_then(|path| {
+                settings.base_path = path;
+                lock(host, caller, settings)
+            });
+            match made {
+                Ok(lock) => return Ok(Self::taken(lock, caller, settings, &places)),
+                Err(why) => refused.push(why),
+            }
+        }
+        Err(format!("there is no place for the files of the job:\n{}", refused.join("\n")))
+    }
+
+    fn taken((lock, is_alone): (OwnedFd, bool), caller: &Caller, settings: &Settings, places: &[String]) -> Self {
+        let path = settings.base_path.clone();
+        let may_have_some = |place: &&String| {
+            **place != path && rustix::fs::lstat(place.as_str()).is_ok() && is_own(place, caller).is_ok()
+        };
+        let others = places.iter().filter(may_have_some).cloned().collect();
+        Self { lock, is_alone, path, others }
+    }
+
+    /// Removes what killed runs have left. If another run lives, the last of them does it.
+    pub(super) fn clean(&self, clean: &Clean<'_>) -> Result<(), String> {
+        for path in &self.others {
+            if let Ok(lock) = open_base(path)
+                && is_alone(&lock)
+            {
+                clean(path)?;
+                let _ = restore::remove_if_empty(path);
+            }
+        }
+        if self.is_alone { clean(&self.path) } else { Ok(()) }
+    }
+
+    /// Lets other runs use it. It has a job now, so nobody removes it in the moment without a lock that this takes
+    /// (flock(2)).
+    pub(super) fn share(&self) {
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::LockShared);
+    }
+
+    /// Removes the directory if no other run uses it.
+    pub(super) fn give_up(self, clean: &Clean<'_>) {
+        if is_alone(&self.lock) && matches!(restore::remove_if_empty(&self.path), Ok(false)) && !self.is_alone {
+            let _ = clean(&self.path);
+            let _ = restore::remove_if_empty(&self.path);
+        }
+    }
+}
+
+fn is_alone(lock: &OwnedFd) -> bool {
+    rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Makes the base path and takes its lock, alone or else with others, so that no other run removes it.
+///
+/// Another run may remove it between two steps here, so a base that is not there is made again.
+fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result<(OwnedFd, bool), String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let errors = if caller.knows_root {
+            node::paths(host, settings, &|_| String::new())
+        } else {
+            // The directories above cannot be told from somebody else's.
+            match rustix::fs::mkdir(settings.base_path.as_str(), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => Vec::new(),
+                Err(errno) => vec![Error::call(format!("make {}", settings.base_path), "mkdir", errno).to_string()],
+            }
+        };
+        let lock = || -> Result<(OwnedFd, bool), Error> {
+            let intention = || format!("lock {}", settings.base_path);
+            let base = open_base(&settings.base_path)?;
+            let is_alone = is_alone(&base);
+            if !is_alone {
+                rustix::fs::flock(&base, FlockOperation::LockShared).doing("flock", intention)?;
+            }
+            let there = rustix::fs::stat(settings.base_path.as_str()).doing("stat", intention)?;
+            let ours = rustix::fs::fstat(&base).doing("fstat", intention)?;
+            let same = (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino);
+            if same { Ok((base, is_alone)) } else { Err(Error::call(intention(), "flock", Errno::NOENT)) }
+        };
+        match lock() {
+            Err(error) if error.errno() == Some(Errno::NOENT) && errors.is_empty() && tries < 100 => {}
+            _ if !errors.is_empty() => return Err(errors.join("\n")),
+            result => return result.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Those places of [`make_random`] that are there.
+fn with_random_names(caller: &Caller) -> Vec<String> {
+    let begin = format!("jobns-{}.", caller.outer);
+    let names = std::fs::read_dir("/tmp").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut found: Vec<String> = names
+        .filter(|name| name.as_bytes().starts_with(begin.as_bytes()))
+        .filter_map(|name| Some(format!("/tmp/{}", name.to_str()?)))
+        .filter(|path| is_own(path, caller).is_ok())
+        .collect();
+    found.sort();
+    found
+}
+
+/// As mkdtemp(3) does: a directory of a name that was not taken.
+fn make_random(uid: u32) -> Result<String, String> {
+    let mut last = Errno::EXIST;
+    for _ in 0..100 {
+        let random = RandomState::new().build_hasher().finish().to_ne_bytes();
+        let letters: String = random.iter().take(6).map(|byte| char::from(b'a' + byte % 26)).collect();
+        let path = format!("/tmp/jobns-{uid}.{letters}");
+        match rustix::fs::mkdir(path.as_str(), Mode::RWXU) {
+            Ok(()) => return Ok(path),
+            Err(errno) => last = errno,
+        }
+    }
+    Err(Error::call("make a directory in /tmp", "mkdir", last).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_have_a_fixed_order_and_depend_on_the_environment() {
+        let caller = |uid, is_contained| Caller {
+            uid,
+            gid: 0,
+            is_contained,
+            knows_root: true,
+            outer: if uid == 0 { 7 } else { uid },
+        };
+        let full = |name: &str| {
+            let found = match name {
+                "XDG_CACHE_HOME" => "/c/",
+                "XDG_RUNTIME_DIR" => "/run/user/5",
+                "HOME" => "/home/a",
+                _ => return None,
+            };
+            Some(OsString::from(found))
+        };
+        assert_eq!(places(&caller(5, false), &full), ["/tmp/jobns-5", "/c/jobns", "/run/user/5/jobns"]);
+        let home = |name: &str| (name == "HOME").then(|| "/home/a".into());
+        assert_eq!(places(&caller(5, false), &home), ["/tmp/jobns-5", "/home/a/.cache/jobns"]);
+        assert_eq!(places(&caller(0, true), &home), ["/tmp/jobns-7", "/home/a/.cache/jobns"]);
+        assert_eq!(places(&caller(0, false), &home), [ROOT_BASE, "/tmp/jobns-7"]);
+        let odd = |name: &str| (name == "HOME").then(|| "a/%b".into());
+        assert_eq!(places(&caller(5, false), &odd), ["/tmp/jobns-5"]);
+    }
+
+    #[test]
+    fn the_outer_id_is_that_of_zero() {
+        assert_eq!(outer_id("         0       1002          1\n"), Some(1002));
+        assert_eq!(outer_id("1000 0 1\n0 1 999\n"), Some(1));
+        assert_eq!(outer_id(""), None);
+    }
+}
