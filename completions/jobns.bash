@@ -6,8 +6,8 @@ _jobns() {
 	local commands='check list clean enter run stamp'
 	local -A options=(
 		[check]='--node --format --strict --tmpfs --here'
-		[list]='--spool --format'
-		[clean]='--dry-run --format --spool'
+		[list]='--node --spool --format'
+		[clean]='--dry-run --format --node --spool'
 		[enter]='--spool'
 		[run]='--config --node --job --verbose'
 		[stamp]=''

@@ -116,11 +116,14 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
             return Ok(ExitCode::from(ERRORS));
         }
     };
-    let (this_node, this_machine) = super::this_node();
+    let (this_node, this_machine);
     let node = match &options.node {
         // Most nodes are named as their machine.
         Some(name) if !options.here => config::Node { name, hostname: name },
-        name => config::Node { name: name.as_ref().unwrap_or(&this_node), hostname: &this_machine },
+        name => {
+            (this_node, this_machine) = super::nodes::this(name.as_deref())?;
+            config::Node { name: &this_node, hostname: &this_machine }
+        }
     };
     let mut checked = check(&options, &name, &text, node);
     if options.here {

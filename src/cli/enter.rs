@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::command::{die_of, shell, start, wait};
-use super::node::registries;
+use super::nodes;
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::{self, Found};
@@ -53,8 +53,9 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
 /// Wrong usage, no such job, namespaces that cannot be entered.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Options { spool, job, command } = parse(arguments)?;
-    let (_, registries) = registries(spool.as_deref())?;
-    let found = registries.iter().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
+    let nodes = nodes::found(spool.as_deref(), None)?;
+    let registries = || nodes.iter().flat_map(|node| &node.registries);
+    let found = registries().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
     let found = found.ok_or(format!("no job {job} has namespaces on this node; see jobns list"))?;
     enter(&found, &command).map_err(|error| error.to_string())
 }

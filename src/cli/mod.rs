@@ -5,6 +5,7 @@
 //! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
 //! | [`node`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
 //! | [`enter`] | `jobns enter`: a command in the namespaces of a live job |
+//! | [`nodes`] | which nodes this machine is, and where their slurmd's spool directories are |
 //! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 //! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
@@ -19,6 +20,7 @@ mod command;
 pub mod enter;
 pub mod json;
 pub mod node;
+mod nodes;
 pub mod run;
 pub mod stamp;
 
@@ -35,8 +37,8 @@ pub const OWN_FAILURE: u8 = 125;
 
 const USAGE: &str = "\
 usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
-       jobns list [--spool DIR] [--format text|json]
-       jobns clean [--dry-run [--format text|json]] [--spool DIR]
+       jobns list [--node NAME] [--spool DIR] [--format text|json]
+       jobns clean [--dry-run [--format text|json]] [--node NAME] [--spool DIR]
        jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
        jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] [COMMAND [ARGUMENT...]]
        jobns stamp PLUGIN [VERSION]
@@ -62,7 +64,9 @@ options of check:
                   safe, and, as root, does the kernel take it. Makes nothing.
 
 options of list, clean and enter, which only root can use:
-  --spool DIR     slurmd's spool directory (default: /var/spool/slurmd or /var/lib/slurm/slurmd)
+  --spool DIR     slurmd's spool directory (default: what slurmd has written down in /run/slurm-jobns,
+                  else /var/spool/slurmd or /var/lib/slurm/slurmd)
+  --node NAME     of list and clean: which node, where several slurmds run on this machine
   --format json   of list and clean --dry-run: one JSON object, for programs; text is the default
 
 options of run:
@@ -84,19 +88,6 @@ exit status of run and enter: that of COMMAND; 127 when it is not found, 126 whe
 fn host_name() -> String {
     let uname = rustix::system::uname();
     uname.nodename().to_string_lossy().split('.').next().unwrap_or_default().to_owned()
-}
-
-/// Slurm's names of this node and of its machine: what slurmd has told whoever calls us, what it has
-/// written down, where that can be read, or else the name of the machine.
-fn this_node() -> (String, String) {
-    let recorded = node::recorded();
-    let told = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
-    match (told, recorded) {
-        (Some(name), Some(registry)) if registry.node == name => (name, registry.hostname),
-        (Some(name), _) => (name, host_name()),
-        (None, Some(registry)) => (registry.node, registry.hostname),
-        (None, None) => (host_name(), host_name()),
-    }
 }
 
 /// Entry point of the program.

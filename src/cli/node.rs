@@ -10,15 +10,16 @@
 
 #![forbid(unsafe_code)]
 
+use super::nodes::{self, Node};
 use super::{TerminalHost, json};
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::delete::Removal;
 use crate::job::handshake::describe;
-use crate::job::registry::{self, Registry};
+use crate::job::registry::Registry;
 use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
 use crate::job::{Level, LiveJobs, Log};
-use crate::node::{self, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::{self, File};
 use crate::remover::status::{self, Status, Tree};
 use crate::slurm::steps::live_jobs;
 use core::fmt;
@@ -29,9 +30,6 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-/// Where slurmd's spool directory usually is: Slurm's default, and Debian's.
-const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];
-
 /// Removals that the text shows. The JSON has all of them.
 const MOST_TREES: usize = 50;
 
@@ -41,6 +39,7 @@ const LEFT: u8 = 1;
 #[derive(Debug, Default)]
 struct Options {
     spool: Option<String>,
+    node: Option<String>,
     json: bool,
     dry_run: bool,
 }
@@ -55,6 +54,7 @@ fn parse(command: &str, arguments: &[OsString]) -> Result<Options, String> {
         };
         match argument.to_str() {
             Some("--spool") => options.spool = Some(value("--spool")?),
+            Some("--node") => options.node = Some(value("--node")?),
             Some("--format") => {
                 options.json = match value("--format")?.as_str() {
                     "text" => false,
@@ -79,38 +79,6 @@ impl Log for Collector {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
         }
     }
-}
-
-/// What slurmd has written down of this node where it usually does; root can read it.
-pub(super) fn recorded() -> Option<Registry> {
-    let read = |spool, name| Registry::read(spool, name).ok().flatten();
-    SPOOLS.into_iter().find_map(|spool| registry::FILES.into_iter().find_map(|name| read(spool, name)))
-}
-
-/// The node as slurmd has left it in its spool directory: a registry for each plugin that it loaded.
-pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Registry)>), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("only root can look into the directories of jobs".to_owned());
-    }
-    let spools = spool.map_or_else(|| SPOOLS.to_vec(), |spool| vec![spool]);
-    let mut why = String::new();
-    for spool in &spools {
-        let mut found = Vec::new();
-        for (file, name) in [NAMESPACE_YAML, JOB_CONTAINER_CONF].into_iter().zip(registry::FILES) {
-            match Registry::read(spool, name) {
-                Ok(Some(registry)) => found.push((file, registry)),
-                Ok(None) => {}
-                Err(error) => why = format!(" ({error})"),
-            }
-        }
-        if !found.is_empty() {
-            return Ok(((*spool).to_owned(), found));
-        }
-    }
-    Err(format!(
-        "no slurmd with this plugin has started with the spool directory {}{why}; name SlurmdSpoolDir with --spool (scontrol show config)",
-        spools.join(" or ")
-    ))
 }
 
 /// A job directory with the base that it is in.
@@ -316,7 +284,7 @@ fn as_json(
 /// Wrong usage, and a node that cannot be looked at.
 pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("list", arguments)?;
-    let (spool, registries) = registries(options.spool.as_deref())?;
+    let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     show(&options, &spool, registries)
 }
 
@@ -363,7 +331,7 @@ fn status(is_left: bool) -> ExitCode {
 /// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
 pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse("clean", arguments)?;
-    let (spool, registries) = registries(options.spool.as_deref())?;
+    let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     if options.dry_run {
         return show(&options, &spool, registries);
     }

@@ -79,7 +79,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let options = parse(arguments)?;
     let host = TerminalHost { verbose: options.verbose };
     let (node, hostname) = match &options.config {
-        Some(_) => super::this_node(),
+        Some(_) => super::nodes::this(options.node.as_deref())?,
         // One name, whoever calls: by it a later run knows what this one may leave.
         None => (super::host_name(), super::host_name()),
     };

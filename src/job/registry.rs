@@ -13,11 +13,24 @@
 //! base /nvme/old
 //! trash /nvme/other              has a .trash, and no job: a base_path of dir_confs, or a former one
 //! ```
+//!
+//! Where slurmd's spool directory is depends on slurm.conf, so each slurmd writes that down as well, in
+//! `/run/slurm-jobns/<node>`, for `jobns`:
+//!
+//! ```text
+//! slurm-jobns-spool 1
+//! spool /var/spool/slurmd
+//! ```
 
 #![forbid(unsafe_code)]
 
-use super::error::Error;
+use super::error::{Doing, Error};
+use super::listing::names;
 use super::spool::{self, PowerCut};
+use super::trusted::{self, Missing};
+use rustix::fd::AsFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -25,6 +38,14 @@ use std::fmt::Write as _;
 pub const FILES: [&str; 2] = ["namespace_linux.jobns", "namespace_tmpfs.jobns"];
 
 const HEADER: &str = "slurm-jobns-node 1";
+
+/// Where each slurmd of this machine writes down its spool directory, in a file with the node's name.
+pub const WHEREABOUTS: &str = "/run/slurm-jobns";
+
+const SPOOL_HEADER: &str = "slurm-jobns-spool 1";
+
+/// A path and a few words.
+const MAX_SPOOL_SIZE: usize = 8192;
 
 /// Base paths of the longest kind for years of changes.
 const MAX_SIZE: usize = 256 * 1024;
@@ -100,9 +121,87 @@ impl Registry {
     }
 }
 
+/// A node's name as the name of a file that is not hidden.
+fn is_file_name(node: &str) -> bool {
+    !node.is_empty() && !node.starts_with('.') && !node.contains(['/', '\n'])
+}
+
+/// Writes down in the directory `place` where the spool directory of a node is.
+///
+/// # Errors
+///
+/// When it cannot be written, or somebody else could write there.
+pub fn write_spool(place: &str, node: &str, spooldir: &str) -> Result<(), Error> {
+    if !is_file_name(node) || spooldir.contains('\n') {
+        return Err(Error::because(format!("write {place}/{node}"), "the name cannot be that of a file"));
+    }
+    let path = trusted::open_dir("the directory", place, Missing::Make)?.path;
+    let text = format!("{SPOOL_HEADER}\nspool {spooldir}\n");
+    spool::replace(&path, node, &format!(".{node}.new"), &text, PowerCut::MayLoseIt)
+}
+
+/// The nodes whose slurmd has written down its spool directory in `place`. Anybody can read these names.
+///
+/// # Errors
+///
+/// When the directory is there and cannot be listed.
+pub fn nodes(place: &str) -> Result<Vec<String>, Error> {
+    let dir = match rustix::fs::open(place, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        result => result.doing("openat", || format!("list {place}"))?,
+    };
+    let mut nodes = names(dir.as_fd(), place)?;
+    nodes.retain(|node| is_file_name(node));
+    nodes.sort();
+    Ok(nodes)
+}
+
+/// The spool directory of a node, as its slurmd has written it down in `place`.
+///
+/// # Errors
+///
+/// When the file cannot be read, is not root's alone, or is damaged.
+pub fn spool_of(place: &str, node: &str) -> Result<Option<String>, Error> {
+    let Some(text) = spool::read(place, node, MAX_SPOOL_SIZE)? else { return Ok(None) };
+    let damaged = || Error::because(format!("read {place}/{node}"), "it is damaged, or of another format");
+    let text = core::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n'));
+    let mut lines = text.ok_or_else(damaged)?.split('\n');
+    if lines.next() != Some(SPOOL_HEADER) {
+        return Err(damaged());
+    }
+    let path = lines.find_map(|line| line.strip_prefix("spool ")).filter(|path| path.starts_with('/'));
+    path.map(|path| Some(path.to_owned())).ok_or_else(damaged)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_slurmd_has_its_spool_directory_written_down() {
+        let top = tempfile::tempdir().unwrap();
+        let place = top.path().join("run/slurm-jobns");
+        let place = place.to_str().unwrap();
+        assert!(nodes(place).unwrap().is_empty());
+        write_spool(place, "n1", "/var/spool/a b").unwrap();
+        write_spool(place, "n2", "/var/spool/n2").unwrap();
+        write_spool(place, "n2", "/else/where").unwrap();
+        assert_eq!(nodes(place).unwrap(), ["n1", "n2"]);
+        assert_eq!(spool_of(place, "n1").unwrap().as_deref(), Some("/var/spool/a b"));
+        assert_eq!(spool_of(place, "n2").unwrap().as_deref(), Some("/else/where"));
+        assert_eq!(spool_of(place, "n3").unwrap(), None);
+        for odd in ["", ".", "..", ".n", "a/b"] {
+            assert!(write_spool(place, odd, "/s").is_err(), "{odd:?}");
+        }
+        for damaged in
+            ["", "slurm-jobns-spool 1\n", "slurm-jobns-spool 2\nspool /s\n", "slurm-jobns-spool 1\nspool s\n"]
+        {
+            std::fs::write(format!("{place}/n1"), damaged).unwrap();
+            assert!(spool_of(place, "n1").is_err(), "{damaged:?}");
+        }
+        std::fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(write_spool(place, "n1", "/s").is_err(), "everybody can write there");
+    }
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {

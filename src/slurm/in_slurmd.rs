@@ -12,7 +12,7 @@ use super::remover;
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
 use crate::config::{self, NodeSettings, wire};
 use crate::job::error::Error;
-use crate::job::registry::Registry;
+use crate::job::registry::{self, Registry};
 use crate::job::{Level, Log, pins, plan, restore as restore_jobs};
 use crate::node;
 use crate::remover::Options;
@@ -149,20 +149,23 @@ pub fn restore() -> Result<(), Failure> {
     let may_have_some = |path: &String| restore_jobs::has_trash(path).unwrap_or(false);
     trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
     trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
-    let mut registry = Registry {
+    let mut here = Registry {
         node: daemon.node.clone(),
         hostname: hostname(imports, daemon)?.to_owned(),
         slurm_conf: daemon.slurm_conf.clone(),
         bases: bases.into_iter().take(today).chain(old.iter().cloned()).collect(),
         trash,
     };
-    registry.tidy();
+    here.tidy();
     let _ = OLD_BASES.set(old);
-    if known && let Err(error) = registry.write(&daemon.spooldir, front::REGISTRY) {
+    if known && let Err(error) = here.write(&daemon.spooldir, front::REGISTRY) {
         host.log(
             Level::Error,
             format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
         );
+    }
+    if let Err(error) = registry::write_spool(registry::WHEREABOUTS, &daemon.node, &daemon.spooldir) {
+        host.log(Level::Warning, format_args!("{error}; jobns needs --spool {} on this node", daemon.spooldir));
     }
     Ok(())
 }
