@@ -11,6 +11,9 @@ use super::nodes;
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::{self, Found};
+use crate::job::registry::Registry;
+use crate::job::sources::open_base;
+use crate::job::{c_plugin, restore};
 use crate::sys::process::Ended;
 use crate::sys::signals::EndSignals;
 use rustix::fd::AsFd;
@@ -56,8 +59,29 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let nodes = nodes::found(spool.as_deref(), None)?;
     let registries = || nodes.iter().flat_map(|node| &node.registries);
     let found = registries().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
-    let found = found.ok_or(format!("no job {job} has namespaces on this node; see jobns list"))?;
+    let Some(found) = found else {
+        let slurms = registries().find_map(|(_, registry)| of_slurms_plugin(registry, job));
+        return Err(slurms.unwrap_or_else(|| format!("no job {job} has namespaces on this node; see jobns list")));
+    };
     enter(&found, &command).map_err(|error| error.to_string())
+}
+
+/// How to enter a job that Slurm's own plugin has made.
+fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
+    registry.bases.iter().flat_map(|base| restore::places(base, &registry.node)).find_map(|place| {
+        let base = open_base(&place).ok()?;
+        let leftover = c_plugin::recognise(base.as_fd(), &job.to_string())?;
+        let options: Vec<String> = leftover
+            .namespaces()
+            .iter()
+            .map(|(kind, file)| format!(" --{kind}={place}/{job}/{file}"))
+            .collect();
+        Some(if options.is_empty() {
+            format!("job {job} was made by Slurm's own plugin, and its namespaces are gone; jobns clean removes what is left")
+        } else {
+            format!("job {job} was made by Slurm's own plugin; hint: nsenter{}", options.concat())
+        })
+    })
 }
 
 /// The job as this plugin has recorded it under one of the bases of this node.

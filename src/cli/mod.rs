@@ -9,6 +9,7 @@
 //! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 //! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
+//! | [`progress`] | what is shown while many files are removed |
 //! | [`base`] | where `run` keeps the files of its jobs |
 //! | [`stamp`] | `jobns stamp`: a plugin for another micro release of Slurm |
 
@@ -21,6 +22,7 @@ pub mod enter;
 pub mod json;
 pub mod node;
 mod nodes;
+mod progress;
 pub mod run;
 pub mod stamp;
 

@@ -11,9 +11,8 @@
 #![forbid(unsafe_code)]
 
 use super::nodes::{self, Node};
-use super::{TerminalHost, json};
+use super::{TerminalHost, json, progress};
 use crate::config::{self, NodeSettings, Settings};
-use crate::job::delete::Removal;
 use crate::job::handshake::describe;
 use crate::job::registry::Registry;
 use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
@@ -25,6 +24,7 @@ use crate::slurm::steps::live_jobs;
 use core::fmt;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -161,13 +161,17 @@ fn user_name(uid: u32) -> Option<String> {
     (!name.is_empty()).then(|| config::problem::escape(&name))
 }
 
+fn name_or_id(uid: u32) -> String {
+    user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
+}
+
 /// How long a removal has been going on, in seconds.
 fn age_of(tree: &Tree) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     now.saturating_sub(tree.since)
 }
 
-fn text(seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
+fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
     let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
     for Seen { base, sight } in seen {
         let job = sight.job.id();
@@ -178,7 +182,7 @@ fn text(seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[Strin
                 describe(found.record.namespaces, ","),
             ),
             SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
-            SightOf::Slurms(_) => ("-".to_owned(), "-".to_owned(), "Slurm's plugin".to_owned()),
+            SightOf::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
         };
         let directory = format!("{}/{job}", config::problem::escape(base));
         let age = shown_age(age(base, job));
@@ -191,6 +195,10 @@ fn text(seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[Strin
         }
     }
     let mut out = String::new();
+    if seen.is_empty() {
+        rows.clear();
+        let _ = writeln!(out, "no jobs on node {}", config::problem::escape(node));
+    }
     for row in &rows {
         let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         out.push_str(line.join("  ").trim_end());
@@ -201,7 +209,7 @@ fn text(seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[Strin
             out,
             "{}: of {}, {} for {}",
             config::problem::escape(&tree.path),
-            user_name(tree.uid).unwrap_or_else(|| format!("uid {}", tree.uid)),
+            name_or_id(tree.uid),
             tree.state.word(),
             shown_age(Some(age_of(tree)))
         );
@@ -238,6 +246,11 @@ fn as_json(
     let jobs = seen.iter().map(|Seen { base, sight }| {
         let job = sight.job.id();
         let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
+        let (user, uid) = match &sight.job {
+            SightOf::Ours(found) => (Some(found.record.user.clone()), Some(found.record.uid)),
+            SightOf::Slurms(leftover) => (user_name(leftover.uid()), Some(leftover.uid())),
+            SightOf::Lost(_) => (None, None),
+        };
         let namespaces = record.map(|record| describe(record.namespaces, ", "));
         let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
         let trees = record
@@ -247,8 +260,8 @@ fn as_json(
             ("base", json::text(base)),
             ("plugin", json::text(if matches!(sight.job, SightOf::Slurms(_)) { "slurm" } else { "ours" })),
             ("state", json::text(state(sight.verdict))),
-            ("user", json::or_null(record.map(|record| json::text(&record.user)))),
-            ("uid", json::or_null(record.map(|record| number(record.uid.into())))),
+            ("user", json::or_null(user.as_deref().map(json::text))),
+            ("uid", json::or_null(uid.map(|uid| number(uid.into())))),
             ("holder", json::or_null(holder)),
             ("namespaces", json::or_null(namespaces.map(|names| json::list(names.split(", ").map(json::text))))),
             ("trees", json::or_null(trees)),
@@ -310,7 +323,7 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
     let said = if options.json {
         as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
     } else {
-        text(&seen, &trash, &trees, &unknown)
+        text(&registry.node, &seen, &trash, &trees, &unknown)
     };
     super::answer(&said)?;
     Ok(status(is_left(&seen, &trash)))
@@ -340,7 +353,7 @@ pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     }
     let configured: Vec<Configured> = registries.iter().map(|(file, registry)| configured(*file, registry)).collect();
     let is_configured = configured.iter().any(|one| !matches!(one, Configured::Gone(_)));
-    let mut is_left = false;
+    let mut did = Did::default();
     let mut errors = Vec::new();
     for ((_, registry), configured) in registries.iter().zip(configured) {
         let settings = match configured {
@@ -359,16 +372,71 @@ pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
                 continue;
             }
         };
-        match clean_up(settings.as_ref(), &spool, registry) {
-            Ok(left) => is_left |= left,
-            Err(error) => errors.push(error),
+        if let Err(error) = clean_up(settings.as_ref(), &spool, registry, &mut did) {
+            errors.push(error);
         }
     }
-    if errors.is_empty() { Ok(status(is_left)) } else { Err(errors.join("\n")) }
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
+    }
+    super::complain(&format!("jobns: {did}\n"));
+    Ok(status(did.is_left))
 }
 
-/// True when something stays.
-fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry) -> Result<bool, String> {
+/// What `clean` has found and done, for its last line. Two plugins may share a base path.
+#[derive(Debug, Default)]
+struct Did {
+    /// Jobs and trees in a trash, by their paths.
+    to_remove: BTreeSet<String>,
+    stay: BTreeSet<String>,
+    live: BTreeSet<String>,
+    is_left: bool,
+}
+
+impl Did {
+    fn paths(seen: &[Seen], trash: &[(&str, usize)], is: impl Fn(Verdict) -> bool) -> BTreeSet<String> {
+        let jobs = seen
+            .iter()
+            .filter(|seen| is(seen.sight.verdict))
+            .map(|seen| format!("{}/{}", seen.base, seen.sight.job.id()));
+        let trees =
+            trash.iter().flat_map(|(base, count)| (0..*count).map(move |number| format!("{base}/.trash/{number}")));
+        jobs.chain(trees).collect()
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jobs = match self.live.len() {
+            0 => "no job lives".to_owned(),
+            1 => "1 job lives".to_owned(),
+            many => format!("{many} jobs live"),
+        };
+        let removed = self.to_remove.len().saturating_sub(self.stay.len());
+        match (removed, self.stay.len()) {
+            (0, 0) => write!(f, "{jobs}, nothing to remove"),
+            (removed, 0) => write!(f, "{jobs}, removed what {removed} had left"),
+            (0, stay) => write!(f, "{jobs}, what {stay} had left stays: see jobns list"),
+            (removed, stay) => {
+                write!(f, "{jobs}, removed what {removed} had left, what {stay} had left stays: see jobns list")
+            }
+        }
+    }
+}
+
+/// Shows what is done. That a job lives is told in the last line.
+#[derive(Debug)]
+struct CleanHost;
+
+impl Log for CleanHost {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if level != Level::Debug {
+            TerminalHost { verbose: true }.log(level, line);
+        }
+    }
+}
+
+fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: &mut Did) -> Result<(), String> {
     let environment = [
         ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
         ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
@@ -382,13 +450,23 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry) -> Re
         other_bases: registry.trash.iter().map(String::as_str).collect(),
         epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
         environment: &environment,
-        removal: Removal::HERE,
+        removal: progress::SHOWN,
     };
-    let host = TerminalHost { verbose: true };
-    restore::clean(&host, &node, live_jobs(spool, &registry.node)).map_err(|error| error.to_string())?;
     let quiet = Collector::default();
-    let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
-    Ok(is_left(&look(&quiet, &registry, Some(&live))?, &trash(&registry)?))
+    let look = || {
+        let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
+        Ok::<_, String>((look(&quiet, &registry, Some(&live))?, trash(&registry)?))
+    };
+    let may_go = |verdict| matches!(verdict, Verdict::Dead | Verdict::InDoubt);
+    if let Ok((seen, trash)) = look() {
+        did.to_remove.append(&mut Did::paths(&seen, &trash, may_go));
+    }
+    restore::clean(&CleanHost, &node, live_jobs(spool, &registry.node)).map_err(|error| error.to_string())?;
+    let (seen, trash) = look()?;
+    did.stay.append(&mut Did::paths(&seen, &trash, may_go));
+    did.live.append(&mut Did::paths(&seen, &[], |verdict| verdict == Verdict::Alive));
+    did.is_left |= is_left(&seen, &trash);
+    Ok(())
 }
 
 /// What the configuration of today says: its epilog runs, as when slurmd starts.

@@ -6,6 +6,7 @@
 use super::TerminalHost;
 use super::base::{Base, Caller};
 use super::command::{die_of, start, wait};
+use super::progress;
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
@@ -116,7 +117,7 @@ fn clean(host: &TerminalHost, node: &config::Node<'_>, base: &String) -> Result<
         other_bases: Vec::new(),
         epilog: None,
         environment: &[],
-        removal: delete::Removal::HERE,
+        removal: progress::SHOWN,
     };
     restore::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
 }
@@ -166,7 +167,7 @@ fn run_with(
     // From here on Ctrl-C ends the command, not us.
     let signals =
         EndSignals::block().map_err(|errno| Error::call("wait for signals", "signalfd4", errno).to_string())?;
-    let created = create(host, settings, &job, delete::Removal::HERE).map_err(|error| error.to_string())?;
+    let created = create(host, settings, &job, progress::SHOWN).map_err(|error| error.to_string())?;
     if let Some(base) = base {
         base.share();
     }
@@ -180,14 +181,8 @@ fn run_with(
     if ended.is_err() {
         end_children(&record);
     }
-    let left = delete::delete(
-        host,
-        &record,
-        settings.clone_ns_epilog.as_ref(),
-        &job.environment,
-        Some(pins),
-        delete::Removal::HERE,
-    );
+    let left =
+        delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins), progress::SHOWN);
     if !left.is_gone() {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }

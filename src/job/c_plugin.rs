@@ -107,6 +107,26 @@ impl Leftover {
         })
     }
 
+    /// Whose job it is: the private directories belong to its user.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        let inside = c_path(&format!(".{}", self.job))
+            .map(|name| open_beneath(self.dir.as_fd(), &name, OFlags::PATH, BELOW).and_then(rustix::fs::fstat));
+        inside.ok().and_then(Result::ok).map_or(0, |stat| stat.st_uid)
+    }
+
+    /// The files below its directory on which its namespaces are mounted, each with nsenter(1)'s name for the kind.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<(&'static str, &'static str)> {
+        [("mount", ".ns"), ("mount", ".ns/mnt"), ("pid", ".ns/pid"), ("user", ".ns/user")]
+            .into_iter()
+            .filter(|(_, file)| {
+                let fd = c_path(file).map(|file| open_beneath(self.dir.as_fd(), &file, OFlags::PATH, BELOW));
+                fd.is_ok_and(|fd| fd.and_then(rustix::fs::fstat).is_ok_and(|stat| is_namespace(&stat)))
+            })
+            .collect()
+    }
+
     fn unmount_and_move(self, base: BorrowedFd<'_>, base_path: &str) -> Result<(), Error> {
         let name = c_path(&self.job.to_string())?;
         let path = format!("{base_path}/{}", self.job);
@@ -119,9 +139,7 @@ impl Leftover {
         for namespace in NAMESPACES.map(|name| format!("/{name}")).iter().map(String::as_str).chain([""]) {
             unmount(&format!("/proc/self/fd/{}/.ns{namespace}", self.dir.as_raw_fd()))?;
         }
-        // The private directories belong to the job's user.
-        let inside = open_beneath(self.dir.as_fd(), &c_path(&format!(".{}", self.job))?, OFlags::PATH, BELOW);
-        let uid = inside.and_then(|dir| rustix::fs::fstat(&dir)).map_or(0, |stat| stat.st_uid);
+        let uid = self.uid();
         drop(self);
         // Once, unless somebody has mounted it more often.
         for _ in 0..8 {

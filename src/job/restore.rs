@@ -370,7 +370,11 @@ impl SightOf {
     /// Whose job it was, as far as that is known.
     #[must_use]
     pub fn uid(&self) -> u32 {
-        if let Self::Ours(found) = self { found.record.uid } else { 0 }
+        match self {
+            Self::Ours(found) => found.record.uid,
+            Self::Slurms(leftover) => leftover.uid(),
+            Self::Lost(_) => 0,
+        }
     }
 }
 

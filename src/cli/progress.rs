@@ -1,0 +1,37 @@
+//! What `jobns` shows on a terminal while it removes many files, so that nobody takes it for dead.
+
+#![forbid(unsafe_code)]
+
+use super::complain;
+use crate::job::delete::{Removal, remove_locked};
+use crate::job::error::Error;
+use crate::job::remove_tree::{Summary, Terms};
+use rustix::fd::BorrowedFd;
+use std::ffi::CStr;
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// As [`Removal::HERE`], which says nothing.
+pub(super) const SHOWN: Removal = Removal::Here(remove);
+
+fn remove(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
+    if !std::io::stderr().is_terminal() {
+        return remove_locked(parent, name, terms);
+    }
+    let has_shown = AtomicBool::new(false);
+    let show = |files: u64, directories: u64| {
+        has_shown.store(true, Ordering::Relaxed);
+        complain(&format!("\r{}", line(files, directories)));
+    };
+    let terms = Terms { deadline: terms.deadline, polite_after: terms.polite_after, progress: Some(&show) };
+    let result = remove_locked(parent, name, &terms);
+    if has_shown.load(Ordering::Relaxed) {
+        // The line is gone again: what was done is told elsewhere.
+        complain("\r\x1b[K");
+    }
+    result
+}
+
+fn line(files: u64, directories: u64) -> String {
+    format!("jobns: removing: {files} files and {directories} directories so far")
+}
