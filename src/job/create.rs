@@ -14,6 +14,7 @@ use super::pins::Pins;
 use super::plan::{Plan, Source, environment};
 use super::sources::{make_private_dir, open_base};
 use super::state::{Line, MAX_SIZE, Tree};
+use super::told::PlanOf;
 use super::trash::rename_new;
 use super::trusted::{BENEATH, c_path, open_beneath};
 use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, mounts, script, sources};
@@ -45,11 +46,11 @@ pub struct Created {
 pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(limits::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
-    host.log(Level::Debug, format_args!("job {}: {plan:?}", job.id));
+    host.log(Level::Debug, format_args!("job {}: {}", job.id, PlanOf(job.id, &plan)));
     let mut making = Making::begin(host, settings, job, &plan, removal).map_err(limits::of_call)?;
     match making.everything() {
         Ok(pins) => {
-            host.log(Level::Debug, format_args!("job {}: {:?}", job.id, making.record));
+            host.log(Level::Debug, format_args!("job {}: {}", job.id, making.record));
             Ok(Created { record: making.record, pins })
         }
         Err(error) => {

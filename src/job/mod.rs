@@ -10,6 +10,7 @@
 //! | [`sources`], [`kept`] | extern slurmstepd | the detached mounts |
 //! | [`ns_limits`] | extern slurmstepd | how much of the node one job's user namespace may use |
 //! | [`holder`] | extern slurmstepd | the program of PID 1, ready to be executed |
+//! | [`told`] | extern slurmstepd | the plan and what was made, in words |
 //! | [`handshake`], [`id_maps`] | extern slurmstepd | talks with the child |
 //! | [`child`] | the clone3 child | attaches the mounts, becomes the holder; no allocation |
 //! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
@@ -58,6 +59,7 @@ pub mod script;
 pub mod sources;
 pub mod spool;
 pub mod state;
+pub mod told;
 pub mod trash;
 pub mod trusted;
 

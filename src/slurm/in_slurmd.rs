@@ -70,7 +70,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                         settings.base_path
                     ),
                 );
-                host.log(Level::Debug, format_args!("{settings:?}"));
+                host.log(Level::Debug, format_args!("{settings}"));
             }
             let _ = SETTINGS.set(settings);
             Ok(())
