@@ -7,6 +7,8 @@ complete -c jobns -n __fish_use_subcommand -a clean -d 'remove what is left'
 complete -c jobns -n __fish_use_subcommand -a enter -d 'a command in the namespaces of a live job'
 complete -c jobns -n __fish_use_subcommand -a run -d 'a command in namespaces of its own, without Slurm'
 complete -c jobns -n __fish_use_subcommand -a stamp -d 'a plugin for another micro release of Slurm'
+complete -c jobns -n __fish_use_subcommand -a help -d 'what a command does'
+complete -c jobns -n '__fish_seen_subcommand_from help' -x -a 'check list clean enter run stamp'
 complete -c jobns -n __fish_use_subcommand -l help
 complete -c jobns -n __fish_use_subcommand -l version
 

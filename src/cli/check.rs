@@ -32,6 +32,8 @@ mod here;
 mod loaded;
 mod show;
 
+use super::help::CHECK;
+use super::options::{self, Reader, Stop, Word};
 use crate::config::{self, Level, Problem};
 use crate::job::error::Words;
 use here::Here;
@@ -59,43 +61,26 @@ struct Options {
     tmpfs: bool,
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, String> {
+fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
     let mut file = None;
-    let mut only_files = false;
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        let mut value = |name: &str| {
-            let value = rest.next().ok_or(format!("{name} needs a value"))?;
-            value.to_str().map(str::to_owned).ok_or(format!("{name} {} is not UTF-8", value.display()))
-        };
-        match argument.to_str() {
-            Some("--node") if !only_files => {
-                let name = value("--node")?;
-                if name.is_empty() {
-                    return Err("--node needs the name of a node".to_owned());
-                }
-                options.node = Some(name);
+    let mut reader = Reader::new(&CHECK, arguments);
+    while let Some(word) = reader.next()? {
+        match word {
+            Word::Option("--node", name) => options.node = Some(options::node(name)?),
+            Word::Option(_, value) => options.json = options::format(value)?,
+            Word::Flag("--strict") => options.strict = true,
+            Word::Flag("--here") => options.here = true,
+            Word::Flag(_) => options.tmpfs = true,
+            Word::Dashes => {}
+            Word::Operand(_) if file.is_some() => {
+                return Err(Stop::Wrong("check reads one file at a time; see jobns check --help".to_owned()));
             }
-            Some("--format") if !only_files => {
-                options.json = match value("--format")?.as_str() {
-                    "text" => false,
-                    "json" => true,
-                    other => return Err(format!("--format is text or json, not {other:?}")),
-                }
-            }
-            Some("--strict") if !only_files => options.strict = true,
-            Some("--here") if !only_files => options.here = true,
-            Some("--tmpfs") if !only_files => options.tmpfs = true,
-            Some("--") if !only_files => only_files = true,
-            Some(other) if !only_files && other.len() > 1 && other.starts_with('-') => {
-                return Err(format!("check has no option {other}; see jobns --help"));
-            }
-            _ if file.is_some() => return Err("check reads one file at a time; see jobns --help".to_owned()),
-            _ => file = Some(argument.clone()),
+            Word::Operand(operand) => file = Some(operand),
         }
     }
-    options.file = file.ok_or("check needs a file, or - for standard input; see jobns --help")?;
+    options.file =
+        file.ok_or_else(|| "check needs a file, or - for standard input; see jobns check --help".to_owned())?;
     Ok(options)
 }
 
@@ -103,7 +88,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
 ///
 /// Wrong usage, and a file that cannot be read.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let options = parse(arguments)?;
+    let Some(options) = options::or_help(&CHECK, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
     let name = match options.file.to_str() {
         Some("-") => "<stdin>".to_owned(),
         _ => options.file.to_string_lossy().into_owned(),
@@ -192,13 +177,13 @@ fn count(problems: &[Problem]) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    fn options(words: &[&str]) -> Result<Options, String> {
+    fn options(words: &[&str]) -> Result<Options, Stop> {
         parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn options_are_read() {
-        let found = options(&["f.yaml", "--node", "n1", "--format", "json", "--strict", "--tmpfs"]).unwrap();
+        let found = options(&["f.yaml", "--node", "n1", "--format=json", "--strict", "--tmpfs"]).unwrap();
         assert_eq!((found.node.as_deref(), found.json, found.strict, found.tmpfs), (Some("n1"), true, true, true));
         assert!(options(&["a", "--here", "--node", "n"]).unwrap().here);
         assert_eq!(options(&["-"]).unwrap().file, "-");

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 use super::command::{die_of, shell, start, wait};
+use super::help::ENTER;
 use super::nodes;
+use super::options::{self, Reader, Stop, Word};
 use crate::job::error::{Doing, Error};
 use crate::job::identity::BootId;
 use crate::job::record::{self, Found};
@@ -28,34 +30,38 @@ struct Options {
     command: Vec<OsString>,
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, String> {
-    let mut rest = arguments;
+fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     let mut spool = None;
-    while let [name, value, more @ ..] = rest
-        && name == "--spool"
-    {
-        spool = Some(value.to_str().ok_or(format!("--spool {} is not UTF-8", value.display()))?.to_owned());
-        rest = more;
+    let mut job = None;
+    let mut reader = Reader::new(&ENTER, arguments);
+    while let Some(word) = reader.next()? {
+        match word {
+            Word::Option(option, value) => spool = Some(options::text(option, value)?),
+            Word::Operand(word) => {
+                job = Some(word);
+                break;
+            }
+            Word::Flag(_) | Word::Dashes => break,
+        }
     }
-    let [job, command @ ..] = rest else {
-        return Err("enter needs the id of a job; see jobns list".to_owned());
-    };
+    let job = job.ok_or_else(|| "enter needs the id of a job; see jobns list".to_owned())?;
     let job = job
         .to_str()
         .and_then(|job| job.parse().ok())
         .ok_or(format!("{} is no job id (of a job array, it is the one that jobns list shows)", job.display()))?;
-    let command = match command {
-        [dashes, command @ ..] if dashes == "--" => command,
-        command => command,
-    };
-    Ok(Options { spool, job, command: if command.is_empty() { shell() } else { command.to_vec() } })
+    let mut command = reader.rest();
+    if command.first().is_some_and(|dashes| dashes == "--") {
+        command.remove(0);
+    }
+    Ok(Options { spool, job, command: if command.is_empty() { shell() } else { command } })
 }
 
 /// # Errors
 ///
 /// Wrong usage, no such job, namespaces that cannot be entered.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let Options { spool, job, command } = parse(arguments)?;
+    let Some(options) = options::or_help(&ENTER, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let Options { spool, job, command } = options;
     let nodes = nodes::found(spool.as_deref(), None)?;
     let registries = || nodes.iter().flat_map(|node| &node.registries);
     let found = registries().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn the_command_begins_behind_the_job() {
         let parsed = |words: &[&str]| parse(&words.iter().map(OsString::from).collect::<Vec<_>>());
-        let found = parsed(&["--spool", "/s", "7", "ls", "--spool", "x"]).unwrap();
+        let found = parsed(&["--spool=/s", "7", "ls", "--spool", "x"]).unwrap();
         assert_eq!((found.spool.as_deref(), found.job, found.command.len()), (Some("/s"), 7, 3));
         assert_eq!(parsed(&["7", "--", "--x"]).unwrap().command, ["--x"]);
         assert_eq!(parsed(&["7"]).unwrap().command.len(), 1);

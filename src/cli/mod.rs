@@ -9,6 +9,7 @@
 //! | [`json`] | how all of them write JSON |
 //! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
 //! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
+//! | [`help`], [`options`] | what each command is for, and how its words are read |
 //! | [`progress`] | what is shown while many files are removed |
 //! | [`base`] | where `run` keeps the files of its jobs |
 //! | [`stamp`] | `jobns stamp`: a plugin for another micro release of Slurm |
@@ -19,9 +20,11 @@ mod base;
 pub mod check;
 mod command;
 pub mod enter;
+mod help;
 pub mod json;
 pub mod node;
 mod nodes;
+mod options;
 mod progress;
 pub mod run;
 pub mod stamp;
@@ -37,55 +40,6 @@ use std::process::ExitCode;
 /// Exit status when `jobns` itself cannot do what it was asked to, as env(1) and others have it.
 pub const OWN_FAILURE: u8 = 125;
 
-const USAGE: &str = "\
-usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
-       jobns list [--node NAME] [--spool DIR] [--format text|json]
-       jobns clean [--dry-run [--format text|json]] [--node NAME] [--spool DIR]
-       jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
-       jobns run [--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] [COMMAND [ARGUMENT...]]
-       jobns stamp PLUGIN [VERSION]
-
-  check    says all that is wrong with FILE (a namespace.yaml or job_container.conf; - is standard
-           input), what it comes to for one node, and where each value comes from.
-  list     shows the jobs that have namespaces on this node, and what is left of those that are gone.
-  clean    removes what is left, as slurmd does when it starts; --dry-run only shows it, as list does.
-  enter    runs COMMAND, or a shell, as root in the namespaces of a live job.
-  run      runs COMMAND, or a shell, with a private /tmp and /dev/shm in a PID namespace of its own, or in
-           what FILE (a namespace.yaml) asks for; as root as slurmd would, as an ordinary user
-           in a user namespace. Everything is gone afterwards.
-  stamp    makes PLUGIN, a namespace_linux.so or namespace_tmpfs.so of ours, one for VERSION of
-           Slurm, another micro release of the line that it was built for; else says for which it is.
-
-options of check:
-  --node NAME     the node that it is read for, also for %h (default: SLURMD_NODENAME in the
-                  environment, what slurmd has written down here, or the name of this machine)
-  --format json   one JSON object, for programs; text is the default
-  --strict        warnings count: exit status 1 when there are some
-  --tmpfs         FILE is a job_container.conf; one of that name is taken for one anyway
-  --here          ask this machine, too: do the paths exist, who can write to them, are the scripts
-                  safe, and, as root, does the kernel take it. Makes nothing.
-
-options of list, clean and enter, which only root can use:
-  --spool DIR     slurmd's spool directory (default: what slurmd has written down in /run/slurm-jobns,
-                  else /var/spool/slurmd or /var/lib/slurm/slurmd)
-  --node NAME     of list and clean: which node, where several slurmds run on this machine
-  --format json   of list and clean --dry-run: one JSON object, for programs; text is the default
-
-options of run:
-  --config FILE   the configuration; without it an embedded one is used
-  --node NAME     the node that it is read for (default: as of check)
-  --job NUMBER    the job id (default: the process id)
-  --verbose       say what is done
-
-exit status of check: 0 fine (warnings too, without --strict); 1 warnings, with --strict; 2 errors,
-             or FILE cannot be read; 125 wrong usage.
-exit status of list and clean: 0; 1 when something is left of a job that is gone, also in .trash, or
-             may be; 125 when the node cannot be looked at.
-exit status of stamp: 0, or 125 when PLUGIN stays as it was.
-exit status of run and enter: that of COMMAND; 127 when it is not found, 126 when it cannot be executed, 125 when
-             jobns fails.
-";
-
 /// This machine's name up to the first dot, as Slurm has it (`gethostname_short`).
 fn host_name() -> String {
     let uname = rustix::system::uname();
@@ -97,26 +51,22 @@ fn host_name() -> String {
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let Some(command) = arguments.next() else {
-        complain(USAGE);
+        complain(&help::all());
         return ExitCode::from(OWN_FAILURE);
     };
     let rest: Vec<OsString> = arguments.collect();
-    let wants_help = rest.first().is_some_and(|first| first == "--help" || first == "-h");
     let result = match command.to_str() {
-        Some("check" | "list" | "clean" | "enter" | "run" | "stamp") if wants_help => {
-            answer(USAGE).map(|()| ExitCode::SUCCESS)
-        }
         Some("check") => check::main(&rest),
         Some("list") => node::list(&rest),
         Some("clean") => node::clean(&rest),
         Some("enter") => enter::main(&rest),
         Some("run") => run::main(&rest),
         Some("stamp") => stamp::main(&rest),
-        Some("help" | "--help" | "-h") => answer(USAGE).map(|()| ExitCode::SUCCESS),
+        Some("help" | "--help" | "-h") => help_about(rest.first()),
         Some("--version" | "-V") => {
             answer(concat!("jobns ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS)
         }
-        _ => Err(format!("there is no command {}; see jobns --help", command.display())),
+        _ => Err(help::unknown(&command.to_string_lossy())),
     };
     result.unwrap_or_else(|error| {
         for line in error.lines() {
@@ -124,6 +74,17 @@ pub fn main() -> ExitCode {
         }
         ExitCode::from(OWN_FAILURE)
     })
+}
+
+fn help_about(command: Option<&OsString>) -> Result<ExitCode, String> {
+    let text = match command {
+        None => help::all(),
+        Some(name) => {
+            let name = name.to_string_lossy();
+            help::Command::named(&name).ok_or_else(|| help::unknown(&name))?.text()
+        }
+    };
+    answer(&text).map(|()| ExitCode::SUCCESS)
 }
 
 /// What cannot be written is lost: a full disk or a closed terminal must not end what we do, as std's

@@ -10,7 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::help::{CLEAN, Command, LIST};
 use super::nodes::{self, Node};
+use super::options::{self, Reader, Stop, Word};
 use super::{TerminalHost, json, progress};
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::handshake::describe;
@@ -44,26 +46,17 @@ struct Options {
     dry_run: bool,
 }
 
-fn parse(command: &str, arguments: &[OsString]) -> Result<Options, String> {
+fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        let mut value = |name: &str| {
-            let value = rest.next().ok_or(format!("{name} needs a value"))?;
-            value.to_str().map(str::to_owned).ok_or(format!("{name} {} is not UTF-8", value.display()))
-        };
-        match argument.to_str() {
-            Some("--spool") => options.spool = Some(value("--spool")?),
-            Some("--node") => options.node = Some(value("--node")?),
-            Some("--format") => {
-                options.json = match value("--format")?.as_str() {
-                    "text" => false,
-                    "json" => true,
-                    other => return Err(format!("--format is text or json, not {other:?}")),
-                }
-            }
-            Some("--dry-run") if command == "clean" => options.dry_run = true,
-            _ => return Err(format!("{command} has no argument {}; see jobns --help", argument.display())),
+    let mut reader = Reader::new(command, arguments);
+    while let Some(word) = reader.next()? {
+        match word {
+            Word::Option("--node", name) => options.node = Some(options::node(name)?),
+            Word::Option("--format", value) => options.json = options::format(value)?,
+            Word::Option(option, value) => options.spool = Some(options::text(option, value)?),
+            Word::Flag(_) => options.dry_run = true,
+            Word::Dashes => {}
+            Word::Operand(operand) => return Err(reader.unexpected(&operand)),
         }
     }
     Ok(options)
@@ -296,7 +289,7 @@ fn as_json(
 ///
 /// Wrong usage, and a node that cannot be looked at.
 pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let options = parse("list", arguments)?;
+    let Some(options) = options::or_help(&LIST, parse(&LIST, arguments))? else { return Ok(ExitCode::SUCCESS) };
     let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     show(&options, &spool, registries)
 }
@@ -343,7 +336,7 @@ fn status(is_left: bool) -> ExitCode {
 ///
 /// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
 pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let options = parse("clean", arguments)?;
+    let Some(options) = options::or_help(&CLEAN, parse(&CLEAN, arguments))? else { return Ok(ExitCode::SUCCESS) };
     let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     if options.dry_run {
         return show(&options, &spool, registries);

@@ -6,6 +6,8 @@
 use super::TerminalHost;
 use super::base::{Base, Caller};
 use super::command::{die_of, start, wait};
+use super::help::RUN;
+use super::options::{self, Reader, Stop, Word};
 use super::progress;
 use crate::config::{self, NodeSettings, Settings};
 use crate::job::create::{Created, create};
@@ -42,31 +44,26 @@ struct Options {
     command: Vec<OsString>,
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, String> {
+fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        let mut value = |name: &str| rest.next().ok_or(format!("{name} needs a value"));
-        match argument.to_str() {
-            Some("--config") => options.config = Some(value("--config")?.clone()),
-            Some("--node") => options.node = Some(value("--node")?.to_string_lossy().into_owned()),
-            Some("--job") => {
-                let number = value("--job")?;
+    let mut reader = Reader::new(&RUN, arguments);
+    while let Some(word) = reader.next()? {
+        match word {
+            Word::Option("--config", file) => options.config = Some(file),
+            Word::Option("--node", name) => options.node = Some(options::node(name)?),
+            Word::Option(_, number) => {
                 let parsed = number.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
                 options.job = Some(parsed.ok_or(format!("--job {} is no job id", number.display()))?);
             }
-            Some("--verbose") => options.verbose = true,
-            Some("--") => break,
-            Some(other) if other.starts_with('-') => {
-                return Err(format!("run has no option {other}; see jobns --help"));
-            }
-            _ => {
-                options.command.push(argument.clone());
+            Word::Flag(_) => options.verbose = true,
+            Word::Dashes => break,
+            Word::Operand(command) => {
+                options.command.push(command);
                 break;
             }
         }
     }
-    options.command.extend(rest.cloned());
+    options.command.extend(reader.rest());
     if options.command.is_empty() {
         options.command = super::command::shell();
     }
@@ -77,7 +74,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, String> {
 ///
 /// What went wrong before, around or after the command, one or more lines.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let options = parse(arguments)?;
+    let Some(options) = options::or_help(&RUN, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
     let host = TerminalHost { verbose: options.verbose };
     let (node, hostname) = match &options.config {
         Some(_) => super::nodes::this(options.node.as_deref())?,
@@ -266,13 +263,13 @@ fn end_children(record: &Record) {
 mod tests {
     use super::*;
 
-    fn options(words: &[&str]) -> Result<Options, String> {
+    fn options(words: &[&str]) -> Result<Options, Stop> {
         parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
     fn options_end_at_the_command() {
-        let found = options(&["--job", "7", "--verbose", "ls", "--job", "x"]).unwrap();
+        let found = options(&["--job=7", "-v", "ls", "--job", "x"]).unwrap();
         assert_eq!((found.job, found.verbose, found.command.len()), (Some(7), true, 3));
         assert_eq!(options(&["--", "--verbose"]).unwrap().command, ["--verbose"]);
         for shell in [&[][..], &["--"], &["--verbose"]] {

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 use super::answer;
+use super::help::STAMP;
+use super::options::{self, Reader, Stop, Word};
 use crate::job::error::Words;
 use crate::slurm::layout::{MARK, RELEASES, Version};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -30,8 +32,9 @@ const MAX_SIZE: u64 = 64 << 20;
 ///
 /// A sentence, when the file stays as it was.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let [file, rest @ ..] = arguments else {
-        return Err("stamp needs a file; see jobns --help".to_owned());
+    let Some(operands) = options::or_help(&STAMP, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let [file, rest @ ..] = operands.as_slice() else {
+        return Err("stamp needs a file; see jobns stamp --help".to_owned());
     };
     let path = Path::new(file);
     let mut content = read(path)?;
@@ -39,7 +42,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let wanted = match rest {
         [] => return answer(&format!("{}: for Slurm {is}\n", path.display())).map(|()| ExitCode::SUCCESS),
         [wanted] => version(&wanted.to_string_lossy())?,
-        _ => return Err("stamp takes a file and a version; see jobns --help".to_owned()),
+        _ => return Err("stamp takes a file and a version; see jobns stamp --help".to_owned()),
     };
     if (wanted.major, wanted.minor) != (is.major, is.minor) {
         return Err(format!(
@@ -63,6 +66,17 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         );
     }
     answer(&said).map(|()| ExitCode::SUCCESS)
+}
+
+fn parse(arguments: &[OsString]) -> Result<Vec<OsString>, Stop> {
+    let mut reader = Reader::new(&STAMP, arguments);
+    let mut operands = Vec::new();
+    while let Some(word) = reader.next()? {
+        if let Word::Operand(operand) = word {
+            operands.push(operand);
+        }
+    }
+    Ok(operands)
 }
 
 /// `26.05.5`

@@ -43,7 +43,7 @@ mod private_dirs;
 pub mod problem;
 pub mod proc;
 pub mod short;
-mod suggest;
+pub(crate) mod suggest;
 pub mod wire;
 pub mod yaml;
 

@@ -6,7 +6,7 @@
 const MAX_LEN: usize = 40;
 
 /// The known word that differs from `word` by few edits, letter case aside.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.is_empty() || word.len() > MAX_LEN {
         return None;
     }
