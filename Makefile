@@ -1,7 +1,7 @@
 # A thin wrapper around cargo for packagers.
 #
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns-remover,jobns}
-#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [SBINDIR=/usr/sbin] [DATADIR=/usr/share]
+#   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [BINDIR=/usr/bin] [DATADIR=/usr/share]
 #                [ZSHDIR=/usr/share/zsh/site-functions]
 #   make check                       the tests that need no root and no Slurm
 #   make check-root                  those that need root, too
@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 # Not lib/slurm: there a Slurm of the same prefix has its own plugins, of the same names. The plugins look for jobns-remover
 # in their own directory.
 PLUGINDIR ?= $(PREFIX)/lib/slurm-jobns
-SBINDIR ?= $(PREFIX)/sbin
+BINDIR ?= $(PREFIX)/bin
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
 ZSHDIR ?= $(DATADIR)/zsh/site-functions
@@ -79,19 +79,19 @@ abi-check:
 		$(CARGO) test $(CARGOFLAGS) --test abi_check -- --nocapture
 
 install: install-man install-completions
-	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(SBINDIR)
+	install -d $(DESTDIR)$(PLUGINDIR) $(DESTDIR)$(BINDIR)
 	install -m 0755 $(DIST)/namespace_linux.so $(DESTDIR)$(PLUGINDIR)/namespace_linux.so
 	install -m 0755 $(DIST)/namespace_tmpfs.so $(DESTDIR)$(PLUGINDIR)/namespace_tmpfs.so
 	install -m 0755 $(DIST)/jobns-remover $(DESTDIR)$(PLUGINDIR)/jobns-remover
-	install -m 0755 $(DIST)/jobns $(DESTDIR)$(SBINDIR)/jobns
+	install -m 0755 $(DIST)/jobns $(DESTDIR)$(BINDIR)/jobns
 
 # Slurm's own packages have namespace.yaml(5) and job_container.conf(5): ours are of another section.
 install-man:
-	install -d $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8
+	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7
 	install -m 0644 man/namespace.yaml.5 $(DESTDIR)$(MANDIR)/man5/namespace.yaml.5jobns
 	install -m 0644 man/job_container.conf.5 $(DESTDIR)$(MANDIR)/man5/job_container.conf.5jobns
 	install -m 0644 man/slurm-jobns.7 $(DESTDIR)$(MANDIR)/man7/slurm-jobns.7
-	install -m 0644 man/jobns.8 $(DESTDIR)$(MANDIR)/man8/jobns.8
+	install -m 0644 man/jobns.1 $(DESTDIR)$(MANDIR)/man1/jobns.1
 
 install-completions:
 	install -d $(DESTDIR)$(DATADIR)/bash-completion/completions $(DESTDIR)$(ZSHDIR) \
