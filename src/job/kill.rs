@@ -120,7 +120,11 @@ struct Outcome {
 }
 
 /// Kills every process of which `is_member` says so.
-fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
+fn kill_every(is_member: impl FnMut(Pid) -> bool) -> Outcome {
+    kill_every_within(TIMEOUT, is_member)
+}
+
+fn kill_every_within(timeout: Duration, mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
     let mut outcome = Outcome { killed: 0, all_ended: true };
     let Ok(proc) =
         rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -138,7 +142,7 @@ fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
         let mut members: Vec<(Pid, u64)> = Vec::new();
         let mut is_whole = true;
         for pid in pids {
-            if start.elapsed() >= TIMEOUT {
+            if start.elapsed() >= timeout {
                 is_whole = false;
                 break;
             }
@@ -163,7 +167,7 @@ fn kill_every(mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
             return outcome;
         };
         outcome.all_ended = false;
-        let left = TIMEOUT.saturating_sub(start.elapsed());
+        let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
             return outcome;
         }
@@ -197,5 +201,12 @@ mod tests {
         assert!(is_seen_at(elsewhere.path()));
         std::fs::create_dir(top.path().join("script")).unwrap();
         assert!(!is_seen_at(&top.path().join("script")), "what a script of root's has mounted in the base path");
+    }
+
+    #[test]
+    fn a_look_that_was_cut_short_is_no_proof_that_all_have_ended() {
+        let nobody = |timeout| kill_every_within(timeout, |_| false);
+        assert!(nobody(TIMEOUT).all_ended);
+        assert!(!nobody(Duration::ZERO).all_ended);
     }
 }

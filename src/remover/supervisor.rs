@@ -566,3 +566,6 @@ fn path_of(task: &Task) -> String {
         Kind::Job => format!("{}/{}", task.base, task.name),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,7 @@ fn leads_up_to(link: &str, directories: &[Directory], end: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fd::AsRawFd;
 
     #[test]
     fn a_process_that_has_a_directory_of_the_tree_open_is_found() {
@@ -130,5 +131,31 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(in_a && in_b && !in_c, "{in_a} {in_b} {in_c}");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_file_server_that_does_not_answer_is_not_asked() {
+        use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        let (device, point) = (top.path().join("fuse"), top.path().join("mnt"));
+        let number = rustix::fs::makedev(10, 229);
+        rustix::fs::mknodat(CWD, &device, rustix::fs::FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, number)
+            .unwrap();
+        std::fs::create_dir(&point).unwrap();
+        let server = rustix::fs::open(&device, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = std::ffi::CString::new(options).unwrap();
+        mount("none", &point, "fuse", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str())).unwrap();
+        let inside = rustix::fs::open(&point, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        unmount(&point, UnmountFlags::DETACH).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let asks = std::thread::spawn(move || tell.send(Directory::of(&inside)));
+        let found = told.recv_timeout(Duration::from_secs(10));
+        // Whoever waits gets an error now.
+        drop(server);
+        let _ = asks.join();
+        assert!(found.is_ok_and(|found| found.is_some_and(|found| found.inode == 1)));
     }
 }
