@@ -1,5 +1,5 @@
-// hostile: what a user can do to the removal of a job's files. The topic `removal` runs it, all of it without root but
-// `project`.
+// hostile: what a user can do to the removal of a job's files. The topics `removal` and `siege` run it, all of it
+// without root but `project`.
 //
 //   hostile send SOCKET DIRECTORY...     sends open directories to one of the next two, and waits until it has done its part
 //   hostile chain SOCKET LEAD FILES      makes a chain of directories in each that it gets, FILES in each of them, and keeps
