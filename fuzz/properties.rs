@@ -3,7 +3,7 @@
 //! `tests/config_fuzz.rs` calls the same functions, on the corpora here, on inputs that once broke
 //! something, and on generated ones, so that a finding becomes a plain test by adding a file.
 
-use namespace_linux::config::wire::{self, HEADER_LEN, Message, NamespaceInodes};
+use namespace_linux::config::wire::{self, FRAME_LEN, HEADER_LEN, Message, NamespaceInodes};
 use namespace_linux::config::{
     Backing, HidePid, JobNames, Level, Node, NodeSettings, Parsed, Settings, check, hostlist, mount_options,
     parse_job_container_conf, parse_namespace_yaml, path, pattern,
@@ -47,9 +47,9 @@ fn told(parsed: Parsed) -> Option<NodeSettings> {
     }
     let message = sent(settings);
     let bytes = wire::encode(&message);
-    let (header, body) = bytes.split_first_chunk::<HEADER_LEN>().expect("a header");
-    assert_eq!(wire::body_len(header).as_ref(), Ok(&body.len()));
-    assert_eq!(wire::decode(header, body).as_ref(), Ok(&message));
+    let (frame, rest) = bytes.split_first_chunk::<FRAME_LEN>().expect("a frame");
+    assert_eq!(wire::announced(*frame).as_ref(), Ok(&rest.len()));
+    assert_eq!(wire::decode(rest).as_ref(), Ok(&message));
     Some(message.settings)
 }
 
@@ -332,34 +332,33 @@ fn expand(rest: &str, head: String, groups: usize, names: &mut Vec<String>) -> O
 
 /// Any bytes from the pipe: nothing but what a file can ask for comes out, and it has one encoding.
 pub fn wire(data: &[u8]) {
-    let Some((header, body)) = data.split_first_chunk::<HEADER_LEN>() else { return };
-    if let Ok(length) = wire::body_len(header) {
-        assert!(length <= 1 << 20);
+    let Some((frame, rest)) = data.split_first_chunk::<FRAME_LEN>() else { return };
+    if let Ok(length) = wire::announced(*frame) {
+        assert!(length <= (1 << 20) + HEADER_LEN);
     }
-    match wire::decode(header, body) {
+    match wire::decode(rest) {
         Ok(message) => {
             if let NodeSettings::Enabled(settings) = &message.settings {
                 holds(settings);
             }
             let again = wire::encode(&message);
-            assert_eq!(again.get(HEADER_LEN..), Some(body), "one encoding for each value");
+            assert_eq!(again.get(FRAME_LEN..), Some(rest), "one encoding for each value");
         }
         Err(error) => is_printable(&error.to_string(), false),
     }
     // The same body with a right header: what the checksum keeps the fuzzer from reaching.
     let model = wire::encode(&sent(NodeSettings::Disabled(namespace_linux::config::DisabledWhy::SetToNone)));
-    let Some((mut header, _)) = model.split_first_chunk::<HEADER_LEN>().map(|(header, body)| (*header, body)) else {
-        return;
-    };
+    let Some((_, body)) = rest.split_first_chunk::<HEADER_LEN>() else { return };
+    let mut header: [u8; HEADER_LEN] = model[FRAME_LEN..][..HEADER_LEN].try_into().expect("a header");
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     header[12..16].copy_from_slice(&length.to_le_bytes());
     let crc = crc32(&[&header[20..], body].concat());
     header[16..20].copy_from_slice(&crc.to_le_bytes());
-    if let Ok(message) = wire::decode(&header, body) {
+    if let Ok(message) = wire::decode(&[&header, body].concat()) {
         if let NodeSettings::Enabled(settings) = &message.settings {
             holds(settings);
         }
-        assert_eq!(wire::encode(&message).get(HEADER_LEN..), Some(body));
+        assert_eq!(wire::encode(&message).get(FRAME_LEN + HEADER_LEN..), Some(body));
     }
 }
 

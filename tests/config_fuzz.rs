@@ -181,6 +181,7 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let former_bases = vec![format!("{deep}/old"); MAX_FORMER_BASES];
     let message = wire::Message { settings, node: wire::NamespaceInodes::default(), former_bases };
     let bytes = wire::encode(&message);
-    let (header, body) = bytes.split_first_chunk().unwrap();
-    assert_eq!(wire::decode(header, body), Ok(message));
+    let (frame, rest) = bytes.split_first_chunk().unwrap();
+    assert_eq!(wire::announced(*frame), Ok(rest.len()));
+    assert_eq!(wire::decode(rest), Ok(message));
 }

@@ -3,15 +3,19 @@
 //! The two ends of the pipe are two builds of this plugin when a node is upgraded under running
 //! slurmds, and what comes out of a pipe is hostile until it is checked: a fixed header says what
 //! follows and how long it is, before a byte of the body is read or allocated, and the settings in
-//! the body are checked as a whole like those of a file.
+//! the body are checked as a whole like those of a file. The two ends can even be this plugin and
+//! Slurm's own, which Slurm loads where ours was built for another version of it. Slurm's plugin reads
+//! a length in the machine's byte order and then as many bytes. So that length comes first here: either
+//! plugin reads all of what the other sends, and refuses it at once.
 //!
 //! ```text
+//! frame, 4 bytes:    length of header and body u32, in the machine's byte order
 //! header, 64 bytes:  magic 8 | format u16 | zero u16 | body length u32 | CRC-32 u32 | version 44
 //! body:              namespaces of slurmd 4 u64 | former base paths | kind u8, then the fields of Settings in order
 //!                    bool u8 | u32 | text: u32 length, bytes | list: u32 count, items | option: bool, item
 //! ```
 //!
-//! Numbers are little-endian. The version is the plugin's, as text, filled up with zeros; it only
+//! All other numbers are little-endian. The version is the plugin's, as text, filled up with zeros; it only
 //! serves messages. The CRC is that of the version and the body.
 
 #![forbid(unsafe_code)]
@@ -24,6 +28,9 @@ use super::problem::{escape, quote};
 use super::{Backing, Dir, DisabledWhy, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check};
 use reader::Reader;
 
+/// Bytes of the frame. Formats before 8 have none.
+pub const FRAME_LEN: usize = 4;
+
 /// Bytes of the header. Every format has this length, and the magic, format and version in their places.
 pub const HEADER_LEN: usize = 64;
 
@@ -31,7 +38,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 7;
+const FORMAT: u16 = 8;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -71,9 +78,9 @@ pub struct NamespaceInodes {
     pub ipc: u64,
 }
 
-/// Header and body.
+/// Frame, header and body.
 ///
-/// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`body_len`].
+/// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`announced`].
 #[must_use]
 pub fn encode(message: &Message) -> Vec<u8> {
     let Message { settings, node, former_bases } = message;
@@ -91,11 +98,12 @@ pub fn encode(message: &Message) -> Vec<u8> {
     for (slot, byte) in version.iter_mut().zip(PLUGIN_VERSION.bytes()) {
         *slot = byte;
     }
-    let mut out = Vec::with_capacity(HEADER_LEN + body.len());
+    let mut out = Vec::with_capacity(FRAME_LEN + HEADER_LEN + body.len());
+    // A message that is too long gets lengths that no reader accepts.
+    out.extend_from_slice(&u32::try_from(HEADER_LEN + body.len()).unwrap_or(u32::MAX).to_ne_bytes());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&[0; 2]);
-    // A body that is too long gets a length that no reader accepts.
     out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(&crc32(&[&version, &body]).to_le_bytes());
     out.extend_from_slice(&version);
@@ -111,19 +119,34 @@ pub(super) fn fits(settings: &Settings) -> bool {
     body.len() < MAX_WIRE - MAX_FORMER_BASES * (MAX_BASE_PATH + 4) - 64
 }
 
-/// The length of the body that follows this header.
+/// The number of bytes that follow this frame.
 ///
 /// # Errors
-/// When the header is not one of ours, or of another format: the sentence names both versions.
-pub fn body_len(header: &[u8; HEADER_LEN]) -> Result<usize, WireError> {
-    Ok(Header::read(header)?.body_len)
+/// When no message of this plugin has that length.
+pub fn announced(frame: [u8; FRAME_LEN]) -> Result<usize, WireError> {
+    if MAGIC.starts_with(&frame) {
+        // A format before 8: of its header, which `decode` reads the version from, this is the first part.
+        return Ok(HEADER_LEN - FRAME_LEN);
+    }
+    let length = u32::from_ne_bytes(frame) as usize;
+    if length < HEADER_LEN {
+        return foreign();
+    }
+    if length > HEADER_LEN + MAX_WIRE {
+        return error(format!("slurmd announces {length} bytes of settings, more than the limit of {MAX_WIRE}"));
+    }
+    Ok(length)
 }
 
-/// The message.
+/// The message, from all that follows the frame.
 ///
 /// # Errors
-/// When it is not what [`encode`] makes of valid settings.
-pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<Message, WireError> {
+/// When it is not what [`encode`] makes of valid settings. Where it comes from another version of this
+/// plugin, the sentence names both.
+pub fn decode(message: &[u8]) -> Result<Message, WireError> {
+    let Some((header, body)) = message.split_first_chunk::<HEADER_LEN>() else {
+        return without_frame(message);
+    };
     let parts = Header::read(header)?;
     if body.len() != parts.body_len {
         return error(format!("slurmd sent {} bytes of settings where it announced {}", body.len(), parts.body_len));
@@ -154,6 +177,26 @@ pub fn decode(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<Message, WireErr
     Ok(Message { settings, node, former_bases })
 }
 
+/// A header of a format before 8, of which `announced` has had the first bytes.
+fn without_frame(rest: &[u8]) -> Result<Message, WireError> {
+    let mut header = [0; HEADER_LEN];
+    let (magic, behind) = header.split_at_mut(FRAME_LEN);
+    if behind.len() != rest.len() {
+        return foreign();
+    }
+    behind.copy_from_slice(rest);
+    magic.copy_from_slice(MAGIC.get(..FRAME_LEN).unwrap_or_default());
+    Header::read(&header)?;
+    foreign()
+}
+
+fn foreign<T>() -> Result<T, WireError> {
+    error(
+        "what slurmd sent is not from this plugin: slurmd has loaded another namespace plugin, \
+         or another Slurm; restart slurmd",
+    )
+}
+
 struct Header {
     body_len: usize,
     crc: u32,
@@ -164,10 +207,7 @@ impl Header {
     fn read(header: &[u8; HEADER_LEN]) -> Result<Self, WireError> {
         let mut reader = Reader { rest: header };
         if reader.array::<8>()? != MAGIC {
-            return error(
-                "what slurmd sent is not from this plugin: slurmd has loaded another namespace plugin, \
-                 or another Slurm; restart slurmd",
-            );
+            return foreign();
         }
         let format = u16::from_le_bytes(reader.array()?);
         let zero: [u8; 2] = reader.array()?;
@@ -345,8 +385,12 @@ mod tests {
     }
 
     fn split(message: &[u8]) -> ([u8; HEADER_LEN], &[u8]) {
-        let (header, body) = message.split_first_chunk().unwrap();
+        let (header, body) = message[FRAME_LEN..].split_first_chunk().unwrap();
         (*header, body)
+    }
+
+    fn decode_parts(header: &[u8; HEADER_LEN], body: &[u8]) -> Result<Message, WireError> {
+        decode(&[header, body].concat())
     }
 
     fn message(settings: NodeSettings) -> Message {
@@ -363,27 +407,66 @@ mod tests {
         ] {
             let sent = message(settings);
             let bytes = encode(&sent);
-            let (header, body) = split(&bytes);
-            assert_eq!(body_len(&header), Ok(body.len()));
-            assert_eq!(decode(&header, body), Ok(sent));
+            let (frame, rest) = bytes.split_first_chunk().unwrap();
+            assert_eq!(announced(*frame), Ok(rest.len()));
+            assert_eq!(decode(rest), Ok(sent));
         }
+    }
+
+    /// Slurm's plugin reads an int and so many bytes (`namespace_p_recv_stepd`); the first is a bool, the next four
+    /// the length of a text, most significant byte first.
+    #[test]
+    fn slurms_plugin_reads_all_of_it_and_refuses_it() {
+        let bytes = encode(&message(sample()));
+        let length = i32::from_ne_bytes(bytes[..4].try_into().unwrap());
+        assert_eq!(usize::try_from(length).unwrap(), bytes.len() - 4);
+        let text = u32::from_be_bytes(bytes[5..9].try_into().unwrap());
+        assert!(text > 1 << 30, "MAX_PACK_MEM_LEN of Slurm");
+    }
+
+    #[test]
+    fn what_slurms_plugin_sends_is_refused_without_waiting_for_more() {
+        for length in [0_u32, 1, 40, 63] {
+            assert!(announced(length.to_ne_bytes()).unwrap_err().to_string().contains("another namespace plugin"));
+        }
+        assert_eq!(announced(200_u32.to_ne_bytes()), Ok(200));
+        assert!(decode(&[0; 200]).unwrap_err().to_string().contains("another namespace plugin"));
+        for length in [u32::try_from(MAX_WIRE + HEADER_LEN + 1).unwrap(), u32::MAX] {
+            assert!(announced(length.to_ne_bytes()).unwrap_err().to_string().contains("more than the limit"));
+        }
+    }
+
+    #[test]
+    fn a_version_that_sends_no_frame_is_named() {
+        let bytes = encode(&message(sample()));
+        let (mut header, _) = split(&bytes);
+        header[8] = 7;
+        header[20..26].copy_from_slice(b"0.0.1\0");
+        let (frame, rest) = header.split_first_chunk().unwrap();
+        assert_eq!(announced(*frame), Ok(rest.len()));
+        let sentence = decode(rest).unwrap_err().to_string();
+        assert!(sentence.starts_with("slurmd's plugin is version 0.0.1 (format 7), slurmstepd's is "), "{sentence}");
     }
 
     #[test]
     fn every_damaged_bit_and_every_cut_is_noticed() {
         let message = encode(&message(sample()));
         let version = 20..HEADER_LEN;
-        for index in 0..message.len() {
+        for index in FRAME_LEN..message.len() {
             for bit in 0..8 {
                 let mut damaged = message.clone();
                 damaged[index] ^= 1 << bit;
                 let (header, body) = split(&damaged);
-                assert!(decode(&header, body).is_err(), "byte {index} bit {bit} {}", version.contains(&index));
+                assert!(
+                    decode_parts(&header, body).is_err(),
+                    "byte {index} bit {bit} {}",
+                    version.contains(&(index - FRAME_LEN))
+                );
             }
         }
         let (header, body) = split(&message);
         for length in 0..body.len() {
-            assert!(decode(&header, &body[..length]).is_err());
+            assert!(decode_parts(&header, &body[..length]).is_err());
         }
     }
 
@@ -394,7 +477,7 @@ mod tests {
             let sent = message(NodeSettings::Enabled(Settings { user_ns_limits: percent, ..settings }));
             let bytes = encode(&sent);
             let (header, body) = split(&bytes);
-            let sentence = decode(&header, body).unwrap_err().to_string();
+            let sentence = decode_parts(&header, body).unwrap_err().to_string();
             assert!(sentence.contains("user_ns_limits"), "{sentence}");
         }
     }
@@ -408,9 +491,8 @@ mod tests {
         };
         header[8] = 9;
         header[20..26].copy_from_slice(b"9.8.7\0");
-        let sentence = decode(&header, &body).unwrap_err().to_string();
+        let sentence = decode_parts(&header, &body).unwrap_err().to_string();
         assert!(sentence.starts_with("slurmd's plugin is version 9.8.7 (format 9), slurmstepd's is "), "{sentence}");
-        assert!(body_len(&[0; HEADER_LEN]).unwrap_err().to_string().contains("another namespace plugin"));
     }
 
     /// A body with a right checksum, but with settings that no file can ask for.
@@ -427,7 +509,7 @@ mod tests {
         header[12..16].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
         let crc = crc32(&[&header[20..], body]);
         header[16..20].copy_from_slice(&crc.to_le_bytes());
-        decode(&header, body)
+        decode_parts(&header, body)
     }
 
     #[test]

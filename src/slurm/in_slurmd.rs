@@ -4,7 +4,7 @@
 
 use super::front::{self, PREFIX};
 use super::host::SlurmHost;
-use super::imports::Imports;
+use super::imports::{Imports, own_file};
 use super::layout;
 use super::only_one;
 use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
@@ -19,9 +19,42 @@ use crate::remover::Options;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static HOSTNAME: OnceLock<String> = OnceLock::new();
+/// The plugin's file, as it was when slurmd loaded it.
+static OWN_FILE: OnceLock<Option<File>> = OnceLock::new();
+/// That the file is another was logged.
+static TOLD_OF_FILE: AtomicBool = AtomicBool::new(false);
+
+#[derive(Debug, PartialEq, Eq)]
+struct File {
+    path: String,
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl File {
+    fn at(path: String) -> std::io::Result<Self> {
+        let file = std::fs::metadata(&path)?;
+        let changed = (file.mtime(), file.mtime_nsec());
+        Ok(Self { path, device: file.dev(), inode: file.ino(), size: file.len(), changed })
+    }
+
+    /// What a slurmstepd that starts now loads in its place; None when that is the same file.
+    fn replaced(&self) -> Option<String> {
+        let Self { path, .. } = self;
+        match Self::at(path.clone()) {
+            Ok(now) if now == *self => None,
+            Ok(_) => Some(format!("{path} was replaced after slurmd had loaded it")),
+            Err(error) => Some(format!("{path} was there when slurmd loaded it and cannot be found now: {error}")),
+        }
+    }
+}
 
 /// The settings of this node, which it can honour; else every reason why not.
 fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
@@ -56,6 +89,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     if !imports.in_slurmd() {
         return Ok(());
     }
+    let _ = OWN_FILE.set(own_file().and_then(|path| File::at(path).ok()));
     match read_settings(&host) {
         Ok(settings) => {
             if let NodeSettings::Enabled(settings) = &settings {
@@ -170,9 +204,25 @@ pub fn restore() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The slurmstepd that has just started loads the file that is there now. It may be of another version of this
+/// plugin, or Slurm's plugin, which refuse what this one sends, and the step fails.
+fn tell_of_file() {
+    let Some(why) = OWN_FILE.get().and_then(Option::as_ref).and_then(File::replaced) else { return };
+    if let Ok(imports) = loaded()
+        && !TOLD_OF_FILE.swap(true, Ordering::Relaxed)
+    {
+        let host = SlurmHost { imports };
+        host.log(
+            Level::Warning,
+            format_args!("{why}; restart slurmd: until then new steps fail if the two files do not fit together"),
+        );
+    }
+}
+
 /// slurmd tells a slurmstepd the settings.
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
+    tell_of_file();
     let message = wire::encode(&wire::Message {
         settings: settings.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,

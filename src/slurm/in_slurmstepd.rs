@@ -42,14 +42,14 @@ const STEPS_PAUSE: Duration = Duration::from_millis(50);
 
 /// slurmstepd hears the settings. The bytes are checked as if they came from anywhere.
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
+    let failed = |error: Error| error.to_string();
     let intention = "receive the settings from slurmd";
-    let mut header = [0_u8; wire::HEADER_LEN];
-    read_exactly(fd, &mut header).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
-    let len = wire::body_len(&header).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
-    let mut body = vec![0_u8; len];
-    read_exactly(fd, &mut body).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
-    let wire::Message { settings, node, former_bases } =
-        wire::decode(&header, &body).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
+    let refuse = |error: wire::WireError| failed(Error::because(intention, error.to_string()));
+    let mut frame = [0_u8; wire::FRAME_LEN];
+    read_exactly(fd, &mut frame).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
+    let mut message = vec![0_u8; wire::announced(frame).map_err(refuse)?];
+    read_exactly(fd, &mut message).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
+    let wire::Message { settings, node, former_bases } = wire::decode(&message).map_err(refuse)?;
     if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
         // `join` will be called in children of this process.
         daemon(loaded()?)?;
