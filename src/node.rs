@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod base;
+
 use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
 use crate::job::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
 use crate::job::error::{Doing, Error, Words};
@@ -132,6 +134,9 @@ pub fn prepare(
     };
     let mut settings = settings;
     errors.extend(paths(host, &mut settings, &place));
+    if errors.is_empty() {
+        errors.extend(base::write(host, &settings, &place));
+    }
     errors.extend(kernel(host, &settings, &place));
     if errors.is_empty() {
         errors = trials(host, &settings, &place);
@@ -191,7 +196,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
     let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
     match trusted::open_dir("base_path", &settings.base_path, missing) {
         Ok(dir) => settings.base_path = dir.path,
-        Err(error) => errors.push(format!("{}{error}", place("base_path"))),
+        Err(error) => errors.push(format!("{}{}", place("base_path"), limits::of_call(error))),
     }
     let dirs_place = place_of_dirs(place);
     let mut seen: Vec<(u64, u64, String)> = Vec::new();
@@ -201,7 +206,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         if let Backing::OtherBase(base) = &mut dir.backing {
             match trusted::open_dir("base_path of dir_confs", base, missing) {
                 Ok(found) => *base = found.path,
-                Err(error) => errors.push(format!("{dirs_place}{error}")),
+                Err(error) => errors.push(format!("{dirs_place}{}", limits::of_call(error))),
             }
         }
         let written = dir.path.clone();

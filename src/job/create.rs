@@ -12,7 +12,7 @@ use super::kept::Kept;
 use super::ns_limits::{JobLimits, Lowered, NodeLimits};
 use super::pins::Pins;
 use super::plan::{Plan, Source, environment};
-use super::sources::{make_private_dir, open_base};
+use super::sources::{make_private_dir, open_base, open_base_for_job};
 use super::state::{Line, MAX_SIZE, Tree};
 use super::told::PlanOf;
 use super::trash::rename_new;
@@ -123,7 +123,7 @@ impl<'a> Making<'a> {
         let name = c_path(&job.id.to_string())?;
         let path = format!("{}/{}", settings.base_path, job.id);
         let intention = || format!("make {path}");
-        let base = open_base(&settings.base_path)?;
+        let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
         let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, job.id))?;
         let tree = delete::make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
         let begin = || -> Result<(Journal, Record), Error> {
@@ -264,7 +264,7 @@ impl<'a> Making<'a> {
         let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, self.job.id))?;
         for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
             let intention = || format!("make {base}/{}", self.job.id);
-            let fd = open_base(base)?;
+            let fd = open_base_for_job(base, self.settings.auto_base_path)?;
             let tree = delete::make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
             let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
             let (device, inode) = (stat.st_dev, stat.st_ino);

@@ -6,9 +6,11 @@
 
 use super::Job;
 use super::child::Target;
+use super::delete::{UNFINISHED, make_unfinished, remove_unfinished};
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
-use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use super::state::MAX_SIZE;
+use super::trusted::{self, BENEATH, Missing, NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
@@ -184,6 +186,61 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
         ));
     }
     Ok(base)
+}
+
+/// Opens a base directory for a new job. `may_make` (`auto_base_path`): one that is gone is made, as when slurmd
+/// starts.
+///
+/// # Errors
+///
+/// As of [`open_base`]; what keeps it from being made.
+pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
+    match open_base(path) {
+        Err(error) if error.errno() == Some(Errno::NOENT) && may_make => {
+            // A link in its path would be a new one: those of the start were followed then.
+            let made = trusted::open_dir("base_path", path, Missing::Make)?;
+            open_base(&made.path)
+        }
+        Err(error) if error.errno() == Some(Errno::NOENT) => Err(error.with_hint(
+            "it was there when slurmd started and is gone: mount its file system, or make the directory; with auto_base_path: true the next job makes it",
+        )),
+        result => result,
+    }
+}
+
+/// Makes what the first steps of each job make in a base directory, and removes it.
+///
+/// # Errors
+///
+/// The call that failed, with the path.
+pub fn try_to_write(base_path: &str) -> Result<(), Error> {
+    let path = format!("{base_path}/{UNFINISHED}0");
+    let base = open_base(base_path)?;
+    // No job has this number. If we are killed, the next start of slurmd removes it as left over.
+    let name = &c_path(&format!("{UNFINISHED}0"))?;
+    let intention = || format!("make jobs' directories in base_path {base_path}");
+    let tree = match make_unfinished(base.as_fd(), name) {
+        // Somebody else tries at this moment.
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        result => result.doing("mkdirat", intention)?,
+    };
+    let fill = || -> Result<(), Error> {
+        let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", intention)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&ns, c"state", flags, Mode::RUSR).doing("openat", intention)?;
+        // As long as a state file can become.
+        let mut rest = &[0_u8; MAX_SIZE][..];
+        while !rest.is_empty() {
+            let n = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    };
+    let filled = fill();
+    // With it goes the lock.
+    drop(tree);
+    let removed = remove_unfinished(base.as_fd(), name).doing("unlinkat", || format!("remove {path}"));
+    filled.and(removed)
 }
 
 /// Makes `<base>/<name>`, which must not exist, and opens it. When it cannot be opened, it is gone again.
