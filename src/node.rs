@@ -230,9 +230,14 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         match trusted::check_script(key, &script.path) {
             Ok(()) => {}
             // It may be on a file system that is mounted later. Until then jobs fail, and say so.
-            Err(error) if error.errno() == Some(Errno::NOENT) => {
-                host.log(Level::Error, format_args!("{}{error}; jobs will fail until it exists", place(key)));
+            Err(error) if error.errno() == Some(Errno::NOENT) && settings.scripts_may_be_missing => {
+                host.log(Level::Error, format_args!("{}{error}; every job on this node fails until it exists", place(key)));
             }
+            Err(error) if error.errno() == Some(Errno::NOENT) => errors.push(format!(
+                "{}{}",
+                place(key),
+                error.with_hint("put it there; if its file system is mounted later: scripts_may_be_missing: true (ScriptsMayBeMissing=true in job_container.conf)")
+            )),
             Err(error) => errors.push(format!("{}{error}", place(key))),
         }
     }

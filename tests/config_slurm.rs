@@ -399,6 +399,9 @@ fn whole_files() {
     check("file", &rows, str::to_owned, |s| s.base_path.clone());
     assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: no}", |s| s.hide_base_path.to_string()), "false");
     assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "true");
+    let missing = |s: &Settings| s.scripts_may_be_missing.to_string();
+    assert_eq!(verdict("defaults: {base_path: /b}", missing), "false");
+    assert_eq!(verdict("defaults: {base_path: /b, scripts_may_be_missing: yes}", missing), "true");
     let limits = |s: &Settings| s.user_ns_limits.to_string();
     assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER}", limits), "10");
     assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 100}", limits), "100");

@@ -114,6 +114,7 @@ fn files_mean_what_they_mean_to_slurm() {
         Row("AutoBasePath=true\nBasePath=/b\nEntireStepInNS=yes", "/b auto entire", "/b auto entire", SAME),
         Row("AutoBasePath=true\nBasePath=/b AutoBasePath=no", "/b", "/b", SAME),
         Row("BasePath=/b AutoBasePath=no\nAutoBasePath=true", "/b", "/b", SAME),
+        Row("BasePath=/b ScriptsMayBeMissing=yes", "refused", "/b", "a key of ours"),
         Row(
             "BasePath=/b Dirs=/x,,/y/,",
             "/b [/x /y/]",

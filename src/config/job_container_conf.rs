@@ -126,9 +126,10 @@ enum Key {
     CloneNsEpilog,
     CloneNsScriptWait,
     CloneNsEpilogWait,
+    ScriptsMayBeMissing,
 }
 
-const KEYS: [(Key, &str); 11] = [
+const KEYS: [(Key, &str); 12] = [
     (Key::NodeName, "NodeName"),
     (Key::BasePath, "BasePath"),
     (Key::AutoBasePath, "AutoBasePath"),
@@ -140,6 +141,7 @@ const KEYS: [(Key, &str); 11] = [
     (Key::CloneNsEpilog, "CloneNSEpilog"),
     (Key::CloneNsScriptWait, "CloneNSScript_Wait"),
     (Key::CloneNsEpilogWait, "CloneNSEpilog_Wait"),
+    (Key::ScriptsMayBeMissing, "ScriptsMayBeMissing"),
 ];
 
 impl Key {

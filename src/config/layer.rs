@@ -32,6 +32,7 @@ pub(super) struct Layer {
     pub(super) disable_bpf_token: Option<Set<bool>>,
     pub(super) user_ns_limits: Option<Set<u32>>,
     pub(super) scripts: [ScriptKeys; 4],
+    pub(super) scripts_may_be_missing: Option<Set<bool>>,
     pub(super) removal_timeout: Option<Set<u32>>,
     pub(super) proc_options: Option<Set<HidePid>>,
     pub(super) proc_keep: Option<Set<Vec<String>>>,
@@ -65,7 +66,7 @@ pub(super) const SCRIPTS: [(&str, &str); 4] = [
 ];
 
 /// The keys of a layer.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "auto_base_path",
     "base_path",
     "hide_base_path",
@@ -83,6 +84,7 @@ pub(super) const KEYS: [&str; 20] = [
     "clone_ns_script_wait",
     "clone_ns_epilog",
     "clone_ns_epilog_wait",
+    "scripts_may_be_missing",
     "removal_timeout",
     "proc_options",
     "proc_keep",
@@ -98,6 +100,7 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
             "hide_base_path" => layer.hide_base_path = boolean(name, value, report),
             "shared" => layer.shared = boolean(name, value, report),
             "disable_bpf_token" => layer.disable_bpf_token = boolean(name, value, report),
+            "scripts_may_be_missing" => layer.scripts_may_be_missing = boolean(name, value, report),
             "user_ns_limits" => layer.user_ns_limits = percent(name, value, report),
             "removal_timeout" => layer.removal_timeout = seconds(name, value, report),
             "base_path" => {

@@ -50,6 +50,8 @@ impl Merge<'_, '_, '_> {
         let auto_base_path = flag("auto_base_path", &entry.auto_base_path, &defaults.auto_base_path, false);
         let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, true);
         let shared = flag("shared", &entry.shared, &defaults.shared, false);
+        let scripts_may_be_missing =
+            flag("scripts_may_be_missing", &entry.scripts_may_be_missing, &defaults.scripts_may_be_missing, false);
         let disable_bpf_token = flag("disable_bpf_token", &entry.disable_bpf_token, &defaults.disable_bpf_token, false);
         let namespaces = self.pick("clone_ns_flags", entry.namespaces.as_ref(), defaults.namespaces.as_ref());
         let namespaces = namespaces.map_or_else(Namespaces::default, |set| set.value);
@@ -84,6 +86,7 @@ impl Merge<'_, '_, '_> {
             user_ns_script,
             clone_ns_script,
             clone_ns_epilog,
+            scripts_may_be_missing,
             removal_timeout,
             hide_pid,
             proc_keep,

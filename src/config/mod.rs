@@ -127,6 +127,8 @@ pub struct Settings {
     pub clone_ns_script: Option<Script>,
     /// Runs before the namespaces go away.
     pub clone_ns_epilog: Option<Script>,
+    /// slurmd starts without a script that is not there. Ours, not Slurm's.
+    pub scripts_may_be_missing: bool,
     /// Seconds that the end of a job waits for the removal of its files. The rest is removed in the background.
     /// Ours, not Slurm's.
     pub removal_timeout: u32,

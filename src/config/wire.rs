@@ -266,6 +266,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
         user_ns_script,
         clone_ns_script,
         clone_ns_epilog,
+        scripts_may_be_missing,
         removal_timeout,
         hide_pid,
         proc_keep,
@@ -283,6 +284,7 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
             out.extend_from_slice(&wait_seconds.to_le_bytes());
         }
     }
+    out.push(u8::from(*scripts_may_be_missing));
     out.extend_from_slice(&removal_timeout.to_le_bytes());
     out.push(hide_pid.number());
     put_count(out, proc_keep.len());
@@ -368,6 +370,7 @@ mod tests {
             user_ns_script: None,
             clone_ns_script: script("/b"),
             clone_ns_epilog: None,
+            scripts_may_be_missing: true,
             removal_timeout: 30,
             hide_pid: HidePid::Ptraceable,
             proc_keep: vec!["/proc/cpuinfo".to_owned(), "/proc/driver/x".to_owned()],

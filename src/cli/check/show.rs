@@ -39,6 +39,7 @@ impl Format {
             (_, "clone_ns_script_wait") => "CloneNSScript_Wait",
             (_, "clone_ns_epilog") => "CloneNSEpilog",
             (_, "clone_ns_epilog_wait") => "CloneNSEpilog_Wait",
+            (_, "scripts_may_be_missing") => "ScriptsMayBeMissing",
             (_, "dirs") => "Dirs",
             _ => return None,
         })
@@ -133,6 +134,9 @@ impl Checked<'_> {
                 rows.push((key, Value::Text(path)));
                 rows.push((wait_key, Value::Number(*wait_seconds)));
             }
+        }
+        if is_set("scripts_may_be_missing") {
+            rows.push(("scripts_may_be_missing", Value::Flag(settings.scripts_may_be_missing)));
         }
         rows.push(("removal_timeout", Value::Number(settings.removal_timeout)));
         if is_set("proc_options") {

@@ -20,7 +20,7 @@ pub(super) fn value(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<
     match key {
         Key::NodeName => Some(Value::Nodes),
         Key::BasePath => base_path(word, reports),
-        Key::AutoBasePath | Key::EntireStepInNs | Key::Shared => flag(key, word, reports),
+        Key::AutoBasePath | Key::EntireStepInNs | Key::Shared | Key::ScriptsMayBeMissing => flag(key, word, reports),
         Key::Dirs => Some(dirs(word, reports)),
         Key::InitScript | Key::CloneNsScript | Key::CloneNsEpilog => match normalise(&word.value) {
             Ok(path) => Some(Value::Path(path)),
@@ -202,6 +202,7 @@ impl<'s> Merge<'_, '_, 's> {
         let auto_base_path = flag(Key::AutoBasePath, "auto_base_path");
         let shared = flag(Key::Shared, "shared");
         let entire_step_in_ns = flag(Key::EntireStepInNs, "entire_step_in_ns");
+        let scripts_may_be_missing = flag(Key::ScriptsMayBeMissing, "scripts_may_be_missing");
         let init_script = self.script((Key::InitScript, "init_script"), None);
         let clone_ns_script = self
             .script((Key::CloneNsScript, "clone_ns_script"), Some((Key::CloneNsScriptWait, "clone_ns_script_wait")));
@@ -221,6 +222,7 @@ impl<'s> Merge<'_, '_, 's> {
             user_ns_script: None,
             clone_ns_script,
             clone_ns_epilog,
+            scripts_may_be_missing,
             removal_timeout: DEFAULT_REMOVAL_TIMEOUT,
             hide_pid: HidePid::Off,
             proc_keep: Vec::new(),

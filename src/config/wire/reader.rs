@@ -38,6 +38,7 @@ impl<'a> Reader<'a> {
             user_ns_script: self.script()?,
             clone_ns_script: self.script()?,
             clone_ns_epilog: self.script()?,
+            scripts_may_be_missing: self.bool()?,
             removal_timeout: u32::from_le_bytes(self.array()?),
             hide_pid: self.hide_pid()?,
             proc_keep: self.list(MAX_PROC_KEEP, |reader| reader.text(MAX_PATH))?,
