@@ -5,7 +5,7 @@ _jobns() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} i
 	local commands='check list clean enter run stamp'
 	local -A options=(
-		[check]='--node --format --strict --tmpfs --here'
+		[check]='--node --format --strict --tmpfs --here --quiet'
 		[list]='--node --spool --format'
 		[clean]='--dry-run --format --node --spool'
 		[enter]='--spool'

@@ -18,6 +18,7 @@ complete -c jobns -n '__fish_seen_subcommand_from check list clean' -l format -x
 complete -c jobns -n '__fish_seen_subcommand_from check' -l strict -d 'warnings count'
 complete -c jobns -n '__fish_seen_subcommand_from check' -l tmpfs -d 'it is a job_container.conf'
 complete -c jobns -n '__fish_seen_subcommand_from check' -l here -d 'ask this machine, too'
+complete -c jobns -n '__fish_seen_subcommand_from check' -l quiet -d 'errors only, one line each'
 complete -c jobns -n '__fish_seen_subcommand_from list clean' -l node -x -d 'which node of this machine'
 complete -c jobns -n '__fish_seen_subcommand_from list clean enter' -l spool -x -a '(__fish_complete_directories)' -d SlurmdSpoolDir
 complete -c jobns -n '__fish_seen_subcommand_from clean' -l dry-run -d 'only show it'

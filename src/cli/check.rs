@@ -4,6 +4,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | this | the command: options, reading, exit status |
+//! | [`bounded`] | `--here` in a process that is given up when a file system is dead |
 //! | [`loaded`] | which plugin the slurmd that runs has loaded |
 //! | [`here`] | `--here`: what only this machine can tell, found out without making anything |
 //! | [`show`] | the settings with their sources, as text and as JSON |
@@ -28,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounded;
 mod here;
 mod loaded;
 mod show;
@@ -58,6 +60,7 @@ struct Options {
     json: bool,
     strict: bool,
     here: bool,
+    quiet: bool,
     tmpfs: bool,
 }
 
@@ -71,6 +74,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
             Word::Option(_, value) => options.json = options::format(value)?,
             Word::Flag("--strict") => options.strict = true,
             Word::Flag("--here") => options.here = true,
+            Word::Flag("--quiet") => options.quiet = true,
             Word::Flag(_) => options.tmpfs = true,
             Word::Dashes => {}
             Word::Operand(_) if file.is_some() => {
@@ -89,10 +93,17 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
 /// Wrong usage, and a file that cannot be read.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&CHECK, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
+    if options.here
+        && !bounded::is_child()
+        && let Some(result) = bounded::run(&options, arguments)
+    {
+        return result;
+    }
     let name = match options.file.to_str() {
         Some("-") => "<stdin>".to_owned(),
         _ => options.file.to_string_lossy().into_owned(),
     };
+    bounded::looking_at(&name);
     let text = match read(&options.file) {
         Ok(text) => text,
         Err(errno) => {
@@ -116,7 +127,11 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         checked.here = Some(Here::look(&checked, path));
     }
     let (errors, warnings) = checked.counts();
-    let said = if options.json { checked.json() } else { checked.text() };
+    let said = match (options.json, options.quiet) {
+        (true, _) => checked.json(),
+        (false, true) => checked.errors(),
+        (false, false) => checked.text(),
+    };
     // A closed pipe (| head) takes nothing from the verdict.
     super::answer(&said)?;
     Ok(match (errors, warnings) {
@@ -224,16 +239,17 @@ node_confs:
             checked(yaml).text(),
             "\
 settings of node n1:
-  base_path          /ns/n1                    defaults, line 2
-  auto_base_path     false                     built in
-  hide_base_path     true                      built in
-  clone_ns_flags     CLONE_NEWNS,CLONE_NEWPID  defaults, line 3
-  shared             false                     built in
-  disable_bpf_token  false                     built in
-  init_script        /etc/slurm/init           node_confs entry, line 7
-  init_script_wait   10                        built in
-  removal_timeout    60                        built in
-  dir_confs                                    node_confs entry, line 8
+  base_path               /ns/n1                    defaults, line 2
+  auto_base_path          false                     built in
+  hide_base_path          true                      built in
+  clone_ns_flags          CLONE_NEWNS,CLONE_NEWPID  defaults, line 3
+  shared                  false                     built in
+  disable_bpf_token       false                     built in
+  init_script             /etc/slurm/init           node_confs entry, line 7
+  init_script_wait        10                        built in
+  scripts_may_be_missing  false                     built in
+  removal_timeout         60                        built in
+  dir_confs                                         node_confs entry, line 8
     /tmp         in base_path, mode 1777
     /fast        in /nvme
     /scratch/%u  tmpfs, options nosuid,nodev,noexec,size=4g

@@ -35,9 +35,16 @@ pub(super) struct Command {
 
 pub(super) const CHECK: Command = Command {
     name: "check",
-    usage: "FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]",
+    usage: "FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here] [--quiet]",
     short: "what is wrong with a configuration, and what it comes to",
-    options: &[valued("--node"), valued("--format"), flag("--strict"), flag("--tmpfs"), flag("--here")],
+    options: &[
+        valued("--node"),
+        valued("--format"),
+        flag("--strict"),
+        flag("--tmpfs"),
+        flag("--here"),
+        flag("--quiet"),
+    ],
     help: "\
 Shows everything that is wrong with FILE, a namespace.yaml or job_container.conf (- is standard
 input), the settings of one node, and where each of them comes from.
@@ -48,7 +55,9 @@ input), the settings of one node, and where each of them comes from.
   --strict        warnings count: exit status 1 when there are some
   --tmpfs         FILE is a job_container.conf; a file of that name is taken for one anyway
   --here          ask this machine as well: do the paths exist, who can write to them, are the
-                  scripts safe, and, as root, does the kernel take it. Makes nothing.
+                  scripts safe, and, as root, can base_path be written to, does the kernel take it,
+                  do the plugin and jobns-remover of the slurmd that runs fit
+  --quiet         one line for each error, and nothing if there is none
 
 exit status: 0 no error (and no warning, with --strict); 1 warnings, with --strict; 2 errors, or
              FILE cannot be read; 125 wrong usage

@@ -16,18 +16,19 @@ use rustix::io::Errno;
 /// A file system that is full is no reason to refuse while it has something of jobs: their steps need
 /// slurmd, and slurmd is what removes what is left of them.
 pub fn write(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
-    let mut errors = Vec::new();
-    for (key, base) in bases(settings, place) {
-        let Err(error) = try_to_write(base) else { continue };
-        let is_full = matches!(error.errno(), Some(Errno::NOSPC | Errno::DQUOT));
-        let error = limits::of_call(error);
-        if is_full && has_something_of_jobs(base) {
-            host.log(Level::Error, format_args!("{key}{error}; new jobs fail until there is space"));
-        } else {
-            errors.push(format!("{key}{error}"));
-        }
+    bases(settings, place).filter_map(|(key, base)| write_one(host, &key, base)).collect()
+}
+
+/// The same in one base path, which `key` says the place of.
+pub fn write_one(host: &dyn Log, key: &str, base: &str) -> Option<String> {
+    let error = try_to_write(base).err()?;
+    let is_full = matches!(error.errno(), Some(Errno::NOSPC | Errno::DQUOT));
+    let error = limits::of_call(error);
+    if is_full && has_something_of_jobs(base) {
+        host.log(Level::Error, format_args!("{key}{error}; new jobs fail until there is space"));
+        return None;
     }
-    errors
+    Some(format!("{key}{error}"))
 }
 
 /// Each base path, with the place in the file that it comes from.

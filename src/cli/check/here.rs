@@ -1,15 +1,19 @@
-//! `--here`: the checks of slurmd's start on this machine, as far as the caller's rights go. Nothing
-//! is made: not the base path, and of the kernel only what is gone with its descriptor.
+//! `--here`: the checks of slurmd's start on this machine, as far as the caller's rights go, and what can
+//! have gone wrong since. Nothing that stays is made: not the base path, and in one that is there a directory
+//! for a moment, as when slurmd starts.
 
 #![forbid(unsafe_code)]
 
+use super::bounded::looking_at;
 use super::loaded;
 use super::show::Checked;
 use crate::config::{NodeSettings, Origin, Settings};
+use crate::job::error::Error;
 use crate::job::trusted::{self, Missing};
-use crate::job::{Level, Log};
+use crate::job::{Level, Log, limits};
 use crate::node;
 use core::fmt;
+use rustix::fs::Access;
 use rustix::io::Errno;
 use std::sync::Mutex;
 
@@ -40,17 +44,30 @@ impl Here {
                 Some(Origin::Defaults { line } | Origin::NodeEntry { line }) => format!("{}:{line}: ", checked.file),
                 _ => format!("{}: ", checked.file),
             };
+            for path in paths_of(settings) {
+                looking_at(path);
+                let _ = rustix::fs::stat(path);
+            }
             let (settings, made_later) = existing(settings.clone(), &mut here.notes);
             let mut settings = settings;
             let found = node::paths(&listener, &mut settings, &place);
             // What slurmd will make is missing now, which is told in a note and is no error.
             errors.extend(found.into_iter().filter(|line| !made_later.iter().any(|error| line.ends_with(error))));
-            if !rustix::process::geteuid().is_root() {
-                here.unchecked.push("what the kernel takes, and what belongs to root: only root can tell".to_owned());
-            } else if errors.is_empty() {
+            let is_root = rustix::process::geteuid().is_root();
+            if is_root {
+                looking_at("the slurmd that runs");
                 let loaded = loaded::look(checked.plugin());
+                here.errors.extend(loaded.errors);
                 here.warnings.extend(loaded.warnings);
                 here.notes.extend(loaded.notes);
+                if errors.is_empty() {
+                    errors.extend(write(&listener, &settings, &place));
+                }
+            }
+            if !is_root {
+                here.unchecked.push("what the kernel takes, and what belongs to root: only root can tell".to_owned());
+            } else if errors.is_empty() {
+                looking_at("the kernel");
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
                 errors.extend(node::kernel(&listener, &settings, &place));
@@ -81,6 +98,38 @@ impl Here {
         }
         here
     }
+}
+
+/// The paths on the node that the settings name.
+fn paths_of(settings: &Settings) -> Vec<&str> {
+    let scripts =
+        [&settings.init_script, &settings.user_ns_script, &settings.clone_ns_script, &settings.clone_ns_epilog];
+    let mut paths = vec![settings.base_path.as_str()];
+    for dir in &settings.dirs {
+        if let crate::config::Backing::OtherBase(base) = &dir.backing {
+            paths.push(base);
+        }
+        paths.push(&dir.path);
+    }
+    paths.extend(scripts.into_iter().flatten().map(|script| script.path.as_str()));
+    paths.retain(|path| !path.contains('%'));
+    paths
+}
+
+/// Can jobs be made in the base paths? Where one is not there yet, what it would be made in is asked.
+fn write(listener: &Listener, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (key, base) in node::base::bases(settings, place) {
+        looking_at(base);
+        let there = nearest_existing(base);
+        if there == *base {
+            errors.extend(node::base::write_one(listener, &key, base));
+        } else if let Err(errno) = rustix::fs::access(there.as_str(), Access::WRITE_OK) {
+            let error = limits::of_call(Error::call(format!("make {base}"), "access", errno));
+            errors.push(format!("{key}{error}"));
+        }
+    }
+    errors
 }
 
 /// Settings under which [`node::paths`] makes nothing, and what it will say of base paths that do

@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 use crate::cli::stamp;
+use crate::job::trusted::check_script;
+use crate::remover::PROGRAM;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
 
 /// More than a plugin can have: ours has one megabyte, with what it needs to be debugged ten.
 const MAX_PLUGIN: u64 = 64 << 20;
@@ -15,6 +19,8 @@ const MAX_PLUGIN: u64 = 64 << 20;
 /// What is to be said of each slurmd that runs here.
 #[derive(Debug, Default)]
 pub(super) struct Said {
+    /// Why new jobs fail, or leave their files.
+    pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
@@ -25,13 +31,9 @@ pub(super) struct Said {
 /// a file to map.
 pub(super) fn look(plugin: &str) -> Said {
     let mut said = Said::default();
-    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
-        let name = entry.ok()?.file_name();
-        name.to_str()?.parse::<u32>().ok()
-    });
     let pid_namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let ours = pid_namespace("self");
-    for pid in processes {
+    for pid in processes() {
         // A child of one (before its exec, or what starts its scripts) is no daemon.
         if !is_slurmd(pid)
             || !is_roots(pid)
@@ -56,11 +58,16 @@ pub(super) fn look(plugin: &str) -> Said {
             }
         };
         match content.map(|content| stamp::version_of(&content)) {
-            Some(Some(version)) if deleted => said.warnings.push(format!(
-                "slurmd (process {pid}) has loaded {path}, for Slurm {version}, which was replaced since; restart slurmd"
-            )),
             Some(Some(version)) => {
-                said.notes.push(format!("slurmd (process {pid}) has loaded {path}, for Slurm {version}"));
+                let loaded = format!("slurmd (process {pid}) has loaded {path}, for Slurm {version}");
+                if !deleted {
+                    said.notes.push(loaded);
+                } else if let Some(why) = unlike(path, &version.to_string()) {
+                    said.errors.push(format!("{loaded}, and {why}: new steps fail; install the plugin and restart slurmd"));
+                } else {
+                    said.warnings.push(format!("{loaded}, which was replaced since; restart slurmd"));
+                }
+                said.errors.extend(without_remover(pid, path));
             }
             Some(None) => said.warnings.push(format!(
                 "slurmd (process {pid}) has loaded {path}, which is not of slurm-jobns; hint: its directory must come first in PluginDir, and jobns stamp must say for it what slurmd -V says"
@@ -72,9 +79,59 @@ pub(super) fn look(plugin: &str) -> Said {
     said
 }
 
+/// Why what a new slurmstepd loads now does not go together with what slurmd has loaded, as far as its version
+/// tells.
+fn unlike(path: &str, version: &str) -> Option<String> {
+    match read_plugin(path) {
+        Ok(Some(content)) => match stamp::version_of(&content) {
+            Some(now) if now.to_string() == version => None,
+            Some(now) => Some(format!("that file is now one for Slurm {now}")),
+            None => Some("that file is now not of slurm-jobns".to_owned()),
+        },
+        Ok(None) => Some("that file is gone".to_owned()),
+        Err(why) => Some(format!("that file {why}")),
+    }
+}
+
+/// Why nothing removes the files of ended jobs.
+fn without_remover(slurmd: u32, plugin: &str) -> Option<String> {
+    let path = Path::new(plugin).with_file_name(PROGRAM);
+    if let Err(error) = check_script(PROGRAM, &path.to_string_lossy()) {
+        return Some(error.with_hint("it is installed beside the plugin, from the same build").to_string());
+    }
+    // slurmd may have started at this moment, or start it again.
+    let mut before = None;
+    for _ in 0..8 {
+        let now = remover_of(slurmd);
+        // One that ends again and again is there for moments.
+        if now.is_some() && now == before {
+            return None;
+        }
+        before = now;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    // It may have ended meanwhile.
+    is_slurmd(slurmd).then(|| {
+        format!("slurmd (process {slurmd}) has no {PROGRAM} running, so the files of ended jobs stay; see slurmd's log")
+    })
+}
+
+fn remover_of(slurmd: u32) -> Option<u32> {
+    processes().into_iter().find(|&pid| is_called(pid, PROGRAM) && parent(pid) == Some(slurmd))
+}
+
+fn processes() -> Vec<u32> {
+    let names = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.filter_map(|name| name.to_str()?.parse().ok()).collect()
+}
+
+fn is_called(pid: u32, wanted: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == wanted)
+}
+
 /// What has ended meanwhile is none.
 fn is_slurmd(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "slurmd")
+    is_called(pid, "slurmd")
 }
 
 /// Real and effective user are root, and so is the owner of the program, which nobody else can write to.

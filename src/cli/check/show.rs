@@ -135,7 +135,8 @@ impl Checked<'_> {
                 rows.push((wait_key, Value::Number(*wait_seconds)));
             }
         }
-        if is_set("scripts_may_be_missing") {
+        let has_script = rows.iter().any(|(key, _)| key.ends_with("_wait"));
+        if has_script || is_set("scripts_may_be_missing") {
             rows.push(("scripts_may_be_missing", Value::Flag(settings.scripts_may_be_missing)));
         }
         rows.push(("removal_timeout", Value::Number(settings.removal_timeout)));
@@ -210,6 +211,14 @@ impl Checked<'_> {
             Some(_) => "\n",
         });
         out
+    }
+
+    /// One line for each error, and nothing else.
+    pub(super) fn errors(&self) -> String {
+        let problems = self.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
+        let here = self.here.iter().flat_map(|here| &here.errors);
+        let lines = problems.map(Problem::one_line).chain(here.map(|line| format!("error: {}", escape(line))));
+        lines.fold(String::new(), |text, line| text + &line + "\n")
     }
 
     fn table(&self, settings: &Settings, out: &mut String) {
