@@ -2,11 +2,54 @@
 //!
 //! Slurm keeps every untagged scalar as text, quoted or not, and converts it when a key asks for a
 //! type. Where it would take nonsense (`shared: flase` is true there), we refuse.
+//!
+//! Slurm 25.11 first makes a null or a number of every scalar that looks like one (`data_convert_tree`).
+//! Which of the two it is, the release says that this build is for.
 
 #![forbid(unsafe_code)]
 
 use super::Namespaces;
 use super::suggest;
+use crate::slurm::layout;
+
+/// Does the Slurm that this build is for know nulls and numbers by their looks?
+pub(super) const TYPED: bool = layout::RELEASE.typed_scalars;
+
+/// Does Slurm take this for a key that is not set?
+pub(super) fn is_unset(text: &str, typed: bool) -> bool {
+    text.is_empty() || typed && (text == "~" || text.eq_ignore_ascii_case("null"))
+}
+
+/// A number of seconds that Slurm reads. Not set is 0.
+pub(super) fn wait(text: &str, typed: bool) -> Option<u32> {
+    match number(text) {
+        None if typed && is_unset(text, typed) => Some(0),
+        None if typed => whole(text),
+        found => found,
+    }
+}
+
+/// `2e1` and `20.0` are 20. One that is not whole Slurm rounds, and we refuse.
+fn whole(text: &str) -> Option<u32> {
+    let lower = text.to_ascii_lowercase();
+    let (mantissa, exponent) = lower.split_once('e').unwrap_or((&lower, "0"));
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{integer}{fraction}");
+    if integer.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let exponent = exponent.strip_prefix('+').unwrap_or(exponent);
+    let shift = exponent.parse::<u8>().ok()?.checked_sub(u8::try_from(fraction.len()).ok()?);
+    match shift {
+        Some(zeros) => digits.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(zeros.into())?),
+        // What is behind the point must be zeros, as far as the exponent leaves it there.
+        None => {
+            let kept = integer.len() + usize::from(exponent.parse::<u8>().ok()?);
+            let (kept, rest) = digits.split_at_checked(kept)?;
+            rest.bytes().all(|b| b == b'0').then(|| kept.parse().ok()).flatten()
+        }
+    }
+}
 
 /// What a scalar says as a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +181,23 @@ mod tests {
             "ten",
         ] {
             assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nulls_and_numbers_as_25_11_reads_them() {
+        for text in ["", "~", "null", "NULL"] {
+            assert!(is_unset(text, true), "{text}");
+            assert_eq!(is_unset(text, false), text.is_empty(), "{text}");
+            assert_eq!((wait(text, true), wait(text, false)), (Some(0), None), "{text}");
+        }
+        assert!(!is_unset("~/jobns", true));
+        for (text, value) in [("20.0", 20), ("2e1", 20), ("2E+1", 20), ("2.5e1", 25), ("2.50e1", 25), ("200.00", 200)] {
+            assert_eq!((wait(text, true), wait(text, false)), (Some(value), None), "{text}");
+        }
+        assert_eq!((wait("0x14", true), wait("020", true)), (Some(20), Some(20)));
+        for text in ["20.5", "2.55e1", "2e-1", "-2e1", "e1", ".5", "2e10", "2e300", "5s", "1.2.3", "nan", "inf", "2e"] {
+            assert_eq!(wait(text, true), None, "{text}");
         }
     }
 

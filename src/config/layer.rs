@@ -121,7 +121,9 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
                 }
             }
             "proc_keep" => match &value.kind {
-                Kind::Scalar(scalar) if scalar.text.is_empty() => layer.empty.push(("proc_keep", value.at)),
+                Kind::Scalar(scalar) if convert::is_unset(&scalar.text, convert::TYPED) => {
+                    layer.empty.push(("proc_keep", value.at));
+                }
                 _ => layer.proc_keep = proc::keep(key, value, report),
             },
             "dir_confs" => {
@@ -194,7 +196,7 @@ pub(super) fn text<'v>(name: &str, value: &'v Value, report: &mut Report<'_>) ->
 /// The scalar of a key for which Slurm takes empty text for "not set".
 fn filled<'v>(name: &'static str, value: &'v Value, layer: &mut Layer, report: &mut Report<'_>) -> Option<&'v Scalar> {
     let scalar = text(name, value, report)?;
-    if scalar.text.is_empty() {
+    if convert::is_unset(&scalar.text, convert::TYPED) {
         layer.empty.push((name, value.at));
         return None;
     }
@@ -259,7 +261,12 @@ fn shown(value: &Value) -> String {
 
 /// Seconds that a script may take.
 fn wait(name: &str, value: &Value, report: &mut Report<'_>) -> Option<Set<u32>> {
-    let Set { value: seconds, at } = seconds(name, value, report)?;
+    let typed = match &value.kind {
+        Kind::Scalar(scalar) => convert::wait(&scalar.text, convert::TYPED),
+        _ => None,
+    };
+    let Set { value: seconds, at } =
+        typed.map_or_else(|| seconds(name, value, report), |seconds| Some(Set { value: seconds, at: value.at }))?;
     if seconds == 0 {
         report.warning(at, format!("{name}: 0 does not mean \"no limit\""), "it means 10 seconds: write 10");
     } else if seconds > LONG_WAIT_SECONDS {
@@ -320,7 +327,7 @@ fn flags(value: &Value, layer: &mut Layer, report: &mut Report<'_>) {
             return;
         }
     };
-    if scalars.iter().all(|scalar| scalar.text.is_empty()) {
+    if scalars.iter().all(|scalar| convert::is_unset(&scalar.text, convert::TYPED)) {
         layer.empty.push(("clone_ns_flags", value.at));
         return;
     }

@@ -63,13 +63,15 @@ pub struct Release {
     pub compared: u32,
     /// `namespace_p_stepd_delete` gets a `stepd_step_rec_t *` (26.05), or a `slurm_step_id_t *`.
     pub delete_gets_step: bool,
+    /// In namespace.yaml `~` and `null` are nulls, and a number may have a fraction or an exponent (25.11).
+    pub typed_scalars: bool,
 }
 
 /// One row for each release line that is known.
 pub const RELEASES: [Release; 3] = [
-    Release { line: (25, 11), compared: 7, delete_gets_step: false },
-    Release { line: (26, 5), compared: 5, delete_gets_step: true },
-    Release { line: (26, 11), compared: 0, delete_gets_step: true },
+    Release { line: (25, 11), compared: 7, delete_gets_step: false, typed_scalars: true },
+    Release { line: (26, 5), compared: 5, delete_gets_step: true, typed_scalars: false },
+    Release { line: (26, 11), compared: 0, delete_gets_step: true, typed_scalars: false },
 ];
 
 /// The row of the version that this plugin is built for.
