@@ -55,6 +55,7 @@ int main(void)
 
 	OFFSET("slurm_conf::DEBUG_FLAGS", slurm_conf_t, debug_flags);
 	NUMBER("slurm_conf::NAMESPACE", DEBUG_FLAG_NAMESPACE);
+	NUMBER("slurm_conf::SCRIPT", DEBUG_FLAG_SCRIPT);
 
 	OFFSET("StepId::sluid", slurm_step_id_t, sluid);
 	OFFSET("StepId::job_id", slurm_step_id_t, job_id);

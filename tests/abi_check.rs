@@ -79,6 +79,7 @@ fn ours() -> BTreeMap<String, Option<u64>> {
             ("version", Some(layout::VERSION.number().into())),
             ("delete_gets_step", Some(layout::RELEASE.delete_gets_step.into())),
             ("slurm_conf::NAMESPACE", Some(slurm_conf::NAMESPACE)),
+            ("slurm_conf::SCRIPT", Some(slurm_conf::SCRIPT)),
             ("gres_job::total", gres_job::total(layout::VERSION).map(|offset| offset as u64)),
             ("NO_VAL", Some(layout::NO_VAL.into())),
             ("SLURM_EXTERN_CONT", Some(layout::SLURM_EXTERN_CONT.into())),
@@ -214,6 +215,7 @@ fn stand_in(dir: &Path) {
     for (name, row) in [
         ("SLURM_VERSION_NUMBER", "version"),
         ("DEBUG_FLAG_NAMESPACE", "slurm_conf::NAMESPACE"),
+        ("DEBUG_FLAG_SCRIPT", "slurm_conf::SCRIPT"),
         ("NO_VAL", "NO_VAL"),
         ("SLURM_EXTERN_CONT", "SLURM_EXTERN_CONT"),
         ("SLURM_SUCCESS", "SLURM_SUCCESS"),

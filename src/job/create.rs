@@ -356,7 +356,7 @@ impl<'a> Making<'a> {
         self.script_started = true;
         let pairs: Vec<(&str, &[u8])> =
             self.job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain(more.iter().copied()).collect();
-        let output = script::run(key, script, environment(&pairs))?;
+        let output = script::run(self.host, self.job.id, key, script, environment(&pairs))?;
         self.host.log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.id, script.path));
         Ok(())
     }

@@ -315,7 +315,7 @@ fn run_epilog(
             format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
         ),
     }
-    match script::run("clone_ns_epilog", epilog, plan::environment(&pairs)) {
+    match script::run(host, job, "clone_ns_epilog", epilog, plan::environment(&pairs)) {
         Ok(output) => host.log(Level::Debug, format_args!("job {job}: clone_ns_epilog succeeded: {output}")),
         Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
     }

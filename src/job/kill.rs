@@ -101,17 +101,42 @@ impl Place {
     }
 }
 
-/// Kills what `leader`, a child that nobody has reaped, has started and not made a daemon of: its
-/// descendants and the members of its session. The leader itself is the caller's.
-pub(super) fn kill_started_by(leader: Pid) {
-    let pid_in = |pid: Pid, field| i32::try_from(stat_field(pid, field).unwrap_or(0)).ok().and_then(Pid::from_raw);
-    kill_every(|pid| {
-        if pid == leader {
-            return false;
-        }
+/// What `leader`, a child that lives, has started and not made a daemon of: its descendants and the members of
+/// its session. When it has ended, nothing tells any more who its descendants were.
+#[derive(Debug)]
+pub(super) struct Started {
+    leader: Pid,
+    /// Those that were there, with their start times.
+    known: Vec<(Pid, u64)>,
+}
+
+impl Started {
+    pub fn by(leader: Pid) -> Self {
+        let mut started = Self { leader, known: Vec::new() };
+        let proc =
+            rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let found = proc.ok().and_then(|proc| names(proc.as_fd(), "/proc").ok()).unwrap_or_default();
+        let pids = found.iter().filter(|name| is_job_id(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?));
+        started.known =
+            pids.filter(|pid| started.has(*pid)).filter_map(|pid| Some((pid, stat_field(pid, 22).ok()?))).collect();
+        started
+    }
+
+    fn has(&self, pid: Pid) -> bool {
+        let pid_in = |pid: Pid, field| i32::try_from(stat_field(pid, field).unwrap_or(0)).ok().and_then(Pid::from_raw);
+        let is_known =
+            |pid: Pid| self.known.iter().any(|(known, began)| *known == pid && stat_field(pid, 22) == Ok(*began));
         let mut ancestors = std::iter::successors(pid_in(pid, 4), |parent| pid_in(*parent, 4)).take(MAX_DEPTH);
-        pid_in(pid, 6) == Some(leader) || ancestors.any(|ancestor| ancestor == leader)
-    });
+        pid != self.leader
+            && (pid_in(pid, 6) == Some(self.leader)
+                || is_known(pid)
+                || ancestors.any(|ancestor| ancestor == self.leader || is_known(ancestor)))
+    }
+
+    /// Kills them, and what they have started since. The leader itself is the caller's, who has not reaped it.
+    pub fn kill(&self) {
+        kill_every(|pid| self.has(pid));
+    }
 }
 
 struct Outcome {

@@ -78,6 +78,8 @@ pub enum Level {
     Info,
     /// Only with `DebugFlags=Namespace`.
     Debug,
+    /// Only with `DebugFlags=Script`: what is run, when it ends, what it printed.
+    Script,
 }
 
 /// Where lines go.

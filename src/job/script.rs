@@ -2,7 +2,8 @@
 //! limit for it and all that it started, and with a bound on what is kept of its output.
 
 use super::error::{Doing, Error};
-use super::kill::kill_started_by;
+use super::kill::Started;
+use super::{Level, Log, Milliseconds};
 use crate::config::Script;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
@@ -14,10 +15,16 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 use std::ffi::CString;
+use std::num::NonZeroI32;
 use std::time::{Duration, Instant};
 
 /// So much of a script's output is kept for the log; the rest is read and dropped.
 const MAX_OUTPUT: usize = 16 * 1024;
+
+/// From SIGTERM to SIGKILL: time enough to unmount and remove what a script had begun with, and little beside
+/// the 10 seconds that a job waits for a script anyway. Slurm's plugins leave it 10 ms, in which a shell hardly
+/// starts the first command of its trap.
+const GRACE: Duration = Duration::from_secs(2);
 
 struct ProgramPlan<'a> {
     path: &'a CString,
@@ -65,12 +72,36 @@ pub fn start(
     spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program)
 }
 
-/// Runs `script` and returns what it printed.
+/// Runs `script` for a job and returns what it printed.
 ///
 /// # Errors
 ///
-/// When it cannot be started, ends with another status than 0, or takes too long; it is killed then.
-pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+/// When it cannot be started, ends with another status than 0, or takes too long; it is ended then.
+pub fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+    let begin = Instant::now();
+    let result = run_to_end(key, script, environment, &|pid| {
+        host.log(
+            Level::Script,
+            format_args!("job {job}: {key} {}: started: pid={pid} wait={}", script.path, script.wait_seconds),
+        );
+    });
+    let ms = Milliseconds(begin.elapsed());
+    let path = &script.path;
+    match &result {
+        Ok(output) => {
+            host.log(Level::Script, format_args!("job {job}: {key} {path}: ended: status=0 ms={ms}: {output}"));
+        }
+        Err(error) => host.log(Level::Script, format_args!("job {job}: {key} {path}: failed: ms={ms}: {error}")),
+    }
+    result
+}
+
+fn run_to_end(
+    key: &str,
+    script: &Script,
+    environment: Vec<CString>,
+    started: &dyn Fn(NonZeroI32),
+) -> Result<String, Error> {
     let intention = || format!("run {key} {}", script.path);
     // Made sure of at every run: the file may have changed since slurmd started.
     super::trusted::check_script(key, &script.path)?;
@@ -82,13 +113,18 @@ pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<Stri
     let child =
         start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).doing("clone3", intention)?;
     drop(writer);
+    started(child.pid.as_raw_nonzero());
 
     let deadline = Instant::now() + Duration::from_secs(script.wait_seconds.into());
     let mut output = Vec::new();
     let in_time = collect(&reader, child.pidfd.as_fd(), deadline, &mut output);
     if !matches!(in_time, Ok(true)) {
-        // While it is there, what it started is known by it; its number cannot be another's before we reap.
-        kill_started_by(child.pid);
+        let started = Started::by(child.pid);
+        // Its number is that of its group, and cannot be another's before we reap.
+        let _ = rustix::process::kill_process_group(child.pid, Signal::TERM);
+        let _ = collect(&reader, child.pidfd.as_fd(), Instant::now() + GRACE, &mut output);
+        // While it is there, what it started is known by it.
+        started.kill();
         let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
         // A script in uninterruptible sleep cannot be killed; do not wait for that.
         let _ = wait_ended(child.pidfd.as_fd(), 1000);
@@ -198,6 +234,57 @@ fn printable(output: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    struct Lines(std::sync::Mutex<Vec<String>>);
+
+    impl Log for Lines {
+        fn log(&self, level: Level, line: core::fmt::Arguments<'_>) {
+            assert_eq!(level, Level::Script);
+            self.0.lock().unwrap().push(line.to_string());
+        }
+    }
+
+    /// What comes out, and what `DebugFlags=Script` shows of it.
+    fn run_logged(script: &Script, environment: Vec<CString>) -> (Result<String, Error>, Vec<String>) {
+        let lines = Lines(std::sync::Mutex::default());
+        let result = super::run(&lines, 7, "init_script", script, environment);
+        (result, lines.0.into_inner().unwrap())
+    }
+
+    fn run(_: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+        run_logged(script, environment).0
+    }
+
+    #[test]
+    fn sigterm_comes_first_and_sigkill_after_the_grace() {
+        let (dir, cleans) = script(
+            "#!/bin/sh\ntrap '/bin/sleep 0.5; echo cleaned; exit 0' TERM\n/bin/sleep 78.125 & echo $! >$0.pid\nwait\n",
+            1,
+        );
+        let start = Instant::now();
+        let (result, lines) = run_logged(&cleans, Vec::new());
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("longer than 1 seconds") && text.contains("it printed: cleaned"), "{text}");
+        assert!(start.elapsed() < Duration::from_millis(2900), "{:?}", start.elapsed());
+        assert!(lines[0].starts_with("job 7: init_script /") && lines[0].contains(": started: pid="), "{lines:?}");
+        assert!(lines[1].contains(": failed: ms=1") && lines[1].contains("cleaned"), "{lines:?}");
+        let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "its group got SIGTERM: {state}");
+
+        let (_dir, stays) = script("#!/bin/sh\ntrap '' TERM\nwhile :; do /bin/sleep 0.1; done\n", 1);
+        let start = Instant::now();
+        assert!(run("init_script", &stays, Vec::new()).is_err());
+        assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn start_end_and_output_are_logged() {
+        let (_dir, ok) = script("#!/bin/sh\necho hello\n", 10);
+        let (result, lines) = run_logged(&ok, Vec::new());
+        assert_eq!(result.unwrap(), "hello");
+        assert!(lines[1].contains(": ended: status=0 ms=") && lines[1].ends_with(": hello"), "{lines:?}");
+    }
 
     fn script(text: &str, wait_seconds: u32) -> (tempfile::TempDir, Script) {
         let dir = tempfile::tempdir().unwrap();

@@ -22,6 +22,8 @@ impl Relay {
             Level::Warning => 'W',
             Level::Info => 'I',
             Level::Debug => 'D',
+            // Whether it is wanted, slurmd knows.
+            Level::Script => 'S',
         }
     }
 }
@@ -29,7 +31,7 @@ impl Relay {
 /// The level of a line and its text. A line without a letter was not meant for the log, such as that of a panic.
 #[must_use]
 pub fn parse_line(line: &str) -> (Level, &str) {
-    for level in [Level::Error, Level::Warning, Level::Info, Level::Debug] {
+    for level in [Level::Error, Level::Warning, Level::Info, Level::Debug, Level::Script] {
         if let Some(text) = line.strip_prefix(Relay::letter(level)).and_then(|rest| rest.strip_prefix(' ')) {
             return (level, text);
         }
@@ -69,7 +71,7 @@ impl Log for Once {
         if said.len() >= REMEMBERED {
             said.clear();
         }
-        if level == Level::Debug || said.insert(line.to_string()) {
+        if matches!(level, Level::Debug | Level::Script) || said.insert(line.to_string()) {
             self.relay.log(level, line);
         }
     }

@@ -32,7 +32,12 @@ pub struct StepHost {
 
 impl SlurmHost {
     fn line(&self, level: Level, line: fmt::Arguments<'_>) {
-        if level == Level::Debug && !self.imports.debug() {
+        let is_wanted = match level {
+            Level::Debug => self.imports.debug(),
+            Level::Script => self.imports.debug_scripts(),
+            Level::Error | Level::Warning | Level::Info => true,
+        };
+        if !is_wanted {
             return;
         }
         let (level, text) = as_logged(level, line);
@@ -50,6 +55,7 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
         Level::Warning => (LOG_LEVEL_INFO, "warning: "),
         Level::Info => (LOG_LEVEL_INFO, ""),
         Level::Debug => (LOG_LEVEL_VERBOSE, "NAMESPACE: "),
+        Level::Script => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
     };
     // Users' names and scripts' output may be in it: one line stays one line.
     let text = format!("{word}{PREFIX}{line}")
@@ -118,5 +124,6 @@ mod tests {
         assert_eq!(logged(Level::Warning), (3, format!("warning: {PREFIX}a\\nb")));
         assert_eq!(logged(Level::Info), (3, format!("{PREFIX}a\\nb")));
         assert_eq!(logged(Level::Debug), (4, format!("NAMESPACE: {PREFIX}a\\nb")));
+        assert_eq!(logged(Level::Script), (4, format!("SCRIPT: {PREFIX}a\\nb")));
     }
 }

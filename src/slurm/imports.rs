@@ -278,11 +278,19 @@ impl Imports {
     /// DebugFlags=Namespace is set.
     #[must_use]
     pub fn debug(&self) -> bool {
+        self.debug_flags() & layout::slurm_conf::NAMESPACE != 0
+    }
+
+    /// DebugFlags=Script is set.
+    #[must_use]
+    pub fn debug_scripts(&self) -> bool {
+        self.debug_flags() & layout::slurm_conf::SCRIPT != 0
+    }
+
+    fn debug_flags(&self) -> u64 {
         // SAFETY: `debug_flags` of the global slurm_conf, an aligned u64 that other threads only
         // ever store whole.
-        let flags =
-            unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::DEBUG_FLAGS).cast::<u64>().read_volatile() };
-        flags & layout::slurm_conf::NAMESPACE != 0
+        unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::DEBUG_FLAGS).cast::<u64>().read_volatile() }
     }
 
     /// A text of the daemon's `conf`; None when it is not set.

@@ -130,6 +130,8 @@ pub mod slurm_conf {
     pub const DEBUG_FLAGS: usize = 336;
     /// `DEBUG_FLAG_NAMESPACE`
     pub const NAMESPACE: u64 = 0x100_0000;
+    /// `DEBUG_FLAG_SCRIPT`
+    pub const SCRIPT: u64 = 1 << 56;
 }
 
 /// `slurm_step_id_t` (slurm/slurm.h).

@@ -93,7 +93,7 @@ impl Here {
                 Level::Error => here.errors.push(line),
                 Level::Warning => here.warnings.push(line),
                 Level::Info => here.notes.push(line),
-                Level::Debug => {}
+                Level::Debug | Level::Script => {}
             }
         }
         here
