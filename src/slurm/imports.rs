@@ -12,8 +12,9 @@ use super::layout::{self, NsFdMap};
 use super::step::Step;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
-use rustix::fd::{BorrowedFd, IntoRawFd};
+use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use std::ffi::CString;
 use std::sync::OnceLock;
 
@@ -27,6 +28,7 @@ const RTLD_DEFAULT: *mut c_void = core::ptr::null_mut();
 
 type Log = unsafe extern "C" fn(u32, *const c_char, ...);
 type Fatal = unsafe extern "C" fn(*const c_char, ...);
+type GetToken = unsafe extern "C" fn(c_int, u16) -> c_int;
 type ListCall = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void) -> c_int;
 
 /// Functions of libslurmfull, in every daemon that loads the plugin.
@@ -53,6 +55,8 @@ pub struct Imports {
     /// `slurmd_conf_t *conf`
     conf: NonNull<*const u8>,
     daemon: Daemon,
+    /// `int stepd_get_bpf_token(int, uint16_t)`
+    stepd_get_bpf_token: GetToken,
     /// `stepd_destroy_ns_fd_map` exists: whoever asks for namespace fds closes and frees them
     /// (26.11).
     pub caller_owns_fds: bool,
@@ -80,8 +84,6 @@ pub struct StepdImports {
     bpf_set_token: unsafe extern "C" fn(c_int),
     /// `int slurm_stepd_connect(const char *, const char *, slurm_step_id_t *, uint16_t *)`
     stepd_connect: unsafe extern "C" fn(*const c_char, *const c_char, *const layout::StepId, *mut u16) -> c_int,
-    /// `int stepd_get_bpf_token(int, uint16_t)`
-    stepd_get_bpf_token: unsafe extern "C" fn(c_int, u16) -> c_int,
 }
 
 // SAFETY: the pointers are addresses of functions and of global variables of the daemon, valid in
@@ -195,7 +197,6 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
             bpf_get_token: import!(c"cgroup_g_bpf_get_token"),
             bpf_set_token: import!(c"cgroup_g_bpf_set_token"),
             stepd_connect: import!(c"slurm_stepd_connect"),
-            stepd_get_bpf_token: import!(c"stepd_get_bpf_token"),
         }),
         None => Daemon::Slurmd,
     };
@@ -211,6 +212,7 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
         slurm_conf: import!(c"slurm_conf"),
         conf,
         daemon,
+        stepd_get_bpf_token: import!(c"stepd_get_bpf_token"),
         caller_owns_fds: find(c"stepd_destroy_ns_fd_map").is_some(),
     };
     Ok(Some(IMPORTS.get_or_init(|| found)))
@@ -291,6 +293,12 @@ impl Imports {
         // SAFETY: `debug_flags` of the global slurm_conf, an aligned u64 that other threads only
         // ever store whole.
         unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::DEBUG_FLAGS).cast::<u64>().read_volatile() }
+    }
+
+    /// Was Slurm built with BPF tokens (`HAVE_BPF_TOKENS`)?
+    #[must_use]
+    pub fn is_built_with_bpf_tokens(&self) -> bool {
+        asks_for_token(self.stepd_get_bpf_token)
     }
 
     /// A text of the daemon's `conf`; None when it is not set.
@@ -377,7 +385,24 @@ impl Imports {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoToken {
     NotConnected,
+    /// Slurm was built without `HAVE_BPF_TOKENS`.
+    NotBuiltIn,
     None,
+}
+
+/// A Slurm that was built with BPF tokens sends a request. Any other only logs that it cannot. This one is answered
+/// with the end of the stream. True where it cannot be told.
+fn asks_for_token(get_token: GetToken) -> bool {
+    let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let Ok((ours, theirs)) = pair else { return true };
+    if shutdown(&ours, Shutdown::Write).is_err() || rustix::io::ioctl_fionbio(&ours, true).is_err() {
+        return true;
+    }
+    // SAFETY: an open descriptor, and a protocol that is not too old for any release.
+    let token = unsafe { get_token(theirs.as_raw_fd(), u16::MAX) };
+    debug_assert!(token < 0, "nobody has given one");
+    // EAGAIN: nothing was written.
+    rustix::io::read(&ours, &mut [0_u8; 4][..]) != Err(Errno::AGAIN)
 }
 
 impl NoToken {
@@ -385,6 +410,7 @@ impl NoToken {
     pub const fn words(self) -> &'static str {
         match self {
             Self::NotConnected => "cannot connect to the extern slurmstepd",
+            Self::NotBuiltIn => "this Slurm was built without BPF tokens",
             Self::None => "the extern slurmstepd has no BPF token to give",
         }
     }
@@ -423,7 +449,13 @@ impl StepdImports {
     /// # Errors
     ///
     /// [`NoToken`].
-    pub fn fetch_bpf_token(&self, spooldir: &CStr, node: &CStr, extern_step: &layout::StepId) -> Result<(), NoToken> {
+    pub fn fetch_bpf_token(
+        &self,
+        imports: &Imports,
+        spooldir: &CStr,
+        node: &CStr,
+        extern_step: &layout::StepId,
+    ) -> Result<(), NoToken> {
         let mut protocol: u16 = 0;
         // SAFETY: two C strings, a live step id and a live u16.
         let fd = unsafe { (self.stepd_connect)(spooldir.as_ptr(), node.as_ptr(), extern_step, &raw mut protocol) };
@@ -433,10 +465,10 @@ impl StepdImports {
         // SAFETY: stepd_connect returned a descriptor that is now ours.
         let connection = unsafe { <rustix::fd::OwnedFd as rustix::fd::FromRawFd>::from_raw_fd(fd) };
         // SAFETY: an open descriptor and the protocol that goes with it.
-        let token = unsafe { (self.stepd_get_bpf_token)(fd, protocol) };
+        let token = unsafe { (imports.stepd_get_bpf_token)(fd, protocol) };
         drop(connection);
         if token < 0 {
-            return Err(NoToken::None);
+            return Err(if imports.is_built_with_bpf_tokens() { NoToken::None } else { NoToken::NotBuiltIn });
         }
         // SAFETY: hands the descriptor over to Slurm, which keeps it.
         unsafe { (self.bpf_set_token)(token) };
@@ -447,6 +479,22 @@ impl StepdImports {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slurm_without_bpf_tokens_is_told_by_what_it_does_not_send() {
+        unsafe extern "C" fn with(fd: c_int, _: u16) -> c_int {
+            // SAFETY: open during the call.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            assert_eq!(rustix::io::write(fd, b"ask!"), Ok(4));
+            assert_eq!(rustix::io::read(fd, &mut [0_u8; 4][..]), Ok(0));
+            -1
+        }
+        unsafe extern "C" fn without(_: c_int, _: u16) -> c_int {
+            -1
+        }
+        assert!(asks_for_token(with));
+        assert!(!asks_for_token(without));
+    }
 
     #[test]
     fn a_missing_symbol_is_named_by_the_plugin_that_wants_it() {

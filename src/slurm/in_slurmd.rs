@@ -16,6 +16,7 @@ use crate::job::registry::{self, Registry};
 use crate::job::{Level, Log, pins, plan, restore as restore_jobs};
 use crate::node;
 use crate::remover::Options;
+use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -65,10 +66,24 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let node = config::Node { name: &daemon.node, hostname };
     let prepared = node::prepare(host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
     let settings = prepared.and_then(alone)?;
-    if let NodeSettings::Enabled(_) = settings {
+    if let NodeSettings::Enabled(settings) = &settings {
         remover::check().map_err(|why| vec![why])?;
+        tell_of_build(host, settings);
     }
     Ok(settings)
+}
+
+/// The same of Slurm's build as `node::tell_of_devices` says of the kernel.
+fn tell_of_build(host: &SlurmHost, settings: &config::Settings) {
+    let wants_token = settings.namespaces.user && !settings.disable_bpf_token && has_bpf_tokens();
+    if wants_token && !host.imports.is_built_with_bpf_tokens() {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "CLONE_NEWUSER: this Slurm was built without BPF tokens, so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: build it with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or disable_bpf_token: true leaves devices constrained by job, not by step"
+            ),
+        );
+    }
 }
 
 /// `NodeHostname` of this node, which `%h` is.

@@ -333,9 +333,12 @@ pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
     let daemon = daemon(imports)?;
     let id = StepId { step_id: SLURM_EXTERN_CONT, step_het_comp: NO_VAL, ..step.step_id() };
     let text = |text: &str| CString::new(text).unwrap_or_default();
-    stepd.fetch_bpf_token(&text(&daemon.spooldir), &text(&daemon.node), &id).map_err(|why| {
+    stepd.fetch_bpf_token(imports, &text(&daemon.spooldir), &text(&daemon.node), &id).map_err(|why| {
         let hint = match why {
             NoToken::NotConnected => "the job's extern step has ended: this job has to be started anew",
+            NoToken::NotBuiltIn => {
+                "build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained per job, not per step)"
+            }
             NoToken::None => {
                 "BPF tokens need Linux 6.9, or set disable_bpf_token: true (devices are then constrained per job, not per step)"
             }
