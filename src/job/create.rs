@@ -237,6 +237,7 @@ impl<'a> Making<'a> {
         let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
         let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
+            self.script_started |= self.settings.user_ns_script.is_some();
             id_maps::write(self.host, self.settings.user_ns_script.as_ref(), self.job, child)?;
             tell(&channel, "that its id maps are written")?;
         }
