@@ -72,11 +72,11 @@ pub fn job_container_conf(data: &[u8]) {
     let Some(settings) = told(parsed.parsed) else { return };
     if let NodeSettings::Enabled(settings) = &settings {
         // What this file has no key for.
-        assert!(settings.hide_base_path && !settings.disable_bpf_token && settings.user_ns_script.is_none());
+        assert!(!settings.disable_bpf_token && settings.user_ns_script.is_none());
         assert_eq!(settings.user_ns_limits, 10);
         assert!(settings.hide_pid == HidePid::Off && settings.proc_keep.is_empty());
         assert_eq!(settings.namespaces, namespace_linux::config::Namespaces::default());
-        assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%') && dir.mode.is_none()));
+        assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%')));
     }
     // Neither a comment nor another line break changes anything, when no Include counts the files.
     if !text.to_ascii_lowercase().windows(7).any(|word| word == b"include") {

@@ -27,6 +27,8 @@ use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
+pub mod surroundings;
+
 /// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin holds the
 /// parser of its own file only.
 #[derive(Clone, Copy, Debug)]

@@ -397,8 +397,8 @@ fn whole_files() {
         Row("strict: true\nnode_confs: []", "off", "refused", OURS),
     ];
     check("file", &rows, str::to_owned, |s| s.base_path.clone());
-    assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: no}", |s| s.hide_base_path.to_string()), "false");
-    assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "true");
+    assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: yes}", |s| s.hide_base_path.to_string()), "true");
+    assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "false");
     let limits = |s: &Settings| s.user_ns_limits.to_string();
     assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER}", limits), "10");
     assert_eq!(verdict("defaults: {base_path: /b, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 100}", limits), "100");

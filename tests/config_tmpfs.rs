@@ -42,6 +42,25 @@ fn broken_files_are_explained() {
     assert!(wrong.is_empty(), "these differ from what is expected:\n{wrong}");
 }
 
+#[test]
+fn keys_that_only_this_plugin_has() {
+    let settings = |text: &str| match read(text).parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => settings,
+        other => panic!("{other:?}: {:?}", read(text).parsed.problems),
+    };
+    let plain = settings("BasePath=/b InitScript=/i");
+    assert!(!plain.hide_base_path && plain.removal_timeout == 60 && plain.dirs.iter().all(|dir| dir.mode.is_none()));
+    let text = "HideBasePath=yes\nDirMode=1777\nBasePath=/b InitScript=/i InitScriptWait=30 RemovalTimeout=0\n";
+    let all = settings(text);
+    assert!(all.hide_base_path);
+    // Here 0 is no wait, and not one for ever.
+    assert_eq!((all.removal_timeout, all.init_script.map(|script| script.wait_seconds)), (0, Some(30)));
+    let modes: Vec<_> = all.dirs.iter().map(|dir| (dir.path.as_str(), dir.mode)).collect();
+    assert_eq!(modes, [("/tmp", Some(0o1777)), ("/dev/shm", None)]);
+    let named = settings("HideBasePath=1\nBasePath=/b\nNodeName=n1 BasePath=/b HideBasePath=0 DirMode=0750");
+    assert!(!named.hide_base_path && named.dirs.iter().any(|dir| dir.mode == Some(0o750)));
+}
+
 fn read(text: &str) -> ParsedConf {
     let mut include = |file: &str| match file {
         "more" => Ok(b"\n\nBasePath=/included Shared=yes".to_vec()),

@@ -34,6 +34,7 @@ mod show;
 
 use crate::config::{self, Level, Problem};
 use crate::job::error::Words;
+use crate::job::spelling;
 use here::Here;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -123,6 +124,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         name => config::Node { name: name.as_ref().unwrap_or(&this_node), hostname: &this_machine },
     };
     let mut checked = check(&options, &name, &text, node);
+    spelling::use_conf(checked.format == Format::JobContainerConf);
     if options.here {
         let path = (options.file != "-").then_some(name.as_str());
         checked.here = Some(Here::look(&checked, path));
@@ -238,7 +240,7 @@ node_confs:
 settings of node n1:
   base_path          /ns/n1                    defaults, line 2
   auto_base_path     false                     built in
-  hide_base_path     true                      built in
+  hide_base_path     false                     built in
   clone_ns_flags     CLONE_NEWNS,CLONE_NEWPID  defaults, line 3
   shared             false                     built in
   disable_bpf_token  false                     built in
@@ -285,7 +287,7 @@ namespace.yaml: no errors, no warnings
     fn json_is_one_stable_object() {
         assert_eq!(
             checked("defaults:\n  base_path: /ns\n  dirs: /tmp\n  shared:\n").json(),
-            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":true,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
+            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":false,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
 "#
         );
         let refused = checked("defaults: {base_pth: \"/x\\\"\"}").json();

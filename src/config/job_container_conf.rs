@@ -126,9 +126,14 @@ enum Key {
     CloneNsEpilog,
     CloneNsScriptWait,
     CloneNsEpilogWait,
+    // Only this plugin has these.
+    HideBasePath,
+    RemovalTimeout,
+    DirMode,
+    InitScriptWait,
 }
 
-const KEYS: [(Key, &str); 11] = [
+const KEYS: [(Key, &str); 15] = [
     (Key::NodeName, "NodeName"),
     (Key::BasePath, "BasePath"),
     (Key::AutoBasePath, "AutoBasePath"),
@@ -140,7 +145,20 @@ const KEYS: [(Key, &str); 11] = [
     (Key::CloneNsEpilog, "CloneNSEpilog"),
     (Key::CloneNsScriptWait, "CloneNSScript_Wait"),
     (Key::CloneNsEpilogWait, "CloneNSEpilog_Wait"),
+    (Key::HideBasePath, "HideBasePath"),
+    (Key::RemovalTimeout, "RemovalTimeout"),
+    (Key::DirMode, "DirMode"),
+    (Key::InitScriptWait, "InitScriptWait"),
 ];
+
+/// How this file spells a key of namespace.yaml. None where it has no such key.
+#[must_use]
+pub fn spelled_in_conf(key: &str) -> Option<&'static str> {
+    // Letter case and the bars apart, they are the same.
+    let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
+    let wanted = plain(key);
+    KEYS.iter().find(|(_, name)| plain(name) == wanted).map(|(_, name)| *name)
+}
 
 impl Key {
     fn name(self) -> &'static str {
@@ -167,6 +185,7 @@ struct Setting {
 enum Value {
     Flag(bool),
     Seconds(u32),
+    Mode(u32),
     Path(String),
     NoBase,
     /// Normalised, in the order of the file.

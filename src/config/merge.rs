@@ -48,7 +48,7 @@ impl Merge<'_, '_, '_> {
             self.pick(key, entry.as_ref(), defaults.as_ref()).map_or(built_in, |set| set.value)
         };
         let auto_base_path = flag("auto_base_path", &entry.auto_base_path, &defaults.auto_base_path, false);
-        let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, true);
+        let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, false);
         let shared = flag("shared", &entry.shared, &defaults.shared, false);
         let disable_bpf_token = flag("disable_bpf_token", &entry.disable_bpf_token, &defaults.disable_bpf_token, false);
         let namespaces = self.pick("clone_ns_flags", entry.namespaces.as_ref(), defaults.namespaces.as_ref());

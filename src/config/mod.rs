@@ -47,7 +47,7 @@ mod suggest;
 pub mod wire;
 pub mod yaml;
 
-pub use job_container_conf::{ParsedConf, parse_job_container_conf};
+pub use job_container_conf::{ParsedConf, parse_job_container_conf, spelled_in_conf};
 pub use namespace_yaml::{Origin, Parsed, Source, parse_namespace_yaml};
 pub use pattern::JobNames;
 pub use problem::{Level, Problem};
@@ -101,7 +101,7 @@ pub enum DisabledWhy {
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Make `base_path` (mode 0755) when slurmd starts.
+    /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
     /// Where the job directories live: `%h` and `%n` are expanded, absolute, normalised.
     pub base_path: String,

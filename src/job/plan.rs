@@ -258,14 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn other_bases_are_listed_once_and_hidden() {
-        let confs =
-            "  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
+    fn other_bases_are_listed_once_and_hidden_on_request() {
+        let confs = "  hide_base_path: true\n  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
         let found = plan(confs).unwrap();
         assert_eq!(found.bases, ["/base", "/x"]);
         assert_eq!(found.hidden, ["/base", "/x"]);
         assert_eq!(names(&found), [(1, "_a"), (1, "_b"), (0, "_c")]);
-        assert!(plan("  hide_base_path: false\n").unwrap().hidden.is_empty());
+        assert!(plan("").unwrap().hidden.is_empty());
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, resolve: Re
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     Refuse,
-    /// Make them, mode 0755.
+    /// Make them: mode 0711 the directory itself, since the names in it are the ids of jobs, and 0755 what is
+    /// above it.
     Make,
 }
 
@@ -120,7 +121,8 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
         let name_c = c_path(name)?;
         let next = match open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS) {
             Err(Errno::NOENT) if missing == Missing::Make => {
-                match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(0o755)) {
+                let mode = if rest.is_empty() { 0o711 } else { 0o755 };
+                match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(mode)) {
                     // Whoever was faster is checked below like any other.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(Error::call(format!("make {what} {seen}/{name}"), "mkdirat", errno)),
@@ -296,6 +298,12 @@ mod tests {
         let base = format!("{}/a/b", top.path().display());
         assert_eq!(open_dir("base_path", &base, Missing::Refuse).unwrap_err().errno(), Some(Errno::NOENT));
         assert_eq!(open_dir("base_path", &base, Missing::Make).unwrap().path, base);
+        let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&base), mode(base.strip_suffix("/b").unwrap())), (0o711, 0o755));
+        // One that is there is left as it is.
+        chmod(base.as_ref(), 0o755);
+        open_dir("base_path", &base, Missing::Make).unwrap();
+        assert_eq!(mode(&base), 0o755);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::show::Checked;
 use crate::config::{NodeSettings, Origin, Settings};
 use crate::job::trusted::{self, Missing};
 use crate::job::{Level, Log};
-use crate::node;
+use crate::node::{self, surroundings};
 use core::fmt;
 use rustix::io::Errno;
 use std::sync::Mutex;
@@ -51,6 +51,7 @@ impl Here {
                 let loaded = loaded::look(checked.plugin());
                 here.warnings.extend(loaded.warnings);
                 here.notes.extend(loaded.notes);
+                here.notes.extend(surroundings::advice(&settings, checked.node.name));
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
                 errors.extend(node::kernel(&listener, &settings, &place));

@@ -8,6 +8,7 @@ use crate::cli::json;
 use crate::config::problem::escape;
 use crate::config::{
     Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
+    spelled_in_conf,
 };
 use std::fmt::Write as _;
 
@@ -28,20 +29,10 @@ impl Format {
 
     /// The key as this file spells it; `None` when it has no such key.
     fn key(self, key: &'static str) -> Option<&'static str> {
-        Some(match (self, key) {
-            (Self::NamespaceYaml, _) => key,
-            (_, "base_path") => "BasePath",
-            (_, "auto_base_path") => "AutoBasePath",
-            (_, "shared") => "Shared",
-            (_, "entire_step_in_ns") => "EntireStepInNS",
-            (_, "init_script") => "InitScript",
-            (_, "clone_ns_script") => "CloneNSScript",
-            (_, "clone_ns_script_wait") => "CloneNSScript_Wait",
-            (_, "clone_ns_epilog") => "CloneNSEpilog",
-            (_, "clone_ns_epilog_wait") => "CloneNSEpilog_Wait",
-            (_, "dirs") => "Dirs",
-            _ => return None,
-        })
+        match self {
+            Self::NamespaceYaml => Some(key),
+            Self::JobContainerConf => spelled_in_conf(key),
+        }
     }
 }
 
@@ -63,6 +54,7 @@ enum Value<'a> {
     Flag(bool),
     Number(u32),
     Text(&'a str),
+    Mode(u32),
     Words(Vec<String>),
     Paths(&'a [String]),
     Dirs(&'a [Dir]),
@@ -141,6 +133,11 @@ impl Checked<'_> {
         if is_set("proc_keep") {
             rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
         }
+        if self.format == Format::JobContainerConf {
+            // It is that of all directories under the base path.
+            let mode = settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700);
+            rows.push(("dir_mode", Value::Mode(mode)));
+        }
         let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
         rows.push((key, Value::Dirs(&settings.dirs)));
         rows.retain(|(key, _)| self.format.key(key).is_some());
@@ -217,6 +214,7 @@ impl Checked<'_> {
                     Value::Flag(flag) => flag.to_string(),
                     Value::Number(number) => number.to_string(),
                     Value::Text(text) => escape(text),
+                    Value::Mode(mode) => format!("{mode:04o}"),
                     Value::Words(words) => words.join(","),
                     Value::Paths([]) | Value::Dirs([]) => "none".to_owned(),
                     Value::Paths(paths) => escape(&paths.join(",")),
@@ -297,6 +295,7 @@ impl Checked<'_> {
                 Value::Flag(flag) => flag.to_string(),
                 Value::Number(number) => number.to_string(),
                 Value::Text(text) => json::text(text),
+                Value::Mode(mode) => json::text(&format!("{mode:04o}")),
                 Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
                 Value::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
                 Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
