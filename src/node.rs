@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
+use surroundings::Slurm;
 
 pub mod surroundings;
 
@@ -96,6 +97,7 @@ pub fn prepare(
     file: File,
     directory: &str,
     node: &config::Node<'_>,
+    slurm: &Slurm,
 ) -> Result<NodeSettings, Vec<String>> {
     let (path, parsed) = file.read(host, directory, node).map_err(|error| vec![error.to_string()])?;
     let Parsed { settings, problems, sources } = parsed;
@@ -134,6 +136,7 @@ pub fn prepare(
     };
     let mut settings = settings;
     errors.extend(paths(host, &mut settings, &place));
+    errors.extend(surroundings::look(host, &settings, slurm, node, (&place, &place_of_dirs(&place))));
     errors.extend(kernel(host, &settings, &place));
     if errors.is_empty() {
         errors = trials(host, &settings, &place);
@@ -451,7 +454,7 @@ pub fn tell_of_devices(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str)
 }
 
 /// Where the list of directories stands: either key may have it.
-fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
+pub(crate) fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
     let dir_confs = place("dir_confs");
     if dir_confs == place("") { place("dirs") } else { dir_confs }
 }

@@ -22,6 +22,7 @@
 //! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`], checked as a whole |
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
+//! | [`slurm_conf`] | single values of slurm.conf |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
@@ -43,6 +44,7 @@ mod private_dirs;
 pub mod problem;
 pub mod proc;
 pub mod short;
+pub mod slurm_conf;
 mod suggest;
 pub mod wire;
 pub mod yaml;

@@ -14,7 +14,7 @@ use crate::config::{self, NodeSettings, wire};
 use crate::job::error::Error;
 use crate::job::registry::Registry;
 use crate::job::{Level, Log, pins, plan, restore as restore_jobs};
-use crate::node;
+use crate::node::{self, surroundings::Slurm};
 use crate::remover::Options;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -30,7 +30,11 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let own = pins::own_namespaces().map_err(|error| vec![error.to_string()])?;
     let _ = NODE_NAMESPACES.set(own);
     let node = config::Node { name: &daemon.node, hostname };
-    let prepared = node::prepare(host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
+    let directory = node::config_directory(&daemon.slurm_conf);
+    // Slurm has read it. What it says here only makes a mistake known early.
+    let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
+    let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
+    let prepared = node::prepare(host, front::FILE, directory, &node, &slurm);
     let settings = prepared.and_then(alone)?;
     if let NodeSettings::Enabled(_) = settings {
         remover::check().map_err(|why| vec![why])?;

@@ -8,7 +8,8 @@ use super::show::Checked;
 use crate::config::{NodeSettings, Origin, Settings};
 use crate::job::trusted::{self, Missing};
 use crate::job::{Level, Log};
-use crate::node::{self, surroundings};
+use crate::node;
+use crate::node::surroundings::{self, Slurm};
 use core::fmt;
 use rustix::io::Errno;
 use std::sync::Mutex;
@@ -43,6 +44,14 @@ impl Here {
             let (settings, made_later) = existing(settings.clone(), &mut here.notes);
             let mut settings = settings;
             let found = node::paths(&listener, &mut settings, &place);
+            let directory = path.map(node::config_directory);
+            // A file can be checked before it is where slurmd will read it.
+            let is_beside = |directory: &&str| rustix::fs::stat(format!("{directory}/slurm.conf")).is_ok();
+            let directory = directory.filter(is_beside).unwrap_or("/etc/slurm");
+            let text = std::fs::read(format!("{directory}/slurm.conf")).unwrap_or_default();
+            let slurm = Slurm::new(&text, directory, None, &checked.node);
+            let places: (&dyn Fn(&str) -> String, &str) = (&place, &node::place_of_dirs(&place));
+            errors.extend(surroundings::look(&listener, &settings, &slurm, &checked.node, places));
             // What slurmd will make is missing now, which is told in a note and is no error.
             errors.extend(found.into_iter().filter(|line| !made_later.iter().any(|error| line.ends_with(error))));
             if !rustix::process::geteuid().is_root() {
@@ -51,7 +60,7 @@ impl Here {
                 let loaded = loaded::look(checked.plugin());
                 here.warnings.extend(loaded.warnings);
                 here.notes.extend(loaded.notes);
-                here.notes.extend(surroundings::advice(&settings, checked.node.name));
+                here.notes.extend(surroundings::advice(&settings, &slurm, checked.node.name));
                 let mut settings = settings;
                 settings.base_path = nearest_existing(&settings.base_path);
                 errors.extend(node::kernel(&listener, &settings, &place));
