@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
+use crate::config::{self, Backing, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
 use crate::job::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
@@ -29,6 +29,7 @@ use rustix::process::Signal;
 use surroundings::Slurm;
 
 pub mod surroundings;
+mod targets;
 
 /// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin holds the
 /// parser of its own file only.
@@ -214,7 +215,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         if let Some((outer, below)) = around {
             // Made for each job in the private directory around it: what the node has there is hidden.
             dir.path = format!("{outer}/{below}");
-        } else if let Err(error) = check_target(host, dir, &mut seen) {
+        } else if let Err(error) = targets::resolve(host, dir, &mut seen) {
             errors.push(format!("{dirs_place}{error}"));
         }
         found.push((written, dir.path.clone()));
@@ -457,37 +458,6 @@ pub fn tell_of_devices(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str)
 pub(crate) fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
     let dir_confs = place("dir_confs");
     if dir_confs == place("") { place("dirs") } else { dir_confs }
-}
-
-/// The target exists, is a directory, and is not another target by another name.
-fn check_target(host: &dyn Log, dir: &mut Dir, seen: &mut Vec<(u64, u64, String)>) -> Result<(), Error> {
-    if dir.path.contains('%') {
-        // Known only when the job is.
-        return Ok(());
-    }
-    let intention = || format!("make {} private", dir.path);
-    // Here an administrator's links are followed, at slurmd's start. In the job none is.
-    let target = trusted::open_dir_of_anybody("the directory", &dir.path).map_err(|error| match error.errno() {
-        Some(Errno::NOENT) => {
-            Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
-        }
-        Some(Errno::NOTDIR) => {
-            Error::call(intention(), "openat2", Errno::NOTDIR).with_hint("only directories can be private")
-        }
-        _ => error,
-    })?;
-    let stat = rustix::fs::fstat(&target.fd).doing("fstat", intention)?;
-    if let Some((_, _, other)) = seen.iter().find(|(dev, ino, _)| (*dev, *ino) == (stat.st_dev, stat.st_ino)) {
-        return Err(
-            Error::because(intention(), format!("it is the same directory as {other}")).with_hint("name it once")
-        );
-    }
-    seen.push((stat.st_dev, stat.st_ino, dir.path.clone()));
-    if target.path != dir.path {
-        host.log(Level::Info, format_args!("{} is a symbolic link: jobs get a private {}", dir.path, target.path));
-        dir.path = target.path;
-    }
-    Ok(())
 }
 
 extern "C" fn exit_at_once((): &()) -> ! {
