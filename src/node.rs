@@ -200,9 +200,6 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         Err(error) => errors.push(format!("{}{error}", place("base_path"))),
     }
     let dirs_place = place_of_dirs(place);
-    let mut seen: Vec<(u64, u64, String)> = Vec::new();
-    // As written, and without links: in mount order, so that what is around a directory comes before it.
-    let mut found: Vec<(String, String)> = Vec::new();
     for dir in &mut settings.dirs {
         if let Backing::OtherBase(base) = &mut dir.backing {
             match trusted::open_dir("base_path of dir_confs", base, missing) {
@@ -210,17 +207,8 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
                 Err(error) => errors.push(format!("{dirs_place}{error}")),
             }
         }
-        let written = dir.path.clone();
-        let around = found.iter().rev().find_map(|(outer, path)| Some((path, plan::path_below(&written, outer)?)));
-        if let Some((outer, below)) = around {
-            // Made for each job in the private directory around it: what the node has there is hidden.
-            dir.path = format!("{outer}/{below}");
-        } else if let Err(error) = targets::resolve(host, dir, &mut seen) {
-            errors.push(format!("{dirs_place}{error}"));
-        }
-        found.push((written, dir.path.clone()));
     }
-    config::check::sort_dirs(&mut settings.dirs);
+    errors.extend(targets::resolve_all(host, &mut settings.dirs, &dirs_place));
     for (key, script) in [
         ("init_script", &settings.init_script),
         ("user_ns_script", &settings.user_ns_script),

@@ -42,7 +42,8 @@ fn show_dirs(settings: &Settings) -> String {
     let one = |dir: &namespace_linux::config::Dir| {
         let mut out = dir.path.clone();
         match &dir.backing {
-            Backing::BasePath => {}
+            // No file has the second.
+            Backing::BasePath | Backing::SameAs(_) => {}
             Backing::OtherBase(base) => out.push_str(&format!("@{base}")),
             Backing::Tmpfs(params) => {
                 out.push_str(":tmpfs");

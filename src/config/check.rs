@@ -147,8 +147,11 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
         return Err(format!("the mode of the directory {name} has bits that no mode has"));
     }
     match &dir.backing {
-        Backing::BasePath | Backing::OtherBase(_) if dir.path == DEV_SHM => Err(format!("{DEV_SHM} is not a tmpfs")),
+        Backing::BasePath | Backing::OtherBase(_) | Backing::SameAs(_) if dir.path == DEV_SHM => {
+            Err(format!("{DEV_SHM} is not a tmpfs"))
+        }
         Backing::BasePath => Ok(()),
+        Backing::SameAs(other) => is_normal("the private directory that is another", other),
         Backing::OtherBase(base) => {
             is_normal("the base_path of a directory", base)?;
             if base.len() > MAX_BASE_PATH {
@@ -185,6 +188,15 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     }
     let mut seen = BTreeSet::new();
     for dir in dirs {
+        if let Backing::SameAs(other) = &dir.backing
+            && !seen.contains(other.as_str())
+        {
+            return Err(format!(
+                "the directory {} is {}, which does not come before it",
+                quote(&dir.path),
+                quote(other)
+            ));
+        }
         if !seen.insert(dir.path.as_str()) {
             return Err(format!("the directory {} is there twice", quote(&dir.path)));
         }

@@ -181,6 +181,9 @@ pub enum Backing {
     BasePath,
     /// In a job directory under this base path: absolute, normalised, never equal to the main one.
     OtherBase(String),
+    /// That of another private directory, under its path: on this node the two are one directory. No file says so,
+    /// slurmd finds it out.
+    SameAs(String),
     /// In memory, with these parameters.
     Tmpfs(Vec<TmpfsParam>),
 }

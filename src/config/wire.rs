@@ -31,7 +31,7 @@ pub const HEADER_LEN: usize = 64;
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Changes whenever the body does.
-const FORMAT: u16 = 7;
+const FORMAT: u16 = 8;
 
 const MAGIC: [u8; 8] = *b"jobns\0ns";
 const VERSION_LEN: usize = 44;
@@ -258,6 +258,10 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
                 out.push(1);
                 put_text(out, base);
             }
+            Backing::SameAs(other) => {
+                out.push(3);
+                put_text(out, other);
+            }
             Backing::Tmpfs(params) => {
                 out.push(2);
                 put_count(out, params.len());
@@ -445,6 +449,8 @@ mod tests {
             |s: &mut Settings| s.dirs[1].flags.nosuid = false,
             |s: &mut Settings| s.dirs[1].backing = Backing::BasePath,
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1".to_owned()),
+            |s: &mut Settings| s.dirs[0].backing = Backing::SameAs("/dev/shm".to_owned()),
+            |s: &mut Settings| s.dirs[2].backing = Backing::SameAs("/nowhere".to_owned()),
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/scratch".to_owned()),
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1/12".to_owned()),
             |s: &mut Settings| s.init_script.as_mut().unwrap().wait_seconds = 0,

@@ -66,6 +66,8 @@ impl PlannedDir {
 pub enum Source {
     /// `<bases[base]>/<job>/<name>`.
     Directory { base: usize, name: String },
+    /// What the private directory at this place in [`Plan::dirs`] has.
+    SameAs(usize),
     /// A fresh tmpfs.
     Tmpfs(Vec<TmpfsParam>),
 }
@@ -86,6 +88,11 @@ impl Plan {
         for dir in &expanded {
             let source = match &dir.backing {
                 Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
+                Backing::SameAs(other) => {
+                    let place = dirs.iter().position(|dir| dir.target == *other);
+                    let why = || Error::because("lay out the private directories", format!("there is no {other}"));
+                    Source::SameAs(place.ok_or_else(why)?)
+                }
                 Backing::BasePath => directory(0, &dir.path, &mut taken),
                 Backing::OtherBase(path) => {
                     let base = bases.iter().position(|base| base == path).unwrap_or_else(|| {

@@ -35,13 +35,20 @@ pub fn make(
             Some((outer, below)) => Target::Within(make_target(dir, below, job, made.get(*outer))?),
             None => Target::Path(c_path(&dir.target)?),
         };
-        let (mount, is_ours) = match &dir.source {
+        let (mount, tree, is_ours) = match &dir.source {
             Source::Directory { base, name } => {
-                clone_directory(plan, job, (source, trees), after_script, (dir, *base, name))?
+                let (tree, is_ours) = directory(plan, job, (source, trees), after_script, (dir, *base, name))?;
+                (clone_mount(&tree, dir)?, Some(tree), is_ours)
             }
-            Source::Tmpfs(_) => (make_tmpfs(dir)?, true),
+            Source::SameAs(other) => {
+                let other = made.get(*other).and_then(|other| Some((other.tree.as_ref()?, other.is_ours)));
+                let missing = || Error::because(format!("make {} private", dir.target), "what it is has no directory");
+                let (tree, is_ours) = other.ok_or_else(missing)?;
+                (clone_mount(tree, dir)?, None, is_ours)
+            }
+            Source::Tmpfs(_) => (make_tmpfs(dir)?, None, true),
         };
-        made.push(Made { mount, target, is_ours });
+        made.push(Made { mount, target, tree, is_ours });
     }
     // Not before the targets in it are made: it may become read-only.
     for (dir, Made { mount, .. }) in plan.dirs.iter().zip(&made) {
@@ -54,6 +61,8 @@ pub fn make(
 struct Made {
     mount: OwnedFd,
     target: Target,
+    /// The directory below a base path, if it is one.
+    tree: Option<OwnedFd>,
     /// Nobody else has been in it: it is not one that init_script has made.
     is_ours: bool,
 }
@@ -90,8 +99,8 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
     here.ok_or_else(|| Error::because(intention(), "it has no name"))
 }
 
-/// A clone of the mount that the directory lies in, and whether the directory is new.
-fn clone_directory(
+/// The directory of the job's below a base path, and whether it is new.
+fn directory(
     plan: &Plan,
     job: &Job,
     (source, trees): (&OwnedFd, &[OwnedFd]),
@@ -116,13 +125,17 @@ fn clone_directory(
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
     }
-    let mount = rustix::mount::open_tree(
-        fd.as_fd(),
+    Ok((fd, is_ours))
+}
+
+/// A clone of the mount that the directory lies in.
+fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
+    rustix::mount::open_tree(
+        tree.as_fd(),
         c"",
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH,
     )
-    .doing("open_tree", intention)?;
-    Ok((mount, is_ours))
+    .doing("open_tree", || format!("clone the mount of the private directory {}", dir.target))
 }
 
 /// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.

@@ -243,6 +243,9 @@ impl Checked<'_> {
                 Backing::OtherBase(base) => {
                     let _ = write!(out, "in {}", escape(base));
                 }
+                Backing::SameAs(other) => {
+                    let _ = write!(out, "the same as {}", escape(other));
+                }
                 Backing::Tmpfs(_) => out.push_str("tmpfs"),
             }
             if let Some(mode) = dir.mode {
@@ -358,6 +361,7 @@ fn json_dir(dir: &Dir, main_base: &str) -> String {
     let (backing, base) = match &dir.backing {
         Backing::BasePath => ("base_path", Some(main_base)),
         Backing::OtherBase(base) => ("base_path", Some(base.as_str())),
+        Backing::SameAs(_) => ("same", None),
         Backing::Tmpfs(_) => ("tmpfs", None),
     };
     json::object([
