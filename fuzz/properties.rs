@@ -28,7 +28,7 @@ pub fn namespace_yaml(data: &[u8]) {
 }
 
 fn sent(settings: NodeSettings) -> Message {
-    Message { settings, node: NamespaceInodes::default(), former_bases: Vec::new() }
+    Message { settings, node: NamespaceInodes::default(), former_bases: Vec::new(), slurm_user: 0 }
 }
 
 /// What a reader says of any file; the settings that it accepts.

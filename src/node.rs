@@ -194,16 +194,23 @@ pub(crate) fn read_config(host: &dyn Log, path: &str) -> Result<Vec<u8>, Error> 
 /// one line each.
 pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
+    let mut of_slurm_user = Vec::new();
     let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
     match trusted::open_dir("base_path", &settings.base_path, missing) {
-        Ok(dir) => settings.base_path = dir.path,
+        Ok(dir) => {
+            settings.base_path = dir.path;
+            of_slurm_user.extend(dir.of_slurm_user);
+        }
         Err(error) => errors.push(format!("{}{error}", place("base_path"))),
     }
     let dirs_place = place_of_dirs(place);
     for dir in &mut settings.dirs {
         if let Backing::OtherBase(base) = &mut dir.backing {
             match trusted::open_dir("base_path of dir_confs", base, missing) {
-                Ok(found) => *base = found.path,
+                Ok(found) => {
+                    *base = found.path;
+                    of_slurm_user.extend(found.of_slurm_user);
+                }
                 Err(error) => errors.push(format!("{dirs_place}{error}")),
             }
         }
@@ -217,7 +224,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
     ] {
         let Some(script) = script else { continue };
         match trusted::check_script(key, &script.path) {
-            Ok(()) => {}
+            Ok(component) => of_slurm_user.extend(component),
             // It may be on a file system that is mounted later. Until then jobs fail, and say so.
             Err(error) if error.errno() == Some(Errno::NOENT) => {
                 host.log(Level::Error, format_args!("{}{error}; jobs will fail until it exists", place(key)));
@@ -225,6 +232,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
             Err(error) => errors.push(format!("{}{error}", place(key))),
         }
     }
+    tell_of_slurm_user(host, of_slurm_user, &place(""));
     // After the links are followed, two bases may have become one, or one a private directory.
     if errors.is_empty()
         && let Err(why) = config::check::settings(settings)
@@ -232,6 +240,21 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         errors.push(format!("{}{why}", place("base_path")));
     }
     errors
+}
+
+/// Logs what `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
+fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
+    found.sort_unstable();
+    found.dedup();
+    if let Some(uid) = trusted::slurm_user().filter(|_| !found.is_empty()) {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{place}{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
+                found.join(", ")
+            ),
+        );
+    }
 }
 
 /// Tries out what the settings ask of the kernel. As [`paths`].

@@ -17,7 +17,7 @@ use crate::job::handshake::describe;
 use crate::job::registry::{self, Registry};
 use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
-use crate::job::{Level, LiveJobs, Log};
+use crate::job::{Level, LiveJobs, Log, trusted};
 use crate::node::{self, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use crate::remover::status::{self, Status, Tree};
 use crate::slurm::steps::live_jobs;
@@ -103,7 +103,8 @@ pub(super) fn registries(spool: Option<&str>) -> Result<(String, Vec<(File, Regi
                 Err(error) => why = format!(" ({error})"),
             }
         }
-        if !found.is_empty() {
+        if let Some((_, registry)) = found.first() {
+            trust_slurm_user(&registry.slurm_conf);
             return Ok(((*spool).to_owned(), found));
         }
     }
@@ -184,6 +185,17 @@ fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     // It is written once a second: what is gone by now is not told.
     trees.retain(|tree| !matches!(rustix::fs::lstat(tree.path.as_str()), Err(Errno::NOENT)));
     trees
+}
+
+/// Counts `SlurmUser` of this slurm.conf as root, as slurmd does. Slurm's default is root.
+pub(super) fn trust_slurm_user(slurm_conf: &str) {
+    let text = std::fs::read(slurm_conf).unwrap_or_default();
+    let Some(user) = config::slurm_conf::value(&text, "SlurmUser") else { return };
+    let ask = || {
+        let output = std::process::Command::new("getent").args(["passwd", &user]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.split(':').nth(2)?.parse().ok()
+    };
+    trusted::trust_slurm_user(user.parse().ok().or_else(ask).unwrap_or(0));
 }
 
 /// A user's name, by getent(1), which asks what the node asks. None: it has none.

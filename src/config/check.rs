@@ -50,6 +50,10 @@ pub fn is_cleaned(base: &str) -> Option<&'static str> {
     ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
 }
 
+/// What is wrong with it.
+pub const CLEANED: &str =
+    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
+
 /// What to do about it.
 pub const CLEANED_HINT: &str =
     "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";

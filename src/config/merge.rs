@@ -189,7 +189,7 @@ impl Merge<'_, '_, '_> {
         match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
                 if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("{key} {} lies in {top}, where old files are removed", quote(&path));
+                    let what = format!("{key} {} lies in {top}, {}", quote(&path), check::CLEANED);
                     self.report.warning(at, what, check::CLEANED_HINT);
                 }
                 Some(path)

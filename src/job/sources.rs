@@ -8,7 +8,7 @@ use super::Job;
 use super::child::Target;
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
-use super::trusted::{BENEATH, NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use super::trusted::{BENEATH, NO_LINKS, c_path, is_administrator, open_beneath};
 use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
@@ -186,7 +186,7 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     let base =
         open_beneath(CWD, &c_path(path)?, OFlags::RDONLY | OFlags::DIRECTORY, NO_LINKS).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&base).doing("fstat", intention)?;
-    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o002 != 0 {
+    if !is_administrator(stat.st_uid) || stat.st_mode & 0o002 != 0 {
         return Err(Error::because(
             intention(),
             format!(

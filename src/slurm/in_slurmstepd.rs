@@ -14,7 +14,7 @@ use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::pins::Pins;
-use crate::job::{Job, Level, Log, Milliseconds, delete, record};
+use crate::job::{Job, Level, Log, Milliseconds, delete, record, trusted};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -48,12 +48,13 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let len = wire::body_len(&header).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
     let mut body = vec![0_u8; len];
     read_exactly(fd, &mut body).map_err(|errno| Error::call(intention, "read", errno).to_string())?;
-    let wire::Message { settings, node, former_bases } =
+    let wire::Message { settings, node, former_bases, slurm_user } =
         wire::decode(&header, &body).map_err(|error| Error::because(intention, error.to_string()).to_string())?;
     if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
         // `join` will be called in children of this process.
         daemon(loaded()?)?;
     }
+    trusted::trust_slurm_user(slurm_user);
     let _ = NODE_NAMESPACES.set(node);
     let _ = OLD_BASES.set(former_bases);
     let _ = SETTINGS.set(settings);

@@ -5,6 +5,7 @@
 
 use super::loaded;
 use super::show::Checked;
+use crate::cli::node::trust_slurm_user;
 use crate::config::{NodeSettings, Origin, Settings};
 use crate::job::trusted::{self, Missing};
 use crate::job::{Level, Log};
@@ -41,13 +42,14 @@ impl Here {
                 Some(Origin::Defaults { line } | Origin::NodeEntry { line }) => format!("{}:{line}: ", checked.file),
                 _ => format!("{}: ", checked.file),
             };
-            let (settings, made_later) = existing(settings.clone(), &mut here.notes);
-            let mut settings = settings;
-            let found = node::paths(&listener, &mut settings, &place);
             let directory = path.map(node::config_directory);
             // A file can be checked before it is where slurmd will read it.
             let is_beside = |directory: &&str| rustix::fs::stat(format!("{directory}/slurm.conf")).is_ok();
             let directory = directory.filter(is_beside).unwrap_or("/etc/slurm");
+            trust_slurm_user(&format!("{directory}/slurm.conf"));
+            let (settings, made_later) = existing(settings.clone(), &mut here.notes);
+            let mut settings = settings;
+            let found = node::paths(&listener, &mut settings, &place);
             let text = std::fs::read(format!("{directory}/slurm.conf")).unwrap_or_default();
             let slurm = Slurm::new(&text, directory, None, &checked.node);
             let places: (&dyn Fn(&str) -> String, &str) = (&place, &node::place_of_dirs(&place));

@@ -202,7 +202,7 @@ impl<'s> Merge<'_, '_, 's> {
         let base_path = match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
                 if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("BasePath {} lies in {top}, where old files are removed", quote(&path));
+                    let what = format!("BasePath {} lies in {top}, {}", quote(&path), check::CLEANED);
                     self.reports.warning(base.at, what, check::CLEANED_HINT);
                 }
                 path
