@@ -61,6 +61,22 @@ fn keys_that_only_this_plugin_has() {
     assert!(!named.hide_base_path && named.dirs.iter().any(|dir| dir.mode == Some(0o750)));
 }
 
+#[test]
+fn what_tools_generate_is_read_as_slurm_reads_it() {
+    let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/tmpfs/puppet.conf")).unwrap();
+    let settings = |name: &'static str| {
+        let node = Node { name, hostname: name };
+        parse_job_container_conf("f", &text, &node, &mut |_| Err("no such file".to_owned()))
+    };
+    for (name, base, shared) in [("c05", "/nvme/jc", true), ("x1", "/local/jc", false)] {
+        let ParsedConf { parsed, entire_step_in_ns } = settings(name);
+        let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        assert_eq!((settings.base_path.as_str(), settings.shared, entire_step_in_ns), (base, shared, true));
+        assert_eq!(settings.clone_ns_epilog, Some(Script { path: "/etc/slurm/cne.sh".to_owned(), wait_seconds: 30 }));
+    }
+    assert_eq!(settings("login1").parsed.settings, Some(NodeSettings::Disabled(DisabledWhy::SetToNone)));
+}
+
 fn read(text: &str) -> ParsedConf {
     let mut include = |file: &str| match file {
         "more" => Ok(b"\n\nBasePath=/included Shared=yes".to_vec()),

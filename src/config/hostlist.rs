@@ -184,6 +184,11 @@ impl Range {
             if is_plain { digits.parse::<u64>().ok() } else { None }
         };
         let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
+            if let Some(dash) = text.chars().find(|&c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
+                let what =
+                    format!("holds {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
+                return Err(error(what, "write \"-\" between the two numbers"));
+            }
             return Err(error(
                 format!("holds {}, which is no number or range", quote(text)),
                 "write digits, or two numbers with \"-\" between them",

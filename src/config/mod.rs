@@ -17,6 +17,7 @@
 //! | `merge` | `defaults` and the entry to settings; directories against base paths |
 //! | `convert` | one scalar to a boolean, a number, a list of flags: Slurm's rules |
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
+//! | `pasted` | paths that look as if something else was meant |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | does `n[1-3,7]` contain this node |
 //! | [`short`] | short lists, sorted without much code |
@@ -38,6 +39,7 @@ pub mod limits;
 mod merge;
 pub mod mount_options;
 pub mod namespace_yaml;
+mod pasted;
 pub mod path;
 pub mod pattern;
 mod private_dirs;

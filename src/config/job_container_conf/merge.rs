@@ -7,9 +7,10 @@ use super::{Key, Reports, Setting, Value};
 use crate::config::check::{self, Clash};
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
 use crate::config::namespace_yaml::{Origin, Source};
+use crate::config::pasted::{self, Remark};
 use crate::config::path::{PathError, normalise};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
-use crate::config::problem::quote;
+use crate::config::problem::{Level, quote};
 use crate::config::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
     NodeSettings, Script, Settings, convert, suggest,
@@ -23,6 +24,7 @@ pub(super) fn value(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<
         Key::AutoBasePath | Key::EntireStepInNs | Key::Shared | Key::HideBasePath => flag(key, word, reports),
         Key::Dirs => Some(dirs(word, reports)),
         Key::InitScript | Key::CloneNsScript | Key::CloneNsEpilog => match normalise(&word.value) {
+            _ if odd_path(key.name(), &word.value, word.value_at, reports) => None,
             Ok(path) => Some(Value::Path(path)),
             Err(error) => {
                 bad_path(key.name(), &word.value, word.value_at, error, reports);
@@ -33,6 +35,17 @@ pub(super) fn value(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<
         Key::RemovalTimeout => seconds(key, word, reports).map(Value::Seconds),
         Key::DirMode => mode(word, reports),
     }
+}
+
+/// Says what is odd about a path, and whether it is refused for that.
+fn odd_path(name: &str, text: &str, at: Place, reports: &mut Reports<'_>) -> bool {
+    let Some(Remark { level, what, hint }) = pasted::remark(text, true) else { return false };
+    let what = format!("{name} {} {what}", quote(text));
+    match level {
+        Level::Error => reports.error(at, what, hint),
+        Level::Warning => reports.warning(at, what, hint),
+    }
+    level == Level::Error
 }
 
 fn bad_path(name: &str, text: &str, at: Place, error: PathError, reports: &mut Reports<'_>) {
@@ -116,6 +129,9 @@ fn base_path(word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
         reports.error(word.value_at, what, "write none, or an absolute path");
         return None;
     }
+    if odd_path("BasePath", text, word.value_at, reports) {
+        return None;
+    }
     match check_node_pattern(text) {
         Ok(path) if path.len() > MAX_BASE_PATH => {
             let what = format!("BasePath has {} bytes", path.len());
@@ -148,6 +164,9 @@ fn dirs(word: &Word, reports: &mut Reports<'_>) -> Value {
             break;
         }
         spaces |= text.len() != piece.len();
+        if odd_path("the directory in Dirs", text, at, reports) {
+            continue;
+        }
         let path = match normalise(text) {
             Ok(path) => path,
             Err(error) => {
