@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::{self, Backing, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
+use crate::config::{self, Backing, NodeSettings, Origin, Parsed, Settings, Source, cluster};
 use crate::job::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
@@ -39,6 +39,8 @@ pub struct File {
     /// A line or two that do, for who has none.
     example: &'static str,
     parse: fn(&Place<'_>, &[u8]) -> Parsed,
+    /// That nothing in it is for this node alone.
+    pub(crate) left_out: fn(&str) -> String,
 }
 
 /// What a file is read for: the node, and where the file lies.
@@ -54,6 +56,7 @@ pub const NAMESPACE_YAML: File = File {
     name: "namespace.yaml",
     example: "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
     parse: |place, text| config::parse_namespace_yaml(place.path, text, place.node),
+    left_out: |node| format!("no entry of node_confs names node {node}"),
 };
 
 /// Of namespace/tmpfs.
@@ -68,6 +71,7 @@ pub const JOB_CONTAINER_CONF: File = File {
         };
         config::parse_job_container_conf(place.path, text, place.node, &mut include).parsed
     },
+    left_out: |node| format!("no line with NodeName names node {node}"),
 };
 
 impl File {
@@ -101,7 +105,11 @@ pub fn prepare(
     slurm: &Slurm,
 ) -> Result<NodeSettings, Vec<String>> {
     let (path, parsed) = file.read(host, directory, node).map_err(|error| vec![error.to_string()])?;
-    let Parsed { settings, problems, sources } = parsed;
+    let Parsed { settings, problems, sources, nodes } = parsed;
+    for (line, what) in cluster::strangers(&nodes, &slurm.nodes, node.name) {
+        host.log(Level::Warning, format_args!("{path}:{line}: {what}"));
+    }
+    let left_out = cluster::leaves_out(&nodes).then(|| (file.left_out)(node.name));
     let mut errors = Vec::new();
     for problem in &problems {
         match problem.level {
@@ -116,10 +124,7 @@ pub fn prepare(
                 Level::Info,
                 format_args!(
                     "jobs on this node get no private directories or namespaces: {}",
-                    match why {
-                        DisabledWhy::NotConfigured => format!("{path} gives node {} no base_path", node.name),
-                        DisabledWhy::SetToNone => format!("{path} sets base_path to none for node {}", node.name),
-                    }
+                    surroundings::off(&path, node.name, why, left_out)
                 ),
             );
             return Ok(NodeSettings::Disabled(why));
@@ -131,6 +136,9 @@ pub fn prepare(
             return Err(errors);
         }
     };
+    if let Some(left_out) = left_out {
+        host.log(Level::Info, format_args!("{path}: {left_out}: it gets what is for all nodes"));
+    }
     let place = |key: &str| match line_of(&sources, key) {
         Some(line) => format!("{path}:{line}: "),
         None => format!("{path}: "),
@@ -232,7 +240,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
             Err(error) => errors.push(format!("{}{error}", place(key))),
         }
     }
-    tell_of_slurm_user(host, of_slurm_user, &place(""));
+    surroundings::tell_of_slurm_user(host, of_slurm_user, &place(""));
     // After the links are followed, two bases may have become one, or one a private directory.
     if errors.is_empty()
         && let Err(why) = config::check::settings(settings)
@@ -240,21 +248,6 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         errors.push(format!("{}{why}", place("base_path")));
     }
     errors
-}
-
-/// Logs what `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
-fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
-    found.sort_unstable();
-    found.dedup();
-    if let Some(uid) = trusted::slurm_user().filter(|_| !found.is_empty()) {
-        host.log(
-            Level::Warning,
-            format_args!(
-                "{place}{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
-                found.join(", ")
-            ),
-        );
-    }
 }
 
 /// Tries out what the settings ask of the kernel. As [`paths`].

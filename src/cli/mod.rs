@@ -32,7 +32,7 @@ use std::process::ExitCode;
 pub const OWN_FAILURE: u8 = 125;
 
 const USAGE: &str = "\
-usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here]
+usage: jobns check FILE [--node NAMES] [--format text|json] [--strict] [--tmpfs] [--here]
        jobns list [--spool DIR] [--format text|json]
        jobns clean [--dry-run [--format text|json]] [--spool DIR]
        jobns enter [--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]
@@ -51,8 +51,9 @@ usage: jobns check FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] 
            Slurm, another micro release of the line that it was built for; else says for which it is.
 
 options of check:
-  --node NAME     the node that it is read for, also for %h (default: SLURMD_NODENAME in the
-                  environment, what slurmd has written down here, or the name of this machine)
+  --node NAMES    the node that it is read for, also for %h, or a hostlist of them (default:
+                  SLURMD_NODENAME in the environment, what slurmd has written down here, or the name
+                  of this machine)
   --format json   one JSON object, for programs; text is the default
   --strict        warnings count: exit status 1 when there are some
   --tmpfs         FILE is a job_container.conf; one of that name is taken for one anyway

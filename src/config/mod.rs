@@ -20,6 +20,7 @@
 //! | `pasted` | paths that look as if something else was meant |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | does `n[1-3,7]` contain this node |
+//! | [`cluster`] | do the names of nodes in the file fit any node |
 //! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`], checked as a whole |
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
@@ -31,6 +32,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod check;
+pub mod cluster;
 mod convert;
 pub mod hostlist;
 pub mod job_container_conf;

@@ -7,15 +7,21 @@ use super::Node;
 /// The value of `key`, letter case aside: the last that the text sets. What it includes is not looked at.
 #[must_use]
 pub fn value(text: &[u8], key: &str) -> Option<String> {
+    values(text, key).pop()
+}
+
+/// All values of `key`, letter case aside.
+#[must_use]
+pub fn values(text: &[u8], key: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(text);
-    let mut found = None;
+    let mut found = Vec::new();
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default();
         for word in line.split_whitespace() {
             if let Some((name, value)) = word.split_once('=')
                 && name.eq_ignore_ascii_case(key)
             {
-                found = Some(value.trim_matches('"').to_owned());
+                found.push(value.trim_matches('"').to_owned());
             }
         }
     }

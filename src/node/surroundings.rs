@@ -1,13 +1,13 @@
 //! What else is in and around the base paths and private directories: what jobs and Slurm itself need and would not see
-//! any more, and what they lose without need.
+//! any more, and what they lose without need. And what is said of a node that gets nothing.
 
 #![forbid(unsafe_code)]
 
 use crate::config::path::is_at_or_below;
-use crate::config::{Backing, Node, Settings, slurm_conf};
+use crate::config::{Backing, DisabledWhy, Node, Settings, cluster, slurm_conf};
 use crate::job::mountinfo::mounts;
 use crate::job::spelling::{key, setting};
-use crate::job::{Level, Log};
+use crate::job::{Level, Log, trusted};
 
 /// Names that one line has.
 const MOST_NAMES: usize = 8;
@@ -21,6 +21,8 @@ pub struct Slurm {
     pub munge_socket: String,
     /// `TmpFS`
     pub tmp: String,
+    /// The nodes that slurm.conf names; empty where it does not name all.
+    pub nodes: Vec<String>,
 }
 
 impl Slurm {
@@ -34,7 +36,38 @@ impl Slurm {
             directory: directory.to_owned(),
             munge_socket: slurm_conf::munge_socket(text).unwrap_or_else(|| "/run/munge/munge.socket.2".to_owned()),
             tmp: slurm_conf::path(text, "TmpFS", node).unwrap_or_else(|| "/tmp".to_owned()),
+            nodes: cluster::nodes(text),
         }
+    }
+}
+
+/// Why a node gets nothing.
+pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -> String {
+    let base_path = key("base_path");
+    match (why, left_out) {
+        (DisabledWhy::NotConfigured, None) => format!("{path} gives node {node} no {base_path}"),
+        (DisabledWhy::NotConfigured, Some(left_out)) => {
+            format!("{path}: {left_out}, and there is no {base_path} for all nodes")
+        }
+        (DisabledWhy::SetToNone, None) => format!("{path} sets {base_path} to none for node {node}"),
+        (DisabledWhy::SetToNone, Some(left_out)) => {
+            format!("{path}: {left_out}, and for all nodes {base_path} is none")
+        }
+    }
+}
+
+/// Logs what `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
+pub fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
+    found.sort_unstable();
+    found.dedup();
+    if let Some(uid) = trusted::slurm_user().filter(|_| !found.is_empty()) {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{place}{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
+                found.join(", ")
+            ),
+        );
     }
 }
 
@@ -259,6 +292,7 @@ mod tests {
             directory: path("etc"),
             munge_socket: path("munge/socket"),
             tmp: "/no".to_owned(),
+            nodes: Vec::new(),
         };
         let base = |name: &str, more: &str| settings(&format!("base_path: {}, dirs: /dev/shm{more}", path(name)));
         for (name, what) in [

@@ -5,11 +5,13 @@
 use super::count;
 use super::here::Here;
 use crate::cli::json;
+use crate::config::cluster;
 use crate::config::problem::escape;
 use crate::config::{
     Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
     spelled_in_conf,
 };
+use crate::node::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
 /// Which of Slurm's files it is.
@@ -45,6 +47,8 @@ pub(super) struct Checked<'a> {
     pub(super) parsed: Parsed,
     /// A key that only job_container.conf has.
     pub(super) entire_step_in_ns: Option<bool>,
+    /// Names that no node of the cluster has: the line, and a sentence.
+    pub(super) strangers: Vec<(usize, String)>,
     /// Only with `--here`.
     pub(super) here: Option<Here>,
 }
@@ -65,7 +69,7 @@ impl Checked<'_> {
     pub(super) fn counts(&self) -> (usize, usize) {
         let (errors, warnings) = count(&self.parsed.problems);
         let here = self.here.as_ref().map_or((0, 0), |here| (here.errors.len(), here.warnings.len()));
-        (errors + here.0, warnings + here.1)
+        (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
     /// The plugin that reads the file.
@@ -74,6 +78,29 @@ impl Checked<'_> {
             Format::NamespaceYaml => "namespace_linux.so",
             Format::JobContainerConf => "namespace_tmpfs.so",
         }
+    }
+
+    /// All but the name of the node is the same, so that it can be said of both.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.parsed, &other.parsed);
+        let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
+        is_same
+            && self.entire_step_in_ns == other.entire_step_in_ns
+            && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes)
+            && self.strangers == other.strangers
+    }
+
+    fn strangers(&self) -> impl Iterator<Item = String> {
+        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file))
+    }
+
+    /// That nothing in the file is for this node alone, where it has something for others.
+    fn left_out(&self) -> Option<String> {
+        let file = match self.format {
+            Format::NamespaceYaml => NAMESPACE_YAML,
+            Format::JobContainerConf => JOB_CONTAINER_CONF,
+        };
+        cluster::leaves_out(&self.parsed.nodes).then(|| (file.left_out)(self.node.name))
     }
 
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
@@ -156,20 +183,28 @@ impl Checked<'_> {
 
     fn why_disabled(&self, why: DisabledWhy) -> String {
         let key = self.format.key("base_path").unwrap_or_default();
+        let left_out = self.left_out().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
+            DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
             DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
-            DisabledWhy::SetToNone => format!("{key} is none ({})", self.origin_in_words("base_path")),
+            DisabledWhy::SetToNone => format!("{left_out}{key} is none ({})", self.origin_in_words("base_path")),
         }
     }
 
     pub(super) fn text(&self) -> String {
         let mut out: String = self.parsed.problems.iter().map(Problem::render).collect();
+        for line in self.strangers() {
+            let _ = writeln!(out, "warning: {}", escape(&line));
+        }
         if !out.is_empty() {
             out.push('\n');
         }
         let node = escape(self.node.name);
         match &self.parsed.settings {
             Some(NodeSettings::Enabled(settings)) => {
+                if let Some(left_out) = self.left_out() {
+                    let _ = writeln!(out, "note: {left_out}: it gets what is for all nodes");
+                }
                 let _ = writeln!(out, "settings of node {node}:");
                 self.table(settings, &mut out);
                 out.push('\n');
@@ -286,6 +321,7 @@ impl Checked<'_> {
             ("state", json::text(state)),
             ("why", json::or_null(why.as_deref().map(json::text))),
             ("settings", json::or_null(settings)),
+            ("strangers", json::list(self.strangers().map(|line| json::text(&line)))),
             ("here", json::or_null(here)),
             ("unchecked", json::list(self.unchecked().iter().map(|line| json::text(line)))),
         ]) + "\n"
