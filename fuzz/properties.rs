@@ -422,7 +422,7 @@ pub fn mount_options(data: &[u8]) {
             assert!(text.contains(remark.part));
         }
         // Every word is accounted for: as a flag, as a parameter, or in a remark.
-        if remarks.is_empty() {
+        if remarks.is_empty() && !text.contains('"') {
             let known = ["noatime", "nodev", "nodiratime", "noexec", "nosuid", "relatime", "ro"];
             for word in text.split(',').filter(|word| !word.trim().is_empty()) {
                 let key = word.split('=').next().unwrap_or("");

@@ -151,7 +151,16 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
             Some(value) => rustix::mount::fsconfig_set_string(fs.as_fd(), key, value),
             None => rustix::mount::fsconfig_set_flag(fs.as_fd(), key),
         }
-        .doing("fsconfig", || format!("set {key}={} for the tmpfs on {}", value.unwrap_or_default(), dir.target))
+        .doing("fsconfig", || {
+            let value = value.map_or_else(String::new, |value| format!("={value}"));
+            format!("set {key}{value} for the tmpfs on {}", dir.target)
+        })
+        .map_err(|error| match error.errno() {
+            Some(Errno::INVAL) => {
+                error.with_hint("this kernel does not know the parameter, or not the value: take it out of the options")
+            }
+            _ => error,
+        })
     };
     set("source", Some("tmpfs"))?;
     let mut has_mode = false;
