@@ -13,6 +13,7 @@ use crate::job::mountinfo::{Mount, mounts};
 use crate::job::ns_limits::{self, JobLimits, NodeLimits};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
+use crate::job::spelling::key;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
 use crate::job::{Level, Log, holder};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
@@ -204,7 +205,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
     let mut errors = Vec::new();
     let mut of_slurm_user = Vec::new();
     let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
-    match trusted::open_dir("base_path", &settings.base_path, missing) {
+    match trusted::open_dir(key("base_path"), &settings.base_path, missing) {
         Ok(dir) => {
             settings.base_path = dir.path;
             of_slurm_user.extend(dir.of_slurm_user);
@@ -224,20 +225,20 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         }
     }
     errors.extend(targets::resolve_all(host, &mut settings.dirs, &dirs_place));
-    for (key, script) in [
+    for (name, script) in [
         ("init_script", &settings.init_script),
         ("user_ns_script", &settings.user_ns_script),
         ("clone_ns_script", &settings.clone_ns_script),
         ("clone_ns_epilog", &settings.clone_ns_epilog),
     ] {
         let Some(script) = script else { continue };
-        match trusted::check_script(key, &script.path) {
+        match trusted::check_script(key(name), &script.path) {
             Ok(component) => of_slurm_user.extend(component),
             // It may be on a file system that is mounted later. Until then jobs fail, and say so.
             Err(error) if error.errno() == Some(Errno::NOENT) => {
-                host.log(Level::Error, format_args!("{}{error}; jobs will fail until it exists", place(key)));
+                host.log(Level::Error, format_args!("{}{error}; jobs will fail until it exists", place(name)));
             }
-            Err(error) => errors.push(format!("{}{error}", place(key))),
+            Err(error) => errors.push(format!("{}{error}", place(name))),
         }
     }
     surroundings::tell_of_slurm_user(host, of_slurm_user, &place(""));

@@ -163,10 +163,11 @@ const KEYS: [(Key, &str); 15] = [
 /// How this file spells a key of namespace.yaml. None where it has no such key.
 #[must_use]
 pub fn spelled_in_conf(key: &str) -> Option<&'static str> {
-    // Letter case and the bars apart, they are the same.
-    let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
-    let wanted = plain(key);
-    KEYS.iter().find(|(_, name)| plain(name) == wanted).map(|(_, name)| *name)
+    /// Letter case and the bars apart, they are the same.
+    fn plain(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().filter(|&byte| byte != b'_').map(|byte| byte.to_ascii_lowercase())
+    }
+    KEYS.iter().find(|(_, name)| plain(name).eq(plain(key))).map(|(_, name)| *name)
 }
 
 impl Key {

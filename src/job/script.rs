@@ -3,6 +3,7 @@
 
 use super::error::{Doing, Error};
 use super::kill::kill_started_by;
+use super::spelling;
 use crate::config::Script;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
@@ -71,6 +72,8 @@ pub fn start(
 ///
 /// When it cannot be started, ends with another status than 0, or takes too long; it is killed then.
 pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+    let wait_key = format!("{key}_wait");
+    let (key, wait_key) = (spelling::key(key), spelling::key(&wait_key));
     let intention = || format!("run {key} {}", script.path);
     // Made sure of at every run: the file may have changed since slurmd started.
     super::trusted::check_script(key, &script.path)?;
@@ -107,7 +110,7 @@ pub fn run(key: &str, script: &Script, environment: Vec<CString>) -> Result<Stri
                 intention(),
                 format!("it took longer than {} seconds and was killed; {}", script.wait_seconds, printed()),
             )
-            .with_hint(format!("raise {key}_wait")));
+            .with_hint(format!("raise {wait_key}")));
         }
         Ok(true) => {}
     }

@@ -8,6 +8,7 @@ use super::Job;
 use super::child::Target;
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
+use super::spelling::key;
 use super::trusted::{BENEATH, NO_LINKS, c_path, is_administrator, open_beneath};
 use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -90,7 +91,8 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
         let next = open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
             let error = Error::call(intention(), "openat2", errno);
             match errno {
-                Errno::NOENT => error.with_hint("init_script has made the one around it and must make this, too"),
+                Errno::NOENT => error
+                    .with_hint(format!("{} has made the one around it and must make this, too", key("init_script"))),
                 _ => error,
             }
         })?;
@@ -191,7 +193,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
 ///
 /// When it is not, or cannot be opened.
 pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
-    let intention = || format!("open base_path {path}");
+    let intention = || format!("open {} {path}", key("base_path"));
     let base =
         open_beneath(CWD, &c_path(path)?, OFlags::RDONLY | OFlags::DIRECTORY, NO_LINKS).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&base).doing("fstat", intention)?;

@@ -9,6 +9,7 @@
 //! sticky bit keeps others from renaming that.
 
 use super::error::{Doing, Error};
+use super::spelling::setting;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -180,7 +181,8 @@ fn walk(
             let error = Error::call(intention(), "openat2", errno);
             match errno {
                 Errno::NOENT => error.with_hint(format!(
-                    "{seen}/{name} does not exist; make it, or set auto_base_path: true where that applies"
+                    "{seen}/{name} does not exist; make it, or set {} where that applies",
+                    setting("auto_base_path", "true")
                 )),
                 Errno::NOTDIR => error.with_hint(format!("{seen}/{name} is not a directory")),
                 _ => error,

@@ -42,6 +42,7 @@ impl Slurm {
 }
 
 /// Why a node gets nothing.
+#[must_use]
 pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -> String {
     let base_path = key("base_path");
     match (why, left_out) {
@@ -200,6 +201,7 @@ fn real_path(path: &str) -> Option<String> {
 }
 
 /// What `check --here` advises: a base path that has jobs in it and nothing else can be hidden at no price.
+#[must_use]
 pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> {
     let all = bases(settings);
     let has_only_jobs = |base: &&str| {

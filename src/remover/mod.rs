@@ -26,7 +26,7 @@ mod worker;
 pub use log::parse_line;
 
 use crate::config::Script;
-use crate::job::trusted;
+use crate::job::{spelling, trusted};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -150,6 +150,7 @@ pub fn main() -> ExitCode {
     }
     let run = |options: Options| {
         trusted::trust_slurm_user(options.slurm_user);
+        spelling::use_conf(options.status == status::FILES[1]);
         if options.worker { worker::run(&options) } else { supervisor::run(options) }
     };
     match Options::parse(arguments).map_err(|why| format!("{PROGRAM}: {why}\n{USAGE}")).and_then(run) {

@@ -7,6 +7,7 @@ use super::loaded;
 use super::show::Checked;
 use crate::cli::node::trust_slurm_user;
 use crate::config::{NodeSettings, Origin, Settings};
+use crate::job::spelling::key;
 use crate::job::trusted::{self, Missing};
 use crate::job::{Level, Log};
 use crate::node;
@@ -104,7 +105,7 @@ fn existing(mut settings: Settings, notes: &mut Vec<String>) -> (Settings, Vec<S
             crate::config::Backing::OtherBase(base) => Some(("base_path of dir_confs", base)),
             _ => None,
         });
-        for (what, base) in [("base_path", &settings.base_path)].into_iter().chain(others) {
+        for (what, base) in [(key("base_path"), &settings.base_path)].into_iter().chain(others) {
             let Err(error) = trusted::open_dir(what, base, Missing::Refuse) else { continue };
             if error.errno() != Some(Errno::NOENT) {
                 continue;
