@@ -5,7 +5,7 @@
 
 pub mod base;
 
-use crate::config::{self, Backing, Dir, DisabledWhy, NodeSettings, Origin, Parsed, Settings, Source};
+use crate::config::{self, Backing, NodeSettings, Origin, Parsed, Settings, Source, cluster};
 use crate::job::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
 use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
@@ -15,6 +15,7 @@ use crate::job::mountinfo::{Mount, mounts};
 use crate::job::ns_limits::{self, JobLimits, NodeLimits};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
+use crate::job::spelling::key;
 use crate::job::trusted::{self, Missing, is_trusted_owner};
 use crate::job::{Level, Log, holder};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
@@ -28,6 +29,10 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
+use surroundings::Slurm;
+
+pub mod surroundings;
+mod targets;
 
 /// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin holds the
 /// parser of its own file only.
@@ -37,6 +42,8 @@ pub struct File {
     /// A line or two that do, for who has none.
     example: &'static str,
     parse: fn(&Place<'_>, &[u8]) -> Parsed,
+    /// That nothing in it is for this node alone.
+    pub(crate) left_out: fn(&str) -> String,
 }
 
 /// What a file is read for: the node, and where the file lies.
@@ -52,6 +59,7 @@ pub const NAMESPACE_YAML: File = File {
     name: "namespace.yaml",
     example: "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
     parse: |place, text| config::parse_namespace_yaml(place.path, text, place.node),
+    left_out: |node| format!("no entry of node_confs names node {node}"),
 };
 
 /// Of namespace/tmpfs.
@@ -66,6 +74,7 @@ pub const JOB_CONTAINER_CONF: File = File {
         };
         config::parse_job_container_conf(place.path, text, place.node, &mut include).parsed
     },
+    left_out: |node| format!("no line with NodeName names node {node}"),
 };
 
 impl File {
@@ -96,9 +105,14 @@ pub fn prepare(
     file: File,
     directory: &str,
     node: &config::Node<'_>,
+    slurm: &Slurm,
 ) -> Result<NodeSettings, Vec<String>> {
     let (path, parsed) = file.read(host, directory, node).map_err(|error| vec![error.to_string()])?;
-    let Parsed { settings, problems, sources } = parsed;
+    let Parsed { settings, problems, sources, nodes } = parsed;
+    for (line, what) in cluster::strangers(&nodes, &slurm.nodes, node.name) {
+        host.log(Level::Warning, format_args!("{path}:{line}: {what}"));
+    }
+    let left_out = cluster::leaves_out(&nodes).then(|| (file.left_out)(node.name));
     let mut errors = Vec::new();
     for problem in &problems {
         match problem.level {
@@ -113,10 +127,7 @@ pub fn prepare(
                 Level::Info,
                 format_args!(
                     "jobs on this node get no private directories or namespaces: {}",
-                    match why {
-                        DisabledWhy::NotConfigured => format!("{path} gives node {} no base_path", node.name),
-                        DisabledWhy::SetToNone => format!("{path} sets base_path to none for node {}", node.name),
-                    }
+                    surroundings::off(&path, node.name, why, left_out)
                 ),
             );
             return Ok(NodeSettings::Disabled(why));
@@ -128,6 +139,9 @@ pub fn prepare(
             return Err(errors);
         }
     };
+    if let Some(left_out) = left_out {
+        host.log(Level::Info, format_args!("{path}: {left_out}: it gets what is for all nodes"));
+    }
     let place = |key: &str| match line_of(&sources, key) {
         Some(line) => format!("{path}:{line}: "),
         None => format!("{path}: "),
@@ -137,6 +151,7 @@ pub fn prepare(
     if errors.is_empty() {
         errors.extend(base::write(host, &settings, &place));
     }
+    errors.extend(surroundings::look(host, &settings, slurm, node, (&place, &place_of_dirs(&place))));
     errors.extend(kernel(host, &settings, &place));
     if errors.is_empty() {
         errors = trials(host, &settings, &place);
@@ -193,54 +208,50 @@ pub(crate) fn read_config(host: &dyn Log, path: &str) -> Result<Vec<u8>, Error> 
 /// one line each.
 pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
+    let mut of_slurm_user = Vec::new();
     let missing = if settings.auto_base_path { Missing::Make } else { Missing::Refuse };
-    match trusted::open_dir("base_path", &settings.base_path, missing) {
-        Ok(dir) => settings.base_path = dir.path,
+    match trusted::open_dir(key("base_path"), &settings.base_path, missing) {
+        Ok(dir) => {
+            settings.base_path = dir.path;
+            of_slurm_user.extend(dir.of_slurm_user);
+        }
         Err(error) => errors.push(format!("{}{}", place("base_path"), limits::of_call(error))),
     }
     let dirs_place = place_of_dirs(place);
-    let mut seen: Vec<(u64, u64, String)> = Vec::new();
-    // As written, and without links: in mount order, so that what is around a directory comes before it.
-    let mut found: Vec<(String, String)> = Vec::new();
     for dir in &mut settings.dirs {
         if let Backing::OtherBase(base) = &mut dir.backing {
             match trusted::open_dir("base_path of dir_confs", base, missing) {
-                Ok(found) => *base = found.path,
+                Ok(found) => {
+                    *base = found.path;
+                    of_slurm_user.extend(found.of_slurm_user);
+                }
                 Err(error) => errors.push(format!("{dirs_place}{}", limits::of_call(error))),
             }
         }
-        let written = dir.path.clone();
-        let around = found.iter().rev().find_map(|(outer, path)| Some((path, plan::path_below(&written, outer)?)));
-        if let Some((outer, below)) = around {
-            // Made for each job in the private directory around it: what the node has there is hidden.
-            dir.path = format!("{outer}/{below}");
-        } else if let Err(error) = check_target(host, dir, &mut seen) {
-            errors.push(format!("{dirs_place}{error}"));
-        }
-        found.push((written, dir.path.clone()));
     }
-    config::check::sort_dirs(&mut settings.dirs);
-    for (key, script) in [
+    errors.extend(targets::resolve_all(host, &mut settings.dirs, &dirs_place));
+    for (name, script) in [
         ("init_script", &settings.init_script),
         ("user_ns_script", &settings.user_ns_script),
         ("clone_ns_script", &settings.clone_ns_script),
         ("clone_ns_epilog", &settings.clone_ns_epilog),
     ] {
         let Some(script) = script else { continue };
-        match trusted::check_script(key, &script.path) {
-            Ok(()) => {}
+        match trusted::check_script(key(name), &script.path) {
+            Ok(component) => of_slurm_user.extend(component),
             // It may be on a file system that is mounted later. Until then jobs fail, and say so.
             Err(error) if error.errno() == Some(Errno::NOENT) && settings.scripts_may_be_missing => {
-                host.log(Level::Error, format_args!("{}{error}; every job on this node fails until it exists", place(key)));
+                host.log(Level::Error, format_args!("{}{error}; every job on this node fails until it exists", place(name)));
             }
             Err(error) if error.errno() == Some(Errno::NOENT) => errors.push(format!(
                 "{}{}",
-                place(key),
+                place(name),
                 error.with_hint("put it there; if its file system is mounted later: scripts_may_be_missing: true (ScriptsMayBeMissing=true in job_container.conf)")
             )),
-            Err(error) => errors.push(format!("{}{error}", place(key))),
+            Err(error) => errors.push(format!("{}{error}", place(name))),
         }
     }
+    surroundings::tell_of_slurm_user(host, of_slurm_user, &place(""));
     // After the links are followed, two bases may have become one, or one a private directory.
     if errors.is_empty()
         && let Err(why) = config::check::settings(settings)
@@ -459,40 +470,9 @@ pub fn tell_of_devices(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str)
 }
 
 /// Where the list of directories stands: either key may have it.
-fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
+pub(crate) fn place_of_dirs(place: &dyn Fn(&str) -> String) -> String {
     let dir_confs = place("dir_confs");
     if dir_confs == place("") { place("dirs") } else { dir_confs }
-}
-
-/// The target exists, is a directory, and is not another target by another name.
-fn check_target(host: &dyn Log, dir: &mut Dir, seen: &mut Vec<(u64, u64, String)>) -> Result<(), Error> {
-    if dir.path.contains('%') {
-        // Known only when the job is.
-        return Ok(());
-    }
-    let intention = || format!("make {} private", dir.path);
-    // Here an administrator's links are followed, at slurmd's start. In the job none is.
-    let target = trusted::open_dir_of_anybody("the directory", &dir.path).map_err(|error| match error.errno() {
-        Some(Errno::NOENT) => {
-            Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
-        }
-        Some(Errno::NOTDIR) => {
-            Error::call(intention(), "openat2", Errno::NOTDIR).with_hint("only directories can be private")
-        }
-        _ => error,
-    })?;
-    let stat = rustix::fs::fstat(&target.fd).doing("fstat", intention)?;
-    if let Some((_, _, other)) = seen.iter().find(|(dev, ino, _)| (*dev, *ino) == (stat.st_dev, stat.st_ino)) {
-        return Err(
-            Error::because(intention(), format!("it is the same directory as {other}")).with_hint("name it once")
-        );
-    }
-    seen.push((stat.st_dev, stat.st_ino, dir.path.clone()));
-    if target.path != dir.path {
-        host.log(Level::Info, format_args!("{} is a symbolic link: jobs get a private {}", dir.path, target.path));
-        dir.path = target.path;
-    }
-    Ok(())
 }
 
 extern "C" fn exit_at_once((): &()) -> ! {

@@ -54,6 +54,7 @@ int main(void)
 	OFFSET("conf::SPOOLDIR", slurmd_conf_t, spooldir);
 
 	OFFSET("slurm_conf::DEBUG_FLAGS", slurm_conf_t, debug_flags);
+	OFFSET("slurm_conf::SLURM_USER_ID", slurm_conf_t, slurm_user_id);
 	NUMBER("slurm_conf::NAMESPACE", DEBUG_FLAG_NAMESPACE);
 	NUMBER("slurm_conf::SCRIPT", DEBUG_FLAG_SCRIPT);
 

@@ -35,6 +35,7 @@ fn ours() -> BTreeMap<String, Option<u64>> {
         ("conf::CONFFILE", conf::CONFFILE),
         ("conf::SPOOLDIR", conf::SPOOLDIR),
         ("slurm_conf::DEBUG_FLAGS", slurm_conf::DEBUG_FLAGS),
+        ("slurm_conf::SLURM_USER_ID", slurm_conf::SLURM_USER_ID),
         ("StepId::sluid", offset_of!(StepId, sluid)),
         ("StepId::job_id", offset_of!(StepId, job_id)),
         ("StepId::step_het_comp", offset_of!(StepId, step_het_comp)),
@@ -200,7 +201,14 @@ fn stand_in(dir: &Path) {
         ],
         4616,
     );
-    text += &structure("slurm_conf_t", &[("uint64_t", "slurm_conf::DEBUG_FLAGS debug_flags", 8)], 1024);
+    text += &structure(
+        "slurm_conf_t",
+        &[
+            ("uint64_t", "slurm_conf::DEBUG_FLAGS debug_flags", 8),
+            ("uint32_t", "slurm_conf::SLURM_USER_ID slurm_user_id", 4),
+        ],
+        2048,
+    );
     text += &structure("ns_fd_map_t", &[("int", "NsFdMap::kind type", 4), ("int", "NsFdMap::fd fd", 4)], 8);
     text += &structure(
         "gres_state_t",

@@ -179,7 +179,7 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let Some(settings) = parsed.settings else { panic!("{:?}", parsed.problems) };
     assert!(matches!(&settings, NodeSettings::Enabled(settings) if settings.dirs.len() == 256));
     let former_bases = vec![format!("{deep}/old"); MAX_FORMER_BASES];
-    let message = wire::Message { settings, node: wire::NamespaceInodes::default(), former_bases };
+    let message = wire::Message { settings, node: wire::NamespaceInodes::default(), former_bases, slurm_user: 0 };
     let bytes = wire::encode(&message);
     let (frame, rest) = bytes.split_first_chunk().unwrap();
     assert_eq!(wire::announced(*frame), Ok(rest.len()));

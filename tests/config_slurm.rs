@@ -50,7 +50,8 @@ fn show_dirs(settings: &Settings) -> String {
     let one = |dir: &namespace_linux::config::Dir| {
         let mut out = dir.path.clone();
         match &dir.backing {
-            Backing::BasePath => {}
+            // No file has the second.
+            Backing::BasePath | Backing::SameAs(_) => {}
             Backing::OtherBase(base) => out.push_str(&format!("@{base}")),
             Backing::Tmpfs(params) => {
                 out.push_str(":tmpfs");
@@ -409,8 +410,8 @@ fn whole_files() {
         Row("strict: true\nnode_confs: []", "off", "refused", OURS),
     ];
     check("file", &rows, str::to_owned, |s| s.base_path.clone());
-    assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: no}", |s| s.hide_base_path.to_string()), "false");
-    assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "true");
+    assert_eq!(verdict("defaults: {base_path: /b, hide_base_path: yes}", |s| s.hide_base_path.to_string()), "true");
+    assert_eq!(verdict("defaults: {base_path: /b}", |s| s.hide_base_path.to_string()), "false");
     let missing = |s: &Settings| s.scripts_may_be_missing.to_string();
     assert_eq!(verdict("defaults: {base_path: /b}", missing), "false");
     assert_eq!(verdict("defaults: {base_path: /b, scripts_may_be_missing: yes}", missing), "true");

@@ -42,6 +42,41 @@ fn broken_files_are_explained() {
     assert!(wrong.is_empty(), "these differ from what is expected:\n{wrong}");
 }
 
+#[test]
+fn keys_that_only_this_plugin_has() {
+    let settings = |text: &str| match read(text).parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => settings,
+        other => panic!("{other:?}: {:?}", read(text).parsed.problems),
+    };
+    let plain = settings("BasePath=/b InitScript=/i");
+    assert!(!plain.hide_base_path && plain.removal_timeout == 60 && plain.dirs.iter().all(|dir| dir.mode.is_none()));
+    let text = "HideBasePath=yes\nDirMode=1777\nBasePath=/b InitScript=/i InitScriptWait=30 RemovalTimeout=0\n";
+    let all = settings(text);
+    assert!(all.hide_base_path);
+    // Here 0 is no wait, and not one for ever.
+    assert_eq!((all.removal_timeout, all.init_script.map(|script| script.wait_seconds)), (0, Some(30)));
+    let modes: Vec<_> = all.dirs.iter().map(|dir| (dir.path.as_str(), dir.mode)).collect();
+    assert_eq!(modes, [("/tmp", Some(0o1777)), ("/dev/shm", None)]);
+    let named = settings("HideBasePath=1\nBasePath=/b\nNodeName=n1 BasePath=/b HideBasePath=0 DirMode=0750");
+    assert!(!named.hide_base_path && named.dirs.iter().any(|dir| dir.mode == Some(0o750)));
+}
+
+#[test]
+fn what_tools_generate_is_read_as_slurm_reads_it() {
+    let text = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/tmpfs/puppet.conf")).unwrap();
+    let settings = |name: &'static str| {
+        let node = Node { name, hostname: name };
+        parse_job_container_conf("f", &text, &node, &mut |_| Err("no such file".to_owned()))
+    };
+    for (name, base, shared) in [("c05", "/nvme/jc", true), ("x1", "/local/jc", false)] {
+        let ParsedConf { parsed, entire_step_in_ns } = settings(name);
+        let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        assert_eq!((settings.base_path.as_str(), settings.shared, entire_step_in_ns), (base, shared, true));
+        assert_eq!(settings.clone_ns_epilog, Some(Script { path: "/etc/slurm/cne.sh".to_owned(), wait_seconds: 30 }));
+    }
+    assert_eq!(settings("login1").parsed.settings, Some(NodeSettings::Disabled(DisabledWhy::SetToNone)));
+}
+
 fn read(text: &str) -> ParsedConf {
     let mut include = |file: &str| match file {
         "more" => Ok(b"\n\nBasePath=/included Shared=yes".to_vec()),

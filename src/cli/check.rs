@@ -10,17 +10,19 @@
 //! | [`show`] | the settings with their sources, as text and as JSON |
 //!
 //! The output is on standard output, problems included; standard error is for what keeps `jobns`
-//! from checking at all. The JSON is one object:
+//! from checking at all. The JSON is one object, for several nodes one on each line:
 //!
 //! ```text
 //! file, format          "namespace.yaml" or "job_container.conf"
-//! node, hostname        whom the file was read for
-//! errors, warnings      counts, those of --here included
+//! node, hostname        whom the file was read for; of several nodes that get the same, their names with commas between
+//!                       them, and the host name of the first
+//! errors, warnings      counts, those of --here and strangers[] included
 //! problems[]            level ("error", "warning"), file, line, column, length, message, hint, text
 //! state                 "enabled", "disabled" or "refused"
 //! why                   a sentence for "disabled", else null
 //! settings              null, or an object: each key of the file (directories under "dirs") to
 //!                       {value, from ("defaults", "node", "built in"), line}
+//! strangers[]           warnings: names of nodes in the file that slurm.conf does not have
 //! here                  null, or {errors[], warnings[], notes[]}: sentences of --here
 //! unchecked[]           what could not be checked, one sentence each
 //! ```
@@ -36,8 +38,9 @@ mod show;
 
 use super::help::CHECK;
 use super::options::{self, Reader, Stop, Word};
-use crate::config::{self, Level, Problem};
+use crate::config::{self, Level, Problem, cluster, hostlist};
 use crate::job::error::Words;
+use crate::job::spelling;
 use here::Here;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -46,6 +49,9 @@ use show::{Checked, Format};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
+
+/// Nodes that are checked at once.
+const MOST_NODES: usize = 10_000;
 
 /// Exit status when there are warnings, and `--strict` counts them.
 const ONLY_WARNINGS: u8 = 1;
@@ -112,26 +118,12 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
             return Ok(ExitCode::from(ERRORS));
         }
     };
-    let (this_node, this_machine);
-    let node = match &options.node {
-        // Most nodes are named as their machine.
-        Some(name) if !options.here => config::Node { name, hostname: name },
-        name => {
-            (this_node, this_machine) = super::nodes::this(name.as_deref())?;
-            config::Node { name: &this_node, hostname: &this_machine }
-        }
+    // What slurmd has written down of this node is not needed for others.
+    let this = match &options.node {
+        Some(names) if !options.here => (names.clone(), names.clone()),
+        name => super::nodes::this(name.as_deref())?,
     };
-    let mut checked = check(&options, &name, &text, node);
-    if options.here {
-        let path = (options.file != "-").then_some(name.as_str());
-        checked.here = Some(Here::look(&checked, path));
-    }
-    let (errors, warnings) = checked.counts();
-    let said = match (options.json, options.quiet) {
-        (true, _) => checked.json(),
-        (false, true) => checked.errors(),
-        (false, false) => checked.text(),
-    };
+    let (errors, warnings, said) = verdict(&options, &name, &text, &this)?;
     // A closed pipe (| head) takes nothing from the verdict.
     super::answer(&said)?;
     Ok(match (errors, warnings) {
@@ -139,6 +131,68 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         (0, 1..) if options.strict => ExitCode::from(ONLY_WARNINGS),
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Errors, warnings, and what is said of all nodes that are asked for. `this` are the names of the node and machine.
+fn verdict(
+    options: &Options,
+    name: &str,
+    text: &[u8],
+    (this_node, this_machine): &(String, String),
+) -> Result<(usize, usize, String), String> {
+    let wanted = if options.here { this_node } else { options.node.as_ref().unwrap_or(this_node) };
+    let names = match hostlist::expand(wanted, MOST_NODES) {
+        Ok(Some(names)) if !names.is_empty() => names,
+        Ok(Some(_)) => return Err(format!("--node {wanted} names no node")),
+        Ok(None) => return Err(format!("--node {wanted} names more than {MOST_NODES} nodes")),
+        Err(error) => return Err(format!("--node {wanted} {error}")),
+    };
+    if options.here && names.len() > 1 {
+        return Err(format!("--here is about this machine, and --node {wanted} names {} nodes", names.len()));
+    }
+    let cluster = cluster::nodes(&beside(&options.file));
+    let mut groups: Vec<(Checked<'_>, Vec<&str>)> = Vec::new();
+    for node_name in &names {
+        // Most nodes are named as their machine.
+        let is_here = options.here || options.node.is_none();
+        let hostname = if is_here { this_machine } else { node_name };
+        let mut checked = check(options, name, text, config::Node { name: node_name, hostname });
+        checked.strangers = cluster::strangers(&checked.parsed.nodes, &cluster, node_name);
+        spelling::use_conf(checked.format == Format::JobContainerConf);
+        if options.here {
+            let path = (options.file != "-").then_some(name);
+            checked.here = Some(Here::look(&checked, path));
+        }
+        // What is the same for many nodes is said once.
+        match groups.iter_mut().find(|(other, _)| other.says_the_same(&checked)) {
+            Some((_, nodes)) => nodes.push(node_name),
+            None => groups.push((checked, vec![node_name])),
+        }
+    }
+    let (mut errors, mut warnings, mut said) = (0, 0, String::new());
+    let lists: Vec<String> = groups.iter().map(|(_, nodes)| nodes.join(",")).collect();
+    for ((mut checked, _), list) in groups.into_iter().zip(&lists) {
+        checked.node.name = list;
+        let counts = checked.counts();
+        (errors, warnings) = (errors + counts.0, warnings + counts.1);
+        if options.json {
+            said += &checked.json();
+        } else if options.quiet {
+            said += &checked.errors();
+        } else {
+            if !said.is_empty() {
+                said.push('\n');
+            }
+            said += &checked.text();
+        }
+    }
+    Ok((errors, warnings, said))
+}
+
+/// The text of the slurm.conf beside the file, if there is one.
+fn beside(file: &OsStr) -> Vec<u8> {
+    let directory = Path::new(file).parent().filter(|_| file != "-");
+    directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
 fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::Node<'a>) -> Checked<'a> {
@@ -151,7 +205,7 @@ fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::Node<'
     } else {
         (config::parse_namespace_yaml(name, text, &node), None)
     };
-    Checked { file: name, format, node, parsed, entire_step_in_ns, here: None }
+    Checked { file: name, format, node, parsed, entire_step_in_ns, strangers: Vec::new(), here: None }
 }
 
 /// Reads a file that job_container.conf includes: as in Slurm, beside slurm.conf, where it is, too.
@@ -241,7 +295,7 @@ node_confs:
 settings of node n1:
   base_path               /ns/n1                    defaults, line 2
   auto_base_path          false                     built in
-  hide_base_path          true                      built in
+  hide_base_path          false                     built in
   clone_ns_flags          CLONE_NEWNS,CLONE_NEWPID  defaults, line 3
   shared                  false                     built in
   disable_bpf_token       false                     built in
@@ -258,6 +312,31 @@ not checked: whether paths exist and who owns them, scripts, what the kernel tak
 namespace.yaml: no errors, no warnings
 "
         );
+    }
+
+    #[test]
+    fn each_node_of_a_hostlist_is_checked() {
+        let said = |node: &str, json, yaml: &str| {
+            let file = OsString::from("namespace.yaml");
+            let options = Options { file, node: Some(node.to_owned()), json, ..Options::default() };
+            verdict(&options, "namespace.yaml", yaml.as_bytes(), &("x".to_owned(), "x".to_owned()))
+        };
+        let yaml = "defaults: {base_path: /ns}\nnode_confs:\n- {nodes: \"n[1-4]\", options: {base_path: none}}\n";
+        let text = said("n[1-2],m,n4", false, yaml).unwrap().2;
+        assert!(
+            text.starts_with("node n1,n2,n4 gets no private directories or namespaces: base_path is none"),
+            "{text}"
+        );
+        let of_m = "\nnote: no entry of node_confs names node m: it gets what is for all nodes\nsettings of node m:\n";
+        assert!(text.contains(of_m), "{text}");
+        assert_eq!(said("n[1-2],m", true, yaml).unwrap().2.lines().count(), 2);
+        let text = said("login1", false, "node_confs: [{nodes: c1, options: {base_path: /ns}}]").unwrap().2;
+        assert!(text.contains("no entry of node_confs names node login1, and there is no base_path for all"), "{text}");
+        let errors = said("n[1-2],m", false, "defaults: {base_pth: /ns}").unwrap();
+        assert_eq!((errors.0, errors.2.matches("unknown key").count()), (1, 1));
+        for bad in ["n[1-", ",", "n[1-20000]"] {
+            assert!(said(bad, false, yaml).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -289,7 +368,7 @@ namespace.yaml: no errors, no warnings
     fn json_is_one_stable_object() {
         assert_eq!(
             checked("defaults:\n  base_path: /ns\n  dirs: /tmp\n  shared:\n").json(),
-            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":true,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
+            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which is false in Slurm","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":false,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"strangers":[],"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
 "#
         );
         let refused = checked("defaults: {base_pth: \"/x\\\"\"}").json();

@@ -19,7 +19,7 @@ use crate::job::handshake::describe;
 use crate::job::registry::Registry;
 use crate::job::restore::{self, Live, Sight, SightOf, Verdict};
 use crate::job::sources::open_base;
-use crate::job::{Level, LiveJobs, Log};
+use crate::job::{Level, LiveJobs, Log, trusted};
 use crate::node::{self, File};
 use crate::remover::status::{self, Status, Tree};
 use crate::slurm::steps::live_jobs;
@@ -145,6 +145,17 @@ fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     // It is written once a second: what is gone by now is not told.
     trees.retain(|tree| !matches!(rustix::fs::lstat(tree.path.as_str()), Err(Errno::NOENT)));
     trees
+}
+
+/// Counts `SlurmUser` of this slurm.conf as root, as slurmd does. Slurm's default is root.
+pub(super) fn trust_slurm_user(slurm_conf: &str) {
+    let text = std::fs::read(slurm_conf).unwrap_or_default();
+    let Some(user) = config::slurm_conf::value(&text, "SlurmUser") else { return };
+    let ask = || {
+        let output = std::process::Command::new("getent").args(["passwd", &user]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.split(':').nth(2)?.parse().ok()
+    };
+    trusted::trust_slurm_user(user.parse().ok().or_else(ask).unwrap_or(0));
 }
 
 /// A user's name, by getent(1), which asks what the node asks. None: it has none.

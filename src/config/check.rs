@@ -50,6 +50,10 @@ pub fn is_cleaned(base: &str) -> Option<&'static str> {
     ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
 }
 
+/// What is wrong with it.
+pub const CLEANED: &str =
+    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
+
 /// What to do about it.
 pub const CLEANED_HINT: &str =
     "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
@@ -147,8 +151,11 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
         return Err(format!("the mode of the directory {name} has bits that no mode has"));
     }
     match &dir.backing {
-        Backing::BasePath | Backing::OtherBase(_) if dir.path == DEV_SHM => Err(format!("{DEV_SHM} is not a tmpfs")),
+        Backing::BasePath | Backing::OtherBase(_) | Backing::SameAs(_) if dir.path == DEV_SHM => {
+            Err(format!("{DEV_SHM} is not a tmpfs"))
+        }
         Backing::BasePath => Ok(()),
+        Backing::SameAs(other) => is_normal("the private directory that is another", other),
         Backing::OtherBase(base) => {
             is_normal("the base_path of a directory", base)?;
             if base.len() > MAX_BASE_PATH {
@@ -185,6 +192,15 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     }
     let mut seen = BTreeSet::new();
     for dir in dirs {
+        if let Backing::SameAs(other) = &dir.backing
+            && !seen.contains(other.as_str())
+        {
+            return Err(format!(
+                "the directory {} is {}, which does not come before it",
+                quote(&dir.path),
+                quote(other)
+            ));
+        }
         if !seen.insert(dir.path.as_str()) {
             return Err(format!("the directory {} is there twice", quote(&dir.path)));
         }

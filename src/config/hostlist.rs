@@ -49,8 +49,89 @@ pub fn contains(list: &str, node: &str) -> Result<bool, HostlistError> {
     Ok(found)
 }
 
+/// All nodes of the list; None when there are more than `most`.
+///
+/// # Errors
+/// As [`contains`].
+pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, HostlistError> {
+    // The list is checked as a whole first.
+    contains(list, "")?;
+    let mut all = Vec::new();
+    for name in names(list) {
+        let mut made = vec![String::new()];
+        let mut rest = name;
+        while let Some((literal, group)) = rest.split_once('[') {
+            let (ranges, tail) = group.split_once(']').unwrap_or((group, ""));
+            let mut next = Vec::new();
+            for text in ranges.split(',') {
+                let range = Range::read(text)?;
+                for before in &made {
+                    for value in range.low..=range.high {
+                        if all.len() + next.len() >= most {
+                            return Ok(None);
+                        }
+                        next.push(format!("{before}{literal}{value:0width$}", width = range.width));
+                    }
+                }
+            }
+            made = next;
+            rest = tail;
+        }
+        all.extend(made.into_iter().map(|before| before + rest));
+        if all.len() > most {
+            return Ok(None);
+        }
+    }
+    Ok(Some(all))
+}
+
+/// A name that stands for many nodes elsewhere, or is this node's by another rule, and that no node has here: what it
+/// is, and what to write.
+#[must_use]
+pub fn idiom(name: &str, node: &str) -> Option<HostlistError> {
+    // Most names have nothing odd about them, and what is longer than a name is not worth the time.
+    let is_word = ["ALL", "DEFAULT"].iter().any(|word| name.eq_ignore_ascii_case(word));
+    let odd = |c: char| matches!(c, '*' | '?' | '{' | '}' | '.') || c.is_ascii_uppercase();
+    if name.len() > MAX_NODE_NAME || !(is_word || name.contains(odd)) || contains(name, node) != Ok(false) {
+        return None;
+    }
+    let quoted = quote(name);
+    if is_word {
+        return Some(error(
+            format!("{quoted} is a name like any other here, and does not stand for all nodes"),
+            "write what is for all nodes without naming any",
+        ));
+    }
+    if name.contains(['*', '?']) {
+        return Some(error(
+            format!("{quoted} has a wildcard in it, which is a character like any other here"),
+            "write a hostlist such as n[1-9]",
+        ));
+    }
+    if name.contains(['{', '}']) || name.contains("..") {
+        return Some(error(
+            format!("{quoted} has braces or dots of a shell in it, which stand for nothing here"),
+            "write a hostlist such as n[1-9]",
+        ));
+    }
+    let short = name.split_once('.').map_or(name, |(short, _)| short);
+    if short != name && contains(short, node) == Ok(true) {
+        return Some(error(
+            format!(
+                "{quoted} is not {}: names are compared whole, and without a domain where NodeName has none",
+                quote(node)
+            ),
+            format!("write {short}"),
+        ));
+    }
+    if !name.contains('[') && name.eq_ignore_ascii_case(node) {
+        return Some(error(format!("{quoted} is not {}: letter case counts", quote(node)), format!("write {node}")));
+    }
+    None
+}
+
 /// Splits at commas and white space outside of brackets, as Slurm does.
-fn names(list: &str) -> impl Iterator<Item = &str> {
+pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
     let mut in_brackets = false;
     list.split(move |c: char| {
         match c {
@@ -184,6 +265,11 @@ impl Range {
             if is_plain { digits.parse::<u64>().ok() } else { None }
         };
         let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
+            if let Some(dash) = text.chars().find(|&c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
+                let what =
+                    format!("holds {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
+                return Err(error(what, "write \"-\" between the two numbers"));
+            }
             return Err(error(
                 format!("holds {}, which is no number or range", quote(text)),
                 "write digits, or two numbers with \"-\" between them",
@@ -303,6 +389,36 @@ mod tests {
             assert!(contains(bad, "n1").is_err(), "{bad}");
         }
         assert!(contains("n1", &"n".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn expansion() {
+        let all = |list: &str| expand(list, 100).unwrap().unwrap();
+        assert_eq!(
+            all("n[1-3,07],m,r[1-2]n[9-10]-ib"),
+            ["n1", "n2", "n3", "n07", "m", "r1n9-ib", "r1n10-ib", "r2n9-ib", "r2n10-ib"]
+        );
+        assert_eq!(expand("n[1-101]", 100), Ok(None));
+        assert_eq!(expand("n[0-65535][0-65535][0-65535]", 100), Ok(None));
+        assert!(expand("n[1-", 100).is_err());
+        for name in all("n[8-10]x[001-003]") {
+            yes("n[8-10]x[001-003]", &name);
+        }
+    }
+
+    #[test]
+    fn names_that_mean_something_elsewhere() {
+        for name in
+            ["ALL", "all", "DEFAULT", "*", "n*", "n?", "n{1..4}", "n{1,2}", "n1.cluster.test", "n[1-4].cluster", "N1"]
+        {
+            assert!(idiom(name, "n1").is_some(), "{name}");
+        }
+        for name in ["n1", "n2", "gpu", "N5", "n2.cluster.test", "n[1-4]"] {
+            assert_eq!(idiom(name, "n1"), None, "{name}");
+        }
+        // Such a node there may be.
+        assert_eq!(idiom("all", "all"), None);
+        assert_eq!(idiom("n1.cluster.test", "n1.cluster.test"), None);
     }
 
     #[test]

@@ -23,7 +23,8 @@ mod lines;
 mod merge;
 mod words;
 
-use super::hostlist;
+use super::cluster::Named;
+use super::hostlist::{self, HostlistError};
 use super::limits::{MAX_PROBLEMS, MAX_SETTINGS};
 use super::namespace_yaml::Parsed;
 use super::problem::{Report, quote};
@@ -54,14 +55,22 @@ pub fn parse_job_container_conf(file_name: &str, text: &[u8], node: &Node<'_>, i
     for (place, what, hint) in remarks {
         reports.error(place, what, hint);
     }
-    let mut reader = Reader { reports: &mut reports, node, global: Vec::new(), ours: Vec::new(), last: None, words: 0 };
+    let mut reader = Reader {
+        reports: &mut reports,
+        node,
+        global: Vec::new(),
+        ours: Vec::new(),
+        nodes: Vec::new(),
+        last: None,
+        words: 0,
+    };
     for line in &lines {
         reader.line(line);
         if reader.words > MAX_SETTINGS {
             break;
         }
     }
-    let Reader { global, ours, .. } = reader;
+    let Reader { global, ours, nodes, .. } = reader;
     let found = if reports.errors() == 0 && broken.is_empty() {
         merge::Merge { reports: &mut reports, node, global: &global, ours: &ours, sources: Vec::new() }.settings()
     } else {
@@ -72,7 +81,7 @@ pub fn parse_job_container_conf(file_name: &str, text: &[u8], node: &Node<'_>, i
     problems.extend(reports.all.into_iter().flat_map(Report::finish));
     let (settings, sources, entire_step_in_ns) =
         found.map_or((None, Vec::new(), false), |(settings, sources, entire)| (Some(settings), sources, entire));
-    ParsedConf { parsed: Parsed { settings, problems, sources }, entire_step_in_ns }
+    ParsedConf { parsed: Parsed { settings, problems, sources, nodes }, entire_step_in_ns }
 }
 
 /// One report for each file.
@@ -126,10 +135,15 @@ enum Key {
     CloneNsEpilog,
     CloneNsScriptWait,
     CloneNsEpilogWait,
+    // Only this plugin has these.
     ScriptsMayBeMissing,
+    HideBasePath,
+    RemovalTimeout,
+    DirMode,
+    InitScriptWait,
 }
 
-const KEYS: [(Key, &str); 12] = [
+const KEYS: [(Key, &str); 16] = [
     (Key::NodeName, "NodeName"),
     (Key::BasePath, "BasePath"),
     (Key::AutoBasePath, "AutoBasePath"),
@@ -142,7 +156,21 @@ const KEYS: [(Key, &str); 12] = [
     (Key::CloneNsScriptWait, "CloneNSScript_Wait"),
     (Key::CloneNsEpilogWait, "CloneNSEpilog_Wait"),
     (Key::ScriptsMayBeMissing, "ScriptsMayBeMissing"),
+    (Key::HideBasePath, "HideBasePath"),
+    (Key::RemovalTimeout, "RemovalTimeout"),
+    (Key::DirMode, "DirMode"),
+    (Key::InitScriptWait, "InitScriptWait"),
 ];
+
+/// How this file spells a key of namespace.yaml. None where it has no such key.
+#[must_use]
+pub fn spelled_in_conf(key: &str) -> Option<&'static str> {
+    /// Letter case and the bars apart, they are the same.
+    fn plain(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().filter(|&byte| byte != b'_').map(|byte| byte.to_ascii_lowercase())
+    }
+    KEYS.iter().find(|(_, name)| plain(name).eq(plain(key))).map(|(_, name)| *name)
+}
 
 impl Key {
     fn name(self) -> &'static str {
@@ -169,6 +197,7 @@ struct Setting {
 enum Value {
     Flag(bool),
     Seconds(u32),
+    Mode(u32),
     Path(String),
     NoBase,
     /// Normalised, in the order of the file.
@@ -183,6 +212,7 @@ struct Reader<'r, 't, 'n> {
     global: Vec<Setting>,
     /// Settings of the lines for this node, in their order.
     ours: Vec<Setting>,
+    nodes: Vec<Named>,
     /// The last line for this node: where, and whether it names the node.
     last: Option<(Place, bool)>,
     /// How many settings there were, of all lines.
@@ -263,6 +293,13 @@ impl Reader<'_, '_, '_> {
                             "name the nodes, or remove the line",
                         );
                     }
+                    for name in hostlist::names(&setting.text) {
+                        if let Some(HostlistError { what, hint }) = hostlist::idiom(name, self.node.name) {
+                            self.reports.warning(setting.at, what, hint);
+                        }
+                    }
+                    let line = self.reports.top_line_of(setting.at);
+                    self.nodes.push(Named { list: setting.text.clone(), line, is_ours: found });
                     found
                 }
                 Err(error) => {

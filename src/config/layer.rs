@@ -7,10 +7,11 @@
 
 use super::convert::{self, Boolean};
 use super::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_WORDS};
+use super::pasted::{self, Remark};
 use super::path::{PathError, normalise};
 use super::pattern::{check_node_pattern, has_other_percent};
 use super::private_dirs::{self, DirSpec};
-use super::problem::{Report, Span, quote};
+use super::problem::{Level, Report, Span, quote};
 use super::yaml::{Key, Kind, Scalar, Value};
 use super::{HidePid, Namespaces, proc, suggest};
 
@@ -145,9 +146,17 @@ pub(super) fn read(entries: &[(Key, Value)], place: &str, report: &mut Report<'_
     layer
 }
 
+/// What to do about a character in a key that nobody sees.
+pub(super) fn invisible_hint(key: &str) -> Option<String> {
+    let c = pasted::invisible(key)?;
+    Some(format!("it has the invisible character {} in it: remove that", pasted::named(c)))
+}
+
 /// Says that nobody knows the key.
 pub(super) fn unknown_key(key: &Key, place: &str, known: &[&str], report: &mut Report<'_>) {
-    let hint = suggest::hint(&key.name, known.iter().copied(), || format!("the keys here are {}", known.join(", ")));
+    let hint = invisible_hint(&key.name).unwrap_or_else(|| {
+        suggest::hint(&key.name, known.iter().copied(), || format!("the keys here are {}", known.join(", ")))
+    });
     report.error(key.at, format!("unknown key {} in {place}", quote(&key.name)), hint);
 }
 
@@ -156,7 +165,9 @@ fn script_key(name: &str, value: &Value, layer: &mut Layer, report: &mut Report<
     for (index, (path_key, wait_key)) in SCRIPTS.into_iter().enumerate() {
         if name == path_key {
             let Some(scalar) = filled(path_key, value, layer, report) else { return true };
+            let is_odd = odd_path(path_key, &scalar.text, value.at, report);
             let path = match normalise(&scalar.text) {
+                _ if is_odd => None,
                 Ok(path) => Some(Set { value: path, at: value.at }),
                 Err(error) => {
                     bad_path(path_key, &scalar.text, value.at, &error, report);
@@ -294,6 +305,9 @@ fn base_path(scalar: &Scalar, at: Span, report: &mut Report<'_>) -> Option<Set<B
 
 /// A base path of either kind.
 pub(super) fn base_pattern(name: &str, text: &str, at: Span, report: &mut Report<'_>) -> Option<String> {
+    if odd_path(name, text, at, report) {
+        return None;
+    }
     match check_node_pattern(text) {
         Ok(path) if path.len() > MAX_BASE_PATH => {
             report.error(at, format!("{name} has {} bytes", path.len()), format!("it can have {MAX_BASE_PATH}"));
@@ -311,6 +325,17 @@ pub(super) fn base_pattern(name: &str, text: &str, at: Span, report: &mut Report
             None
         }
     }
+}
+
+/// Says what is odd about a path, and whether it is refused for that.
+pub(super) fn odd_path(name: &str, text: &str, at: Span, report: &mut Report<'_>) -> bool {
+    let Some(Remark { level, what, hint }) = pasted::remark(text, false) else { return false };
+    let what = format!("{name} {} {what}", quote(text));
+    match level {
+        Level::Error => report.error(at, what, hint),
+        Level::Warning => report.warning(at, what, hint),
+    }
+    level == Level::Error
 }
 
 pub(super) fn bad_path(name: &str, text: &str, at: Span, error: &PathError, report: &mut Report<'_>) {

@@ -48,7 +48,7 @@ impl Merge<'_, '_, '_> {
             self.pick(key, entry.as_ref(), defaults.as_ref()).map_or(built_in, |set| set.value)
         };
         let auto_base_path = flag("auto_base_path", &entry.auto_base_path, &defaults.auto_base_path, false);
-        let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, true);
+        let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, false);
         let shared = flag("shared", &entry.shared, &defaults.shared, false);
         let scripts_may_be_missing =
             flag("scripts_may_be_missing", &entry.scripts_may_be_missing, &defaults.scripts_may_be_missing, false);
@@ -192,7 +192,7 @@ impl Merge<'_, '_, '_> {
         match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
                 if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("{key} {} lies in {top}, where old files are removed", quote(&path));
+                    let what = format!("{key} {} lies in {top}, {}", quote(&path), check::CLEANED);
                     self.report.warning(at, what, check::CLEANED_HINT);
                 }
                 Some(path)

@@ -17,11 +17,14 @@
 //! | `merge` | `defaults` and the entry to settings; directories against base paths |
 //! | `convert` | one scalar to a boolean, a number, a list of flags: Slurm's rules |
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
+//! | `pasted` | paths that look as if something else was meant |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | does `n[1-3,7]` contain this node |
+//! | [`cluster`] | do the names of nodes in the file fit any node |
 //! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`], checked as a whole |
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
+//! | [`slurm_conf`] | single values of slurm.conf |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
@@ -29,6 +32,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod check;
+pub mod cluster;
 mod convert;
 pub mod hostlist;
 pub mod job_container_conf;
@@ -37,17 +41,19 @@ pub mod limits;
 mod merge;
 pub mod mount_options;
 pub mod namespace_yaml;
+mod pasted;
 pub mod path;
 pub mod pattern;
 mod private_dirs;
 pub mod problem;
 pub mod proc;
 pub mod short;
+pub mod slurm_conf;
 pub(crate) mod suggest;
 pub mod wire;
 pub mod yaml;
 
-pub use job_container_conf::{ParsedConf, parse_job_container_conf};
+pub use job_container_conf::{ParsedConf, parse_job_container_conf, spelled_in_conf};
 pub use namespace_yaml::{Origin, Parsed, Source, parse_namespace_yaml};
 pub use pattern::JobNames;
 pub use problem::{Level, Problem};
@@ -101,7 +107,7 @@ pub enum DisabledWhy {
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Make `base_path` (mode 0755) when slurmd starts.
+    /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
     /// Where the job directories live: `%h` and `%n` are expanded, absolute, normalised.
     pub base_path: String,
@@ -181,6 +187,9 @@ pub enum Backing {
     BasePath,
     /// In a job directory under this base path: absolute, normalised, never equal to the main one.
     OtherBase(String),
+    /// That of another private directory, under its path: on this node the two are one directory. No file says so,
+    /// slurmd finds it out.
+    SameAs(String),
     /// In memory, with these parameters.
     Tmpfs(Vec<TmpfsParam>),
 }

@@ -1,7 +1,8 @@
 //! `options` of a private directory: flags of the mount, and parameters of a tmpfs.
 //!
 //! Slurm knows seven flags and hands every other word to the kernel as tmpfs data, or drops it on a
-//! bind mount, so that `nosiud` protects nothing. Here both lists are closed.
+//! bind mount, so that `nosiud` protects nothing. Here the list of flags is closed. A tmpfs parameter that is not in the
+//! other list is the kernel's to judge, when slurmd starts: a newer kernel may know it.
 
 #![forbid(unsafe_code)]
 
@@ -42,10 +43,12 @@ enum Form {
     Octal,
     Huge,
     Policy,
+    /// A label of SELinux.
+    Label,
 }
 
 /// The parameters of the kernel's tmpfs, see its Documentation/filesystems/tmpfs.rst.
-const PARAMS: [(&str, Form); 18] = [
+const PARAMS: [(&str, Form); 22] = [
     ("size", Form::Size),
     ("nr_blocks", Form::Count),
     ("nr_inodes", Form::Count),
@@ -64,10 +67,16 @@ const PARAMS: [(&str, Form); 18] = [
     ("usrquota_inode_hardlimit", Form::Count),
     ("grpquota_block_hardlimit", Form::Count),
     ("grpquota_inode_hardlimit", Form::Count),
+    ("context", Form::Label),
+    ("fscontext", Form::Label),
+    ("defcontext", Form::Label),
+    ("rootcontext", Form::Label),
 ];
 
 /// Bytes of the value of a parameter.
 const MAX_VALUE: usize = 64;
+/// Bytes of a label, or of the value of a parameter that is not in the list.
+const MAX_LABEL: usize = 256;
 
 /// Reads `options`. On a mount that is no tmpfs, tmpfs parameters are left out with a warning.
 #[must_use]
@@ -75,7 +84,7 @@ pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
     let mut reader = Reader { out: MountOptions::default(), remarks: Vec::new(), is_tmpfs };
     // The nodes of `mpol=bind:0,2` are separated by commas, too.
     let mut policy_open = false;
-    for (index, word) in text.split(',').enumerate() {
+    for (index, word) in words(text).enumerate() {
         if index >= MAX_WORDS {
             reader.say(Level::Error, word, format!("options has more than {MAX_WORDS} words"), "remove most of them");
             break;
@@ -145,8 +154,17 @@ impl<'a> Reader<'a> {
             Some((key, value)) => (key, Some(value)),
             None => (part, None),
         };
+        // mount(8) takes quotation marks off, too.
+        let value = value.map(|value| value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
         let Some(&(_, form)) = PARAMS.iter().find(|(name, _)| *name == key) else {
-            let known = FLAGS.into_iter().chain(PARAMS.iter().map(|(name, _)| *name));
+            let known = || FLAGS.into_iter().chain(PARAMS.iter().map(|(name, _)| *name));
+            if self.is_tmpfs && is_for_the_kernel(key, value) && !suggest::is_slip(key, known()) {
+                let what = format!("the mount option {} is not known here", quote(part));
+                let hint = "slurmd asks the kernel when it starts, and does not start if that refuses it";
+                self.say(Level::Warning, part, what, hint);
+                return self.push(part, key, value);
+            }
+            let known = known();
             let hint = suggest::hint(key, known, || {
                 format!("the options are {}, and on a tmpfs size= and its like", FLAGS.join(", "))
             });
@@ -154,20 +172,35 @@ impl<'a> Reader<'a> {
         };
         if let Err(wanted) = check_value(form, value) {
             let what = format!("the mount option {} cannot be read", quote(part));
-            return self.say(Level::Error, part, what, format!("write {key}{wanted}"));
+            // 16Gi and 16GB are 16G to the kernel.
+            let plain = value.map(|value| value.trim_end_matches(['i', 'B', 'b']));
+            let hint =
+                match plain.filter(|_| matches!(form, Form::Size | Form::Count) && check_value(form, plain).is_ok()) {
+                    Some(plain) => format!("write {key}={plain}"),
+                    None => format!("write {key}{wanted}"),
+                };
+            return self.say(Level::Error, part, what, hint);
         }
         if !self.is_tmpfs {
             let what = format!("{} has no effect on a directory that is not a tmpfs", quote(part));
             return self.say(Level::Warning, part, what, "remove it, or add \"tmpfs: true\"");
         }
+        if key == "size" && value.is_some_and(is_zero) {
+            self.say(Level::Warning, part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
+        }
+        let percent = value.and_then(|value| value.strip_suffix('%')?.parse::<u64>().ok());
+        if key == "size" && percent.is_some_and(|percent| percent > 100) {
+            self.say(Level::Warning, part, "this size is more than the memory of the node", "write at most 100%");
+        }
+        self.push(part, key, value);
+    }
+
+    fn push(&mut self, part: &'a str, key: &str, value: Option<&str>) {
         if self.out.params.iter().any(|param| param.key == key) {
             return self.say(Level::Error, part, format!("{key} is there twice"), "keep one of the two");
         }
         if self.out.params.len() >= MAX_TMPFS_PARAMS {
             return;
-        }
-        if key == "size" && value.is_some_and(is_zero) {
-            self.say(Level::Warning, part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
         }
         self.out.params.push(TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) });
     }
@@ -180,10 +213,35 @@ impl<'a> Reader<'a> {
 /// Is this a parameter that [`read`] would have made? For settings that come over the pipe.
 #[must_use]
 pub fn is_valid_param(param: &TmpfsParam) -> bool {
-    PARAMS
-        .iter()
-        .find(|(name, _)| *name == param.key)
-        .is_some_and(|&(_, form)| check_value(form, param.value.as_deref()).is_ok())
+    let value = param.value.as_deref();
+    match PARAMS.iter().find(|(name, _)| *name == param.key) {
+        Some(&(_, form)) => check_value(form, value).is_ok(),
+        None => is_for_the_kernel(&param.key, value),
+    }
+}
+
+/// Does it look like a parameter, whatever it means?
+fn is_for_the_kernel(key: &str, value: Option<&str>) -> bool {
+    let is_name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
+    key.len() <= MAX_VALUE
+        && key.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && key.bytes().all(is_name)
+        && key != "source"
+        && !FLAGS.contains(&key)
+        && value.is_none_or(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=MAX_LABEL).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
+}
+
+/// Splits at commas, but not at those in double quotes, which a label can have.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut in_quotes = false;
+    text.split(move |c: char| {
+        in_quotes ^= c == '"';
+        c == ',' && !in_quotes
+    })
 }
 
 /// Has the value the form that its parameter needs? If not, what to write after the key.
@@ -211,6 +269,10 @@ fn check_value(form: Form, value: Option<&str>) -> Result<(), &'static str> {
         Form::Huge => with("=never, always, within_size or advise", &|v| {
             matches!(v, "never" | "always" | "within_size" | "advise")
         }),
+        Form::Label => match value {
+            Some(value) if is_label(value) => Ok(()),
+            _ => Err("= and a label"),
+        },
         Form::Policy => with("= and a memory policy, such as interleave or bind:0-3", &is_policy),
     }
 }
@@ -284,7 +346,13 @@ mod tests {
     fn mistakes() {
         for bad in [
             "nosiud",
-            "size",
+            "siez=4g",
+            "noswp",
+            "source=x",
+            "context=",
+            "context",
+            "casefold=a b",
+            "size=\"",
             "size=",
             "size=abc",
             "size=4gb",
@@ -316,6 +384,31 @@ mod tests {
         for odd in ["size=0", "rw", "noexec, nosuid", "noatime,relatime"] {
             let found = remarks(odd, true);
             assert!(matches!(found.as_slice(), [(Level::Warning, _)]), "{odd}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_list_is_for_the_kernel() {
+        for (text, key, value) in [
+            ("casefold", "casefold", None),
+            ("strict_encoding,", "strict_encoding", None),
+            ("casefold=utf8-12.1.0", "casefold", Some("utf8-12.1.0")),
+        ] {
+            let (options, remarks) = read(text, true);
+            assert_eq!(options.params, [TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) }], "{text}");
+            assert!(matches!(remarks.as_slice(), [Remark { level: Level::Warning, .. }]), "{remarks:?}");
+            assert!(options.params.iter().all(is_valid_param));
+            assert!(read(text, false).1.iter().any(|remark| remark.level == Level::Error));
+        }
+        // Labels are known; with categories they have commas in them.
+        let label = "system_u:object_r:tmp_t:s0:c1,c2";
+        let text = format!("size=1g,context=\"{label}\",rootcontext=a:b:c,mode=1777");
+        let found = params(&text);
+        assert_eq!(found.len(), 4);
+        assert!(found.contains(&("context".to_owned(), Some(label.to_owned()))));
+        for bad in ["source", "Size", "a-b", "", "nosuid"] {
+            let param = TmpfsParam { key: bad.to_owned(), value: Some("x".to_owned()) };
+            assert!(!is_valid_param(&param), "{bad}");
         }
     }
 

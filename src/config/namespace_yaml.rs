@@ -5,7 +5,8 @@
 
 #![forbid(unsafe_code)]
 
-use super::hostlist;
+use super::cluster::Named;
+use super::hostlist::{self, HostlistError};
 use super::layer::{self, Layer, Set};
 use super::merge::Merge;
 use super::problem::{Problem, Report, quote};
@@ -21,6 +22,8 @@ pub struct Parsed {
     pub problems: Vec<Problem>,
     /// Where each value of the settings comes from, for `jobns check`; empty without settings.
     pub sources: Vec<Source>,
+    /// The names of nodes that the file has.
+    pub nodes: Vec<Named>,
 }
 
 /// Where one value of the settings comes from.
@@ -44,10 +47,11 @@ pub enum Origin {
 pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Parsed {
     let text = match yaml::text_of(file_name, text) {
         Ok(text) => text,
-        Err(problems) => return Parsed { settings: None, problems, sources: Vec::new() },
+        Err(problems) => return Parsed { settings: None, problems, sources: Vec::new(), nodes: Vec::new() },
     };
     let mut report = Report::new(file_name, text);
-    let read = yaml::parse(&mut report).map(|tree| top_level(&tree, node, &mut report));
+    let mut nodes = Vec::new();
+    let read = yaml::parse(&mut report).map(|tree| top_level(&tree, node, &mut nodes, &mut report));
     let found = match read {
         Some(file) if report.errors() == 0 => Merge { report: &mut report, node, sources: Vec::new() }.file(&file),
         Some(_) => None,
@@ -61,7 +65,7 @@ pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Pa
     };
     let settings = found.filter(|_| report.errors() == 0);
     let (settings, sources) = settings.map_or((None, Vec::new()), |(settings, sources)| (Some(settings), sources));
-    Parsed { settings, problems: report.finish(), sources }
+    Parsed { settings, problems: report.finish(), sources, nodes }
 }
 
 /// The file as far as this node needs it.
@@ -75,7 +79,7 @@ pub(super) struct File {
 
 const TOP_KEYS: [&str; 3] = ["defaults", "node_confs", "strict"];
 
-fn top_level(tree: &Value, node: &Node<'_>, report: &mut Report<'_>) -> File {
+fn top_level(tree: &Value, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report<'_>) -> File {
     let mut file = File::default();
     let Kind::Map(entries) = &tree.kind else {
         let what = format!("the file must be a mapping, and this is {}", tree.describe());
@@ -88,7 +92,7 @@ fn top_level(tree: &Value, node: &Node<'_>, report: &mut Report<'_>) -> File {
                 Kind::Map(entries) => file.defaults = layer::read(entries, "defaults", report),
                 _ => not_a_mapping(key, value, report),
             },
-            "node_confs" => file.entry = node_confs(value, node, report),
+            "node_confs" => file.entry = node_confs(value, node, named, report),
             "strict" => file.strict = layer::boolean("strict", value, report),
             "disable_bpf_token" => report.warning(
                 key.at,
@@ -117,7 +121,7 @@ fn not_a_mapping(key: &Key, value: &Value, report: &mut Report<'_>) {
 }
 
 /// Checks every entry, and returns the first one for this node.
-fn node_confs(value: &Value, node: &Node<'_>, report: &mut Report<'_>) -> Option<Layer> {
+fn node_confs(value: &Value, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report<'_>) -> Option<Layer> {
     let Kind::List(items) = &value.kind else {
         let what = format!("node_confs must be a list, and this is {}", value.describe());
         report.error(value.at, what, "begin each entry with \"- nodes:\"");
@@ -133,7 +137,7 @@ fn node_confs(value: &Value, node: &Node<'_>, report: &mut Report<'_>) -> Option
         let (mut is_ours, mut options) = (None, None);
         for (key, value) in entries {
             match key.name.as_str() {
-                "nodes" => is_ours = Some(nodes(key, value, node, report)),
+                "nodes" => is_ours = Some(nodes(key, value, node, named, report)),
                 "options" => {
                     if let Kind::Map(entries) = &value.kind {
                         options = Some(layer::read(entries, "options", report));
@@ -172,7 +176,7 @@ fn node_confs(value: &Value, node: &Node<'_>, report: &mut Report<'_>) -> Option
 }
 
 /// Is this node among `nodes`, a hostlist or a list of them? Every one of them is checked.
-fn nodes(key: &Key, value: &Value, node: &Node<'_>, report: &mut Report<'_>) -> bool {
+fn nodes(key: &Key, value: &Value, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report<'_>) -> bool {
     let items = match &value.kind {
         Kind::Scalar(_) => std::slice::from_ref(value),
         Kind::List(items) => items.as_slice(),
@@ -190,7 +194,15 @@ fn nodes(key: &Key, value: &Value, node: &Node<'_>, report: &mut Report<'_>) -> 
         };
         names_any |= !scalar.text.is_empty();
         match hostlist::contains(&scalar.text, node.name) {
-            Ok(found) => is_ours |= found,
+            Ok(found) => {
+                is_ours |= found;
+                named.push(Named { list: scalar.text.clone(), line: report.line_of(item.at.start), is_ours: found });
+                for name in hostlist::names(&scalar.text) {
+                    if let Some(HostlistError { what, hint }) = hostlist::idiom(name, node.name) {
+                        report.warning(scalar.place_of(name), what, hint);
+                    }
+                }
+            }
             Err(error) => {
                 names_any = true;
                 report.error(item.at, format!("the hostlist {} {}", quote(&scalar.text), error.what), error.hint);

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::layer::{Set, bad_path, base_pattern, boolean, text, unknown_key};
+use super::layer::{Set, bad_path, base_pattern, boolean, odd_path, text, unknown_key};
 use super::limits::{MAX_DIRS, MAX_WORDS};
 use super::mount_options::{self, MountOptions};
 use super::path::{PathError, normalise};
@@ -60,6 +60,9 @@ fn dir_path(
     before: &[DirSpec],
     report: &mut Report<'_>,
 ) -> Option<String> {
+    if odd_path(&format!("the directory in {name}"), text, at, report) {
+        return None;
+    }
     let path = match normal {
         Ok(path) => path,
         Err(error) => {

@@ -20,6 +20,15 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
+/// Is the word so near to a known one that it is hardly another?
+pub(super) fn is_slip<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> bool {
+    if word.len() > MAX_LEN {
+        return false;
+    }
+    let word = plain(word);
+    known.into_iter().any(|known| known.len().abs_diff(word.len()) <= 2 && distance(&word, &plain(known)) <= 2)
+}
+
 /// How many edits still look like a slip.
 fn edits_for(known: &str) -> usize {
     1 + known.len() / 4

@@ -67,6 +67,8 @@ pub struct Message {
     pub node: NamespaceInodes,
     /// Base paths besides today's under which a job of this node may live. At most [`MAX_FORMER_BASES`].
     pub former_bases: Vec<String>,
+    /// The uid of `SlurmUser`; 0 where it is root.
+    pub slurm_user: u32,
 }
 
 /// The inodes of a process's namespaces (nsfs), which tell them apart.
@@ -83,7 +85,7 @@ pub struct NamespaceInodes {
 /// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`announced`].
 #[must_use]
 pub fn encode(message: &Message) -> Vec<u8> {
-    let Message { settings, node, former_bases } = message;
+    let Message { settings, node, former_bases, slurm_user } = message;
     let mut body = Vec::new();
     let NamespaceInodes { mount, pid, user, ipc } = node;
     for inode in [mount, pid, user, ipc] {
@@ -93,6 +95,7 @@ pub fn encode(message: &Message) -> Vec<u8> {
     for base in former_bases {
         put_text(&mut body, base);
     }
+    body.extend_from_slice(&slurm_user.to_le_bytes());
     put_node(&mut body, settings);
     let mut version = [0; VERSION_LEN];
     for (slot, byte) in version.iter_mut().zip(PLUGIN_VERSION.bytes()) {
@@ -162,6 +165,7 @@ pub fn decode(message: &[u8]) -> Result<Message, WireError> {
         ipc: u64::from_le_bytes(reader.array()?),
     };
     let former_bases = reader.list(MAX_FORMER_BASES, |reader| reader.text(MAX_BASE_PATH))?;
+    let slurm_user = u32::from_le_bytes(reader.array()?);
     let settings = reader.node()?;
     if !reader.rest.is_empty() {
         return error(format!("the settings from slurmd have {} bytes too many", reader.rest.len()));
@@ -174,7 +178,7 @@ pub fn decode(message: &[u8]) -> Result<Message, WireError> {
     if let Some(base) = former_bases.iter().find(|base| normalise(base).as_ref() != Ok(*base)) {
         return error(format!("the settings from slurmd have the former base path {}", quote(base)));
     }
-    Ok(Message { settings, node, former_bases })
+    Ok(Message { settings, node, former_bases, slurm_user })
 }
 
 /// A header of a format before 8, of which `announced` has had the first bytes.
@@ -300,6 +304,10 @@ fn put_settings(out: &mut Vec<u8>, settings: &Settings) {
                 out.push(1);
                 put_text(out, base);
             }
+            Backing::SameAs(other) => {
+                out.push(3);
+                put_text(out, other);
+            }
             Backing::Tmpfs(params) => {
                 out.push(2);
                 put_count(out, params.len());
@@ -398,7 +406,7 @@ mod tests {
 
     fn message(settings: NodeSettings) -> Message {
         let node = NamespaceInodes { mount: 1 << 60, pid: 2, user: 3, ipc: 4 };
-        Message { settings, node, former_bases: vec!["/old".to_owned(), "/older/n1".to_owned()] }
+        Message { settings, node, former_bases: vec!["/old".to_owned(), "/older/n1".to_owned()], slurm_user: 64030 }
     }
 
     #[test]
@@ -500,7 +508,7 @@ mod tests {
 
     /// A body with a right checksum, but with settings that no file can ask for.
     fn decode_body(settings: &[u8]) -> Result<Message, WireError> {
-        decode_whole(&[&[0; 36], settings].concat())
+        decode_whole(&[&[0; 40], settings].concat())
     }
 
     fn decode_whole(body: &[u8]) -> Result<Message, WireError> {
@@ -530,6 +538,8 @@ mod tests {
             |s: &mut Settings| s.dirs[1].flags.nosuid = false,
             |s: &mut Settings| s.dirs[1].backing = Backing::BasePath,
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1".to_owned()),
+            |s: &mut Settings| s.dirs[0].backing = Backing::SameAs("/dev/shm".to_owned()),
+            |s: &mut Settings| s.dirs[2].backing = Backing::SameAs("/nowhere".to_owned()),
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/scratch".to_owned()),
             |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1/12".to_owned()),
             |s: &mut Settings| s.init_script.as_mut().unwrap().wait_seconds = 0,
@@ -554,6 +564,7 @@ mod tests {
         assert!(decode_body(&[0, 0]).is_err());
         assert!(decode_body(&[2, 255, 255, 255, 255]).is_err());
         let nothing = Message {
+            slurm_user: 0,
             settings: NodeSettings::Disabled(DisabledWhy::NotConfigured),
             node: NamespaceInodes::default(),
             former_bases: Vec::new(),

@@ -13,7 +13,7 @@ use super::remove_tree::{Summary, Terms, remove_tree};
 use super::sources::open_base;
 use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
-use super::{Job, Level, Log, Milliseconds, mounts, plan, record, script};
+use super::{Job, Level, Log, Milliseconds, mounts, plan, record, script, spelling};
 use crate::config::{Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
@@ -168,8 +168,9 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
         Waited::OutOfTime => host.log(
             Level::Info,
             format_args!(
-                "job {job}: its files are not all removed after {} s (removal_timeout); the rest is in .trash of {} and removed in the background: see jobns list",
+                "job {job}: its files are not all removed after {} s ({}); the rest is in .trash of {} and removed in the background: see jobns list",
                 wait.as_secs(),
+                spelling::key("removal_timeout"),
                 bases()
             ),
         ),
@@ -312,11 +313,14 @@ fn run_epilog(
         Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
         None => host.log(
             Level::Info,
-            format_args!("job {job}: its mount namespace is gone; clone_ns_epilog runs without SLURM_NS"),
+            format_args!(
+                "job {job}: its mount namespace is gone; {} runs without SLURM_NS",
+                spelling::key("clone_ns_epilog")
+            ),
         ),
     }
     match script::run(host, job, "clone_ns_epilog", epilog, plan::environment(&pairs)) {
-        Ok(output) => host.log(Level::Debug, format_args!("job {job}: clone_ns_epilog succeeded: {output}")),
+        Ok(output) => host.log(Level::Debug, format_args!("job {job}: its epilog succeeded: {output}")),
         Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
     }
 }
@@ -520,7 +524,7 @@ pub(super) fn dispose_of_stale(
     })?;
     if found.record.node != job.node {
         return Err(Error::because(intention(), format!("it belongs to node {}", found.record.node))
-            .with_hint("base_path must be unique to each node: use %n in it"));
+            .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));
     }
     if found.has_live_process(job.boot) {
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));

@@ -21,6 +21,7 @@
 use super::error::Words;
 use super::fixed::FixedText;
 use super::identity::{BootId, Identity, read_all};
+use super::spelling::key;
 use super::state::{MAX_SIZE, PinNumbers, State};
 use super::trusted::{NO_LINKS, is_trusted_owner};
 use crate::sys::clone::NamespaceFlags;
@@ -60,7 +61,11 @@ impl fmt::Display for JoinError {
         match self {
             Self::Path => f.write_str("the path of its state file is too long"),
             Self::OpenState(Errno::NOENT) => {
-                f.write_str("it has no state file under base_path: its set-up failed, it has ended, base_path was changed while it ran, or the plugin was switched on since it began")
+                write!(
+                    f,
+                    "it has no state file under {0}: its set-up failed, it has ended, {0} was changed while it ran, or the plugin was switched on since it began",
+                    key("base_path")
+                )
             }
             Self::OpenState(errno) => write!(f, "opening its state file: {}", Words(*errno)),
             Self::ReadState(errno) => write!(f, "reading its state file: {}", Words(*errno)),

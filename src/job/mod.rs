@@ -25,7 +25,7 @@
 //! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`spool`] (where that is),
 //! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
 //! process a number means), [`listing`] (directories), `mountinfo`, [`pins`], [`script`], [`limits`] (what an
-//! errno means), [`trash`], [`kill`], [`error`], [`fixed`].
+//! errno means), [`spelling`], [`trash`], [`kill`], [`error`], [`fixed`].
 
 #![forbid(unsafe_code)]
 
@@ -57,6 +57,7 @@ pub mod remove_tree;
 pub mod restore;
 pub mod script;
 pub mod sources;
+pub mod spelling;
 pub mod spool;
 pub mod state;
 pub mod told;

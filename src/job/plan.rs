@@ -66,6 +66,8 @@ impl PlannedDir {
 pub enum Source {
     /// `<bases[base]>/<job>/<name>`.
     Directory { base: usize, name: String },
+    /// What the private directory at this place in [`Plan::dirs`] has.
+    SameAs(usize),
     /// A fresh tmpfs.
     Tmpfs(Vec<TmpfsParam>),
 }
@@ -86,6 +88,11 @@ impl Plan {
         for dir in &expanded {
             let source = match &dir.backing {
                 Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
+                Backing::SameAs(other) => {
+                    let place = dirs.iter().position(|dir| dir.target == *other);
+                    let why = || Error::because("lay out the private directories", format!("there is no {other}"));
+                    Source::SameAs(place.ok_or_else(why)?)
+                }
                 Backing::BasePath => directory(0, &dir.path, &mut taken),
                 Backing::OtherBase(path) => {
                     let base = bases.iter().position(|base| base == path).unwrap_or_else(|| {
@@ -258,14 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn other_bases_are_listed_once_and_hidden() {
-        let confs =
-            "  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
+    fn other_bases_are_listed_once_and_hidden_on_request() {
+        let confs = "  hide_base_path: true\n  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
         let found = plan(confs).unwrap();
         assert_eq!(found.bases, ["/base", "/x"]);
         assert_eq!(found.hidden, ["/base", "/x"]);
         assert_eq!(names(&found), [(1, "_a"), (1, "_b"), (0, "_c")]);
-        assert!(plan("  hide_base_path: false\n").unwrap().hidden.is_empty());
+        assert!(plan("").unwrap().hidden.is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::error::{Doing, Error};
 use super::kill::Started;
+use super::spelling;
 use super::{Level, Log, Milliseconds};
 use crate::config::Script;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
@@ -102,6 +103,8 @@ fn run_to_end(
     environment: Vec<CString>,
     started: &dyn Fn(NonZeroI32),
 ) -> Result<String, Error> {
+    let wait_key = format!("{key}_wait");
+    let (key, wait_key) = (spelling::key(key), spelling::key(&wait_key));
     let intention = || format!("run {key} {}", script.path);
     // Made sure of at every run: the file may have changed since slurmd started.
     super::trusted::check_script(key, &script.path)?;
@@ -143,7 +146,7 @@ fn run_to_end(
                 intention(),
                 format!("it took longer than {} seconds and was killed; {}", script.wait_seconds, printed()),
             )
-            .with_hint(format!("raise {key}_wait")));
+            .with_hint(format!("raise {wait_key}")));
         }
         Ok(true) => {}
     }

@@ -9,8 +9,9 @@ use super::child::Target;
 use super::delete::{UNFINISHED, make_unfinished, remove_unfinished};
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
+use super::spelling::key;
 use super::state::MAX_SIZE;
-use super::trusted::{self, BENEATH, Missing, NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use super::trusted::{self, BENEATH, Missing, NO_LINKS, c_path, is_administrator, open_beneath};
 use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
@@ -37,13 +38,20 @@ pub fn make(
             Some((outer, below)) => Target::Within(make_target(dir, below, job, made.get(*outer))?),
             None => Target::Path(c_path(&dir.target)?),
         };
-        let (mount, is_ours) = match &dir.source {
+        let (mount, tree, is_ours) = match &dir.source {
             Source::Directory { base, name } => {
-                clone_directory(plan, job, (source, trees), after_script, (dir, *base, name))?
+                let (tree, is_ours) = directory(plan, job, (source, trees), after_script, (dir, *base, name))?;
+                (clone_mount(&tree, dir)?, Some(tree), is_ours)
             }
-            Source::Tmpfs(_) => (make_tmpfs(dir)?, true),
+            Source::SameAs(other) => {
+                let other = made.get(*other).and_then(|other| Some((other.tree.as_ref()?, other.is_ours)));
+                let missing = || Error::because(format!("make {} private", dir.target), "what it is has no directory");
+                let (tree, is_ours) = other.ok_or_else(missing)?;
+                (clone_mount(tree, dir)?, None, is_ours)
+            }
+            Source::Tmpfs(_) => (make_tmpfs(dir)?, None, true),
         };
-        made.push(Made { mount, target, is_ours });
+        made.push(Made { mount, target, tree, is_ours });
     }
     // Not before the targets in it are made: it may become read-only.
     for (dir, Made { mount, .. }) in plan.dirs.iter().zip(&made) {
@@ -56,6 +64,8 @@ pub fn make(
 struct Made {
     mount: OwnedFd,
     target: Target,
+    /// The directory below a base path, if it is one.
+    tree: Option<OwnedFd>,
     /// Nobody else has been in it: it is not one that init_script has made.
     is_ours: bool,
 }
@@ -83,7 +93,8 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
         let next = open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
             let error = Error::call(intention(), "openat2", errno);
             match errno {
-                Errno::NOENT => error.with_hint("init_script has made the one around it and must make this, too"),
+                Errno::NOENT => error
+                    .with_hint(format!("{} has made the one around it and must make this, too", key("init_script"))),
                 _ => error,
             }
         })?;
@@ -92,8 +103,8 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
     here.ok_or_else(|| Error::because(intention(), "it has no name"))
 }
 
-/// A clone of the mount that the directory lies in, and whether the directory is new.
-fn clone_directory(
+/// The directory of the job's below a base path, and whether it is new.
+fn directory(
     plan: &Plan,
     job: &Job,
     (source, trees): (&OwnedFd, &[OwnedFd]),
@@ -118,13 +129,17 @@ fn clone_directory(
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
     }
-    let mount = rustix::mount::open_tree(
-        fd.as_fd(),
+    Ok((fd, is_ours))
+}
+
+/// A clone of the mount that the directory lies in.
+fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
+    rustix::mount::open_tree(
+        tree.as_fd(),
         c"",
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH,
     )
-    .doing("open_tree", intention)?;
-    Ok((mount, is_ours))
+    .doing("open_tree", || format!("clone the mount of the private directory {}", dir.target))
 }
 
 /// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
@@ -140,7 +155,16 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
             Some(value) => rustix::mount::fsconfig_set_string(fs.as_fd(), key, value),
             None => rustix::mount::fsconfig_set_flag(fs.as_fd(), key),
         }
-        .doing("fsconfig", || format!("set {key}={} for the tmpfs on {}", value.unwrap_or_default(), dir.target))
+        .doing("fsconfig", || {
+            let value = value.map_or_else(String::new, |value| format!("={value}"));
+            format!("set {key}{value} for the tmpfs on {}", dir.target)
+        })
+        .map_err(|error| match error.errno() {
+            Some(Errno::INVAL) => {
+                error.with_hint("this kernel does not know the parameter, or not the value: take it out of the options")
+            }
+            _ => error,
+        })
     };
     set("source", Some("tmpfs"))?;
     let mut has_mode = false;
@@ -171,11 +195,11 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
 ///
 /// When it is not, or cannot be opened.
 pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
-    let intention = || format!("open base_path {path}");
+    let intention = || format!("open {} {path}", key("base_path"));
     let base =
         open_beneath(CWD, &c_path(path)?, OFlags::RDONLY | OFlags::DIRECTORY, NO_LINKS).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&base).doing("fstat", intention)?;
-    if !is_trusted_owner(stat.st_uid) || stat.st_mode & 0o002 != 0 {
+    if !is_administrator(stat.st_uid) || stat.st_mode & 0o002 != 0 {
         return Err(Error::because(
             intention(),
             format!(

@@ -55,6 +55,7 @@ impl fmt::Display for PlanOf<'_> {
                 Source::Directory { base, name } => {
                     format!("{}/{job}/{name}", plan.bases.get(*base).map_or("", String::as_str))
                 }
+                Source::SameAs(other) => plan.dirs.get(*other).map_or("", |dir| dir.target.as_str()).to_owned(),
                 Source::Tmpfs(params) => {
                     options.extend(of_tmpfs(params));
                     "tmpfs".to_owned()
@@ -156,7 +157,7 @@ impl fmt::Display for Settings {
             ]);
             let backing = match &dir.backing {
                 Backing::BasePath => "base_path",
-                Backing::OtherBase(path) => path,
+                Backing::OtherBase(path) | Backing::SameAs(path) => path,
                 Backing::Tmpfs(params) => {
                     options.extend(of_tmpfs(params));
                     "tmpfs"

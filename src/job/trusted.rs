@@ -1,5 +1,6 @@
 //! Directories and scripts that nobody but root (or, for `jobns run` as an ordinary user, that
-//! user) can exchange.
+//! user) can exchange. Slurm's own user, `SlurmUser`, counts as root: it holds the keys with which
+//! credentials are signed, and slurmd runs as root what a valid credential asks for.
 //!
 //! A path is trusted when every component of it belongs to a trusted owner and no other user may
 //! write to it. Then the path means the same thing at every later use, and only then may root's
@@ -8,10 +9,12 @@
 //! sticky bit keeps others from renaming that.
 
 use super::error::{Doing, Error};
+use super::spelling::setting;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Symbolic links that root made are followed this often (`/var/spool` may be one), then no more.
 const MAX_LINKS: usize = 8;
@@ -27,6 +30,29 @@ pub const BENEATH: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH).union(Re
 pub struct TrustedDir {
     pub fd: OwnedFd,
     pub path: String,
+    /// The first directory or link on the way that belongs to `SlurmUser`.
+    pub of_slurm_user: Option<String>,
+}
+
+/// The uid of `SlurmUser`; 0 where it is root, or not known.
+static SLURM_USER: AtomicU32 = AtomicU32::new(0);
+
+/// Counts `SlurmUser` as root from here on, where administrators' files are concerned. What the plugin makes itself is
+/// root's in any case.
+pub fn trust_slurm_user(uid: u32) {
+    SLURM_USER.store(uid, Ordering::Relaxed);
+}
+
+/// `SlurmUser`, if it is another than root.
+#[must_use]
+pub fn slurm_user() -> Option<u32> {
+    Some(SLURM_USER.load(Ordering::Relaxed)).filter(|&uid| uid != 0)
+}
+
+/// Those who decide what root does on this node.
+#[must_use]
+pub fn is_administrator(uid: u32) -> bool {
+    is_trusted_owner(uid) || slurm_user() == Some(uid)
 }
 
 /// A path as C string; an inner NUL is an error in words.
@@ -57,7 +83,8 @@ pub fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, resolve: Re
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     Refuse,
-    /// Make them, mode 0755.
+    /// Make them: mode 0711 the directory itself, since the names in it are the ids of jobs, and 0755 what is
+    /// above it.
     Make,
 }
 
@@ -84,9 +111,10 @@ pub fn open_dir_of_anybody(what: &str, path: &str) -> Result<TrustedDir, Error> 
 
 fn follow_links(what: &str, path: &str, missing: Missing, others: Others) -> Result<TrustedDir, Error> {
     let mut wanted = path.to_owned();
+    let mut of_slurm_user = None;
     for _ in 0..MAX_LINKS {
-        match walk(what, &wanted, missing, others)? {
-            Walk::Found(fd) => return Ok(TrustedDir { fd, path: wanted }),
+        match walk(what, &wanted, missing, others, &mut of_slurm_user)? {
+            Walk::Found(fd) => return Ok(TrustedDir { fd, path: wanted, of_slurm_user }),
             Walk::Link(to) => wanted = to,
         }
     }
@@ -107,7 +135,13 @@ enum Walk {
     Link(String),
 }
 
-fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk, Error> {
+fn walk(
+    what: &str,
+    path: &str,
+    missing: Missing,
+    others: Others,
+    of_slurm_user: &mut Option<String>,
+) -> Result<Walk, Error> {
     const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
     let intention = || format!("use {what} {path}");
     let mut here = open_beneath(CWD, &c_path("/")?, DIRECTORY, NO_LINKS).doing("openat2", intention)?;
@@ -120,7 +154,8 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
         let name_c = c_path(name)?;
         let next = match open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS) {
             Err(Errno::NOENT) if missing == Missing::Make => {
-                match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(0o755)) {
+                let mode = if rest.is_empty() { 0o711 } else { 0o755 };
+                match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(mode)) {
                     // Whoever was faster is checked below like any other.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(Error::call(format!("make {what} {seen}/{name}"), "mkdirat", errno)),
@@ -131,7 +166,8 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
             Err(Errno::LOOP | Errno::NOTDIR) => match read_link(here.as_fd(), &name_c) {
                 Ok(link) => {
                     let refuse = |why: &str| Err(refuse_link(what, &seen, name, why));
-                    return match (exposed, is_trusted_owner(link.owner)) {
+                    note_slurm_user(of_slurm_user, link.owner, || format!("{seen}/{name}"));
+                    return match (exposed, is_administrator(link.owner)) {
                         (Some(why), _) => refuse(&format!("that others could exchange: {why}")),
                         (None, false) => refuse(&format!("of uid {}", link.owner)),
                         (None, true) => follow(what, &seen, name, &link.target, rest).map(Walk::Link),
@@ -145,7 +181,8 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
             let error = Error::call(intention(), "openat2", errno);
             match errno {
                 Errno::NOENT => error.with_hint(format!(
-                    "{seen}/{name} does not exist; make it, or set auto_base_path: true where that applies"
+                    "{seen}/{name} does not exist; make it, or set {} where that applies",
+                    setting("auto_base_path", "true")
                 )),
                 Errno::NOTDIR => error.with_hint(format!("{seen}/{name} is not a directory")),
                 _ => error,
@@ -153,6 +190,7 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
         })?;
         seen = format!("{seen}/{name}");
         let stat = rustix::fs::fstat(&next).doing("fstat", intention)?;
+        note_slurm_user(of_slurm_user, stat.st_uid, || seen.clone());
         let last = index + 1 == names.len();
         match check_owner(what, path, &seen, &stat, last && others == Others::Refuse) {
             Err(error) if others == Others::Refuse => return Err(error),
@@ -162,6 +200,13 @@ fn walk(what: &str, path: &str, missing: Missing, others: Others) -> Result<Walk
         here = next;
     }
     Ok(Walk::Found(here))
+}
+
+/// Remembers the first thing of `SlurmUser`'s.
+fn note_slurm_user(first: &mut Option<String>, owner: u32, what: impl FnOnce() -> String) {
+    if !is_trusted_owner(owner) && is_administrator(owner) && first.is_none() {
+        *first = Some(what());
+    }
 }
 
 struct Link {
@@ -228,10 +273,10 @@ fn check_owner(what: &str, path: &str, component: &str, stat: &Stat, last: bool)
     let refuse = |why: String, hint: &str| {
         Err(Error::because(format!("use {what} {path}"), format!("{component}: {why}")).with_hint(hint.to_owned()))
     };
-    if !is_trusted_owner(stat.st_uid) {
+    if !is_administrator(stat.st_uid) {
         return refuse(
-            format!("it belongs to uid {}, who could exchange what is in it", stat.st_uid),
-            "it and every directory above it must belong to root",
+            format!("it belongs to {}, who could exchange what is in it", user(stat.st_uid)),
+            "it and every directory above it must belong to root or SlurmUser",
         );
     }
     let sticky = stat.st_mode & 0o1000 != 0;
@@ -244,32 +289,85 @@ fn check_owner(what: &str, path: &str, component: &str, stat: &Stat, last: bool)
     }
 }
 
-/// Checks that the script at `path` is a file that only trusted owners can change, and that it may
-/// be executed.
+/// A uid with its name, if the node's own list of users has it.
+fn user(uid: u32) -> String {
+    let text = std::fs::read("/etc/passwd").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let wanted = uid.to_string();
+    let name = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == wanted).then_some(name)
+    });
+    match name {
+        Some(name) => format!("uid {uid} ({name})"),
+        None => format!("uid {uid}"),
+    }
+}
+
+/// Checks that the program at `path` is a file that only root can change, and that it may be executed.
+///
+/// # Errors
+///
+/// As of [`check_script`].
+pub fn check_program(name: &str, path: &str) -> Result<(), Error> {
+    match check_script(name, path)? {
+        None => Ok(()),
+        Some(component) => {
+            Err(Error::because(format!("use {name} {path}"), format!("{component} belongs to SlurmUser, not to root")))
+        }
+    }
+}
+
+/// Checks that the script at `path` is a file that only administrators can change, and that it may be executed.
+/// Returns what of the path belongs to `SlurmUser`.
 ///
 /// # Errors
 ///
 /// What is wrong with it, by name. `Error::errno` is ENOENT when it does not exist.
-pub fn check_script(key: &str, path: &str) -> Result<(), Error> {
+pub fn check_script(key: &str, path: &str) -> Result<Option<String>, Error> {
+    let mut of_slurm_user = None;
+    let mut wanted = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match check_script_at(key, &wanted, &mut of_slurm_user)? {
+            None => return Ok(of_slurm_user),
+            Some(to) => wanted = to,
+        }
+    }
+    Err(Error::because(format!("use {key} {path}"), "too many symbolic links"))
+}
+
+/// Where the script is, if this is a link to it.
+fn check_script_at(key: &str, path: &str, of_slurm_user: &mut Option<String>) -> Result<Option<String>, Error> {
     let intention = || format!("use {key} {path}");
     let (dir, name) = path.rsplit_once('/').unwrap_or_default();
+    // No link in a directory that others can write to is followed: each one on the way is refused.
     let dir = open_dir(key, if dir.is_empty() { "/" } else { dir }, Missing::Refuse).map_err(|error| {
         // Say that it is missing in the same way whichever part of the path is.
         if error.errno() == Some(Errno::NOENT) { Error::call(intention(), "openat2", Errno::NOENT) } else { error }
     })?;
-    let stat =
-        rustix::fs::statat(&dir.fd, c_path(name)?.as_c_str(), AtFlags::SYMLINK_NOFOLLOW).doing("fstatat", intention)?;
+    if of_slurm_user.is_none() {
+        of_slurm_user.clone_from(&dir.of_slurm_user);
+    }
+    let name_c = c_path(name)?;
+    let stat = rustix::fs::statat(&dir.fd, name_c.as_c_str(), AtFlags::SYMLINK_NOFOLLOW).doing("fstatat", intention)?;
+    note_slurm_user(of_slurm_user, stat.st_uid, || path.to_owned());
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Symlink => {
-            return Err(Error::because(intention(), "it is a symbolic link; write the path of the script itself"));
+            let link = read_link(dir.fd.as_fd(), &name_c).doing("readlinkat", intention)?;
+            if !is_administrator(link.owner) {
+                return Err(refuse_link(key, &dir.path, name, &format!("of {}", user(link.owner))));
+            }
+            let above = if dir.path == "/" { "" } else { &dir.path };
+            return follow(key, above, name, &link.target, &[]).map(Some);
         }
         _ => return Err(Error::because(intention(), "it is not a regular file")),
     }
-    if !is_trusted_owner(stat.st_uid) {
+    if !is_administrator(stat.st_uid) {
         return Err(Error::because(
             intention(),
-            format!("it belongs to uid {}, not to root, who would run it", stat.st_uid),
+            format!("it belongs to {}, not to root, who would run it", user(stat.st_uid)),
         ));
     }
     if let Some(why) = writable_by_others(&stat) {
@@ -278,7 +376,7 @@ pub fn check_script(key: &str, path: &str) -> Result<(), Error> {
     if stat.st_mode & 0o100 == 0 {
         return Err(Error::because(intention(), "it is not executable by its owner").with_hint("chmod u+x"));
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -296,6 +394,12 @@ mod tests {
         let base = format!("{}/a/b", top.path().display());
         assert_eq!(open_dir("base_path", &base, Missing::Refuse).unwrap_err().errno(), Some(Errno::NOENT));
         assert_eq!(open_dir("base_path", &base, Missing::Make).unwrap().path, base);
+        let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&base), mode(base.strip_suffix("/b").unwrap())), (0o711, 0o755));
+        // One that is there is left as it is.
+        chmod(base.as_ref(), 0o755);
+        open_dir("base_path", &base, Missing::Make).unwrap();
+        assert_eq!(mode(&base), 0o755);
     }
 
     #[test]
@@ -372,8 +476,75 @@ mod tests {
         assert!(check_script("init_script", path).unwrap_err().to_string().contains("every user can write"));
         chmod(&script, 0o700);
         check_script("init_script", path).unwrap();
-        symlink("s", top.path().join("l")).unwrap();
-        let link = top.path().join("l");
-        assert!(check_script("init_script", link.to_str().unwrap()).unwrap_err().to_string().contains("symbolic link"));
+    }
+
+    #[test]
+    fn links_of_roots_lead_to_a_script_and_those_of_others_do_not() {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        for dir in ["v1", "open", "theirs"] {
+            std::fs::create_dir(path(dir)).unwrap();
+        }
+        std::fs::write(path("v1/script"), "#!/bin/sh\n").unwrap();
+        chmod(path("v1/script").as_ref(), 0o755);
+        symlink("v1", path("current")).unwrap();
+        symlink("current/script", path("script")).unwrap();
+        symlink(path("script"), path("again")).unwrap();
+        for name in ["current/script", "script", "again"] {
+            assert_eq!(check_script("init_script", &path(name)).unwrap(), None, "{name}");
+        }
+        let refused = |name: &str| check_script("init_script", &path(name)).unwrap_err().to_string();
+        // The link is a user's, lies where a user can exchange it, or leads to where a user can exchange the script.
+        symlink("v1/script", path("user")).unwrap();
+        std::os::unix::fs::lchown(path("user"), Some(65534), Some(65534)).unwrap();
+        assert!(refused("user").contains("symbolic link of uid 65534"), "{}", refused("user"));
+        symlink(path("script"), path("open/link")).unwrap();
+        for mode in [0o777, 0o1777, 0o775] {
+            chmod(path("open").as_ref(), mode);
+            assert!(refused("open/link").contains("can write to it"), "{mode:o}: {}", refused("open/link"));
+        }
+        std::fs::copy(path("v1/script"), path("theirs/script")).unwrap();
+        std::os::unix::fs::chown(path("theirs"), Some(65534), None).unwrap();
+        symlink("theirs/script", path("to-theirs")).unwrap();
+        assert!(refused("to-theirs").contains("belongs to uid 65534"), "{}", refused("to-theirs"));
+        symlink("loop", path("loop")).unwrap();
+        assert!(refused("loop").contains("too many symbolic links"));
+        symlink("nowhere", path("dangling")).unwrap();
+        assert_eq!(check_script("init_script", &path("dangling")).unwrap_err().errno(), Some(Errno::NOENT));
+    }
+
+    #[test]
+    fn what_slurm_user_owns_counts_as_roots_and_is_told() {
+        // No other test has files of this uid.
+        const SLURM: u32 = 64_030;
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        std::fs::create_dir_all(path("etc/base")).unwrap();
+        std::fs::write(path("etc/script"), "#!/bin/sh\n").unwrap();
+        chmod(path("etc/script").as_ref(), 0o755);
+        symlink("etc/script", path("link")).unwrap();
+        std::os::unix::fs::lchown(path("link"), Some(SLURM), Some(SLURM)).unwrap();
+        for name in ["etc", "etc/base", "etc/script"] {
+            std::os::unix::fs::chown(path(name), Some(SLURM), Some(SLURM)).unwrap();
+        }
+        assert!(open_dir("base_path", &path("etc/base"), Missing::Refuse).is_err());
+        for name in ["link", "etc/script"] {
+            assert!(check_script("init_script", &path(name)).is_err());
+        }
+        trust_slurm_user(SLURM);
+        let base = open_dir("base_path", &path("etc/base"), Missing::Refuse).unwrap();
+        assert_eq!(base.of_slurm_user, Some(path("etc")));
+        assert_eq!(check_script("init_script", &path("etc/script")).unwrap(), Some(path("etc")));
+        assert_eq!(check_script("init_script", &path("link")).unwrap(), Some(path("link")));
+        assert!(check_program("jobns-remover", &path("etc/script")).is_err());
+        // Who else can write there is refused as ever, and what the plugin makes is root's.
+        chmod(path("etc").as_ref(), 0o775);
+        assert!(
+            open_dir("base_path", &path("etc/base"), Missing::Refuse).unwrap_err().to_string().contains("its group")
+        );
+        assert!(!is_trusted_owner(SLURM));
+        trust_slurm_user(0);
     }
 }

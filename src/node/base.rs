@@ -39,7 +39,7 @@ pub fn bases<'s>(
     let of_dirs = super::place_of_dirs(place);
     let others = settings.dirs.iter().filter_map(move |dir| match &dir.backing {
         Backing::OtherBase(base) => Some((of_dirs.clone(), base)),
-        Backing::BasePath | Backing::Tmpfs(_) => None,
+        Backing::BasePath | Backing::SameAs(_) | Backing::Tmpfs(_) => None,
     });
     let mut seen: Vec<&String> = Vec::new();
     [(place("base_path"), &settings.base_path)].into_iter().chain(others).filter(move |(_, base)| {

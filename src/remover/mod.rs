@@ -26,6 +26,7 @@ mod worker;
 pub use log::parse_line;
 
 use crate::config::Script;
+use crate::job::{spelling, trusted};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -34,7 +35,7 @@ pub const PROGRAM: &str = "jobns-remover";
 
 const USAGE: &str = "\
 usage: jobns-remover --node NAME --spool DIR --status FILE --slurm-conf FILE [--base DIR]... [--trash DIR]...
-                     [--epilog FILE --epilog-wait SECONDS] [--wait SECONDS] [--debug]
+                     [--epilog FILE --epilog-wait SECONDS] [--wait SECONDS] [--slurm-user UID] [--debug]
 
 Removes what jobs leave in their base paths. slurmd's plugin starts it; nobody else needs to.
 See slurm-jobns(7).
@@ -58,6 +59,8 @@ pub struct Options {
     /// Seconds that the end of a job waits for its removal.
     pub wait: u32,
     pub debug: bool,
+    /// The uid of `SlurmUser`; 0 where it is root.
+    pub slurm_user: u32,
     /// It is a worker and not the supervisor.
     pub worker: bool,
 }
@@ -83,6 +86,7 @@ impl Options {
             add("--epilog-wait", &wait_seconds.to_string());
         }
         add("--wait", &self.wait.to_string());
+        add("--slurm-user", &self.slurm_user.to_string());
         words.extend(self.debug.then(|| "--debug".to_owned()));
         words.extend(self.worker.then(|| "--worker".to_owned()));
         words
@@ -106,7 +110,7 @@ impl Options {
                 _ => {}
             }
             let value = rest.next().transpose()?.ok_or(format!("{name} needs a value"))?;
-            let number = || value.parse::<u32>().map_err(|_| format!("{name} {value} is not a number of seconds"));
+            let number = || value.parse::<u32>().map_err(|_| format!("{name} {value} is not a number"));
             match name.as_str() {
                 "--node" => options.node = value,
                 "--spool" => options.spool = value,
@@ -117,6 +121,7 @@ impl Options {
                 "--epilog" => epilog = Some(value),
                 "--epilog-wait" => epilog_wait = number()?,
                 "--wait" => options.wait = number()?,
+                "--slurm-user" => options.slurm_user = number()?,
                 _ => return Err(format!("there is no option {name}")),
             }
         }
@@ -143,7 +148,11 @@ pub fn main() -> ExitCode {
         }
         _ => {}
     }
-    let run = |options: Options| if options.worker { worker::run(&options) } else { supervisor::run(options) };
+    let run = |options: Options| {
+        trusted::trust_slurm_user(options.slurm_user);
+        spelling::use_conf(options.status == status::FILES[1]);
+        if options.worker { worker::run(&options) } else { supervisor::run(options) }
+    };
     match Options::parse(arguments).map_err(|why| format!("{PROGRAM}: {why}\n{USAGE}")).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -170,6 +179,7 @@ mod tests {
             epilog: Some(Script { path: "/e".into(), wait_seconds: 7 }),
             wait: 60,
             debug: true,
+            slurm_user: 64030,
             worker: true,
         };
         let parsed = Options::parse(options.arguments().into_iter().map(OsString::from));

@@ -301,6 +301,16 @@ impl Imports {
         asks_for_token(self.stepd_get_bpf_token)
     }
 
+    /// The uid of `SlurmUser`; 0 where slurm.conf names none.
+    #[must_use]
+    pub fn slurm_user(&self) -> u32 {
+        // SAFETY: `slurm_user_id` of the global slurm_conf, an aligned u32 that slurmd has set before it loads
+        // plugins.
+        let uid =
+            unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::SLURM_USER_ID).cast::<u32>().read_volatile() };
+        if uid >= layout::NO_VAL { 0 } else { uid }
+    }
+
     /// A text of the daemon's `conf`; None when it is not set.
     #[must_use]
     pub fn conf_text(&self, offset: usize) -> Option<Vec<u8>> {

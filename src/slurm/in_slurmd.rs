@@ -13,8 +13,8 @@ use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
 use crate::config::{self, NodeSettings, wire};
 use crate::job::error::Error;
 use crate::job::registry::{self, Registry};
-use crate::job::{Level, Log, pins, plan, restore as restore_jobs};
-use crate::node;
+use crate::job::{Level, Log, pins, plan, restore as restore_jobs, trusted};
+use crate::node::{self, surroundings::Slurm};
 use crate::remover::Options;
 use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
@@ -60,11 +60,16 @@ impl File {
 /// The settings of this node, which it can honour; else every reason why not.
 fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let daemon = daemon(host.imports).map_err(|why| vec![why])?;
+    trusted::trust_slurm_user(host.imports.slurm_user());
     let hostname = hostname(host.imports, daemon).map_err(|why| vec![why])?;
     let own = pins::own_namespaces().map_err(|error| vec![error.to_string()])?;
     let _ = NODE_NAMESPACES.set(own);
     let node = config::Node { name: &daemon.node, hostname };
-    let prepared = node::prepare(host, front::FILE, node::config_directory(&daemon.slurm_conf), &node);
+    let directory = node::config_directory(&daemon.slurm_conf);
+    // Slurm has read it. What it says here only makes a mistake known early.
+    let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
+    let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
+    let prepared = node::prepare(host, front::FILE, directory, &node, &slurm);
     let settings = prepared.and_then(alone)?;
     if let NodeSettings::Enabled(settings) = &settings {
         remover::check().map_err(|why| vec![why])?;
@@ -190,6 +195,7 @@ pub fn restore() -> Result<(), Failure> {
             epilog: settings.and_then(|settings| settings.clone_ns_epilog.clone()),
             wait: settings.map_or(DEFAULT_REMOVAL_TIMEOUT, |settings| settings.removal_timeout),
             debug: imports.debug(),
+            slurm_user: trusted::slurm_user().unwrap_or(0),
             ..Options::default()
         },
     )?;
@@ -242,6 +248,7 @@ pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
         settings: settings.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
         // More there are not, unless base_path was changed as often under live jobs.
+        slurm_user: trusted::slurm_user().unwrap_or(0),
         former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
     });
     let mut rest = message.as_slice();

@@ -14,7 +14,7 @@ use crate::config::{NodeSettings, wire};
 use crate::job::create::{Created, create};
 use crate::job::error::{Doing, Error};
 use crate::job::pins::Pins;
-use crate::job::{Job, Level, Log, Milliseconds, delete, record};
+use crate::job::{Job, Level, Log, Milliseconds, delete, record, trusted};
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -49,11 +49,12 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     read_exactly(fd, &mut frame).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
     let mut message = vec![0_u8; wire::announced(frame).map_err(refuse)?];
     read_exactly(fd, &mut message).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
-    let wire::Message { settings, node, former_bases } = wire::decode(&message).map_err(refuse)?;
+    let wire::Message { settings, node, former_bases, slurm_user } = wire::decode(&message).map_err(refuse)?;
     if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
         // `join` will be called in children of this process.
         daemon(loaded()?)?;
     }
+    trusted::trust_slurm_user(slurm_user);
     let _ = NODE_NAMESPACES.set(node);
     let _ = OLD_BASES.set(former_bases);
     let _ = SETTINGS.set(settings);

@@ -65,13 +65,15 @@ pub struct Release {
     pub delete_gets_step: bool,
     /// In namespace.yaml `~` and `null` are nulls, and a number may have a fraction or an exponent (25.11).
     pub typed_scalars: bool,
+    /// Offset of `slurm_user_id` in `slurm_conf_t`.
+    pub slurm_user_id: usize,
 }
 
 /// One row for each release line that is known.
 pub const RELEASES: [Release; 3] = [
-    Release { line: (25, 11), compared: 7, delete_gets_step: false, typed_scalars: true },
-    Release { line: (26, 5), compared: 5, delete_gets_step: true, typed_scalars: false },
-    Release { line: (26, 11), compared: 0, delete_gets_step: true, typed_scalars: false },
+    Release { line: (25, 11), compared: 7, delete_gets_step: false, typed_scalars: true, slurm_user_id: 1192 },
+    Release { line: (26, 5), compared: 5, delete_gets_step: true, typed_scalars: false, slurm_user_id: 1232 },
+    Release { line: (26, 11), compared: 0, delete_gets_step: true, typed_scalars: false, slurm_user_id: 1256 },
 ];
 
 /// The row of the version that this plugin is built for.
@@ -125,9 +127,10 @@ pub mod conf {
     pub const SPOOLDIR: usize = 4360;
 }
 
-/// `slurm_conf_t`: the one field whose place is the same in all releases.
+/// `slurm_conf_t`: one field whose place is the same in all releases, and one whose place is not.
 pub mod slurm_conf {
     pub const DEBUG_FLAGS: usize = 336;
+    pub const SLURM_USER_ID: usize = super::RELEASE.slurm_user_id;
     /// `DEBUG_FLAG_NAMESPACE`
     pub const NAMESPACE: u64 = 0x100_0000;
     /// `DEBUG_FLAG_SCRIPT`

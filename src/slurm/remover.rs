@@ -9,7 +9,7 @@ use super::host::SlurmHost;
 use super::imports::{Imports, own_file};
 use super::plugin::Failure;
 use crate::job::error::{Doing, Error};
-use crate::job::trusted::{c_path, check_script};
+use crate::job::trusted::{c_path, check_program};
 use crate::job::{Level, Log, script};
 use crate::remover::{Options, PROGRAM, parse_line};
 use crate::sys::clone::{Child, SignalsBlocked};
@@ -43,7 +43,7 @@ fn path() -> Result<String, Failure> {
 /// Makes sure that the program is there, and root's alone.
 pub fn check() -> Result<(), Failure> {
     let hint = "the program is installed beside the plugin: install both from the same build";
-    check_script(PROGRAM, &path()?).map_err(|error| error.with_hint(hint).to_string())
+    check_program(PROGRAM, &path()?).map_err(|error| error.with_hint(hint).to_string())
 }
 
 /// Starts the thread.
@@ -107,7 +107,7 @@ fn keep(host: &SlurmHost, path: &str, options: &Options, stop: BorrowedFd<'_>) {
 fn begin(path: &str, options: &Options) -> Result<(Child, OwnedFd), Error> {
     let intention = || format!("start {path}");
     // Made sure of each time: the file may have changed.
-    check_script(PROGRAM, path)?;
+    check_program(PROGRAM, path)?;
     let program = c_path(path)?;
     let mut argv = vec![program.clone()];
     for argument in options.arguments() {

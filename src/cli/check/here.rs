@@ -7,11 +7,14 @@
 use super::bounded::looking_at;
 use super::loaded;
 use super::show::Checked;
+use crate::cli::node::trust_slurm_user;
 use crate::config::{NodeSettings, Origin, Settings};
 use crate::job::error::Error;
+use crate::job::spelling::key;
 use crate::job::trusted::{self, Missing};
 use crate::job::{Level, Log, limits};
 use crate::node;
+use crate::node::surroundings::{self, Slurm};
 use core::fmt;
 use rustix::fs::Access;
 use rustix::io::Errno;
@@ -48,9 +51,18 @@ impl Here {
                 looking_at(path);
                 let _ = rustix::fs::stat(path);
             }
+            let directory = path.map(node::config_directory);
+            // A file can be checked before it is where slurmd will read it.
+            let is_beside = |directory: &&str| rustix::fs::stat(format!("{directory}/slurm.conf")).is_ok();
+            let directory = directory.filter(is_beside).unwrap_or("/etc/slurm");
+            trust_slurm_user(&format!("{directory}/slurm.conf"));
             let (settings, made_later) = existing(settings.clone(), &mut here.notes);
             let mut settings = settings;
             let found = node::paths(&listener, &mut settings, &place);
+            let text = std::fs::read(format!("{directory}/slurm.conf")).unwrap_or_default();
+            let slurm = Slurm::new(&text, directory, None, &checked.node);
+            let places: (&dyn Fn(&str) -> String, &str) = (&place, &node::place_of_dirs(&place));
+            errors.extend(surroundings::look(&listener, &settings, &slurm, &checked.node, places));
             // What slurmd will make is missing now, which is told in a note and is no error.
             errors.extend(found.into_iter().filter(|line| !made_later.iter().any(|error| line.ends_with(error))));
             let is_root = rustix::process::geteuid().is_root();
@@ -60,6 +72,7 @@ impl Here {
                 here.errors.extend(loaded.errors);
                 here.warnings.extend(loaded.warnings);
                 here.notes.extend(loaded.notes);
+                here.notes.extend(surroundings::advice(&settings, &slurm, checked.node.name));
                 if errors.is_empty() {
                     errors.extend(write(&listener, &settings, &place));
                 }
@@ -141,7 +154,7 @@ fn existing(mut settings: Settings, notes: &mut Vec<String>) -> (Settings, Vec<S
             crate::config::Backing::OtherBase(base) => Some(("base_path of dir_confs", base)),
             _ => None,
         });
-        for (what, base) in [("base_path", &settings.base_path)].into_iter().chain(others) {
+        for (what, base) in [(key("base_path"), &settings.base_path)].into_iter().chain(others) {
             let Err(error) = trusted::open_dir(what, base, Missing::Refuse) else { continue };
             if error.errno() != Some(Errno::NOENT) {
                 continue;

@@ -5,10 +5,13 @@
 use super::count;
 use super::here::Here;
 use crate::cli::json;
+use crate::config::cluster;
 use crate::config::problem::escape;
 use crate::config::{
     Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
+    spelled_in_conf,
 };
+use crate::node::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
 /// Which of Slurm's files it is.
@@ -28,21 +31,10 @@ impl Format {
 
     /// The key as this file spells it; `None` when it has no such key.
     fn key(self, key: &'static str) -> Option<&'static str> {
-        Some(match (self, key) {
-            (Self::NamespaceYaml, _) => key,
-            (_, "base_path") => "BasePath",
-            (_, "auto_base_path") => "AutoBasePath",
-            (_, "shared") => "Shared",
-            (_, "entire_step_in_ns") => "EntireStepInNS",
-            (_, "init_script") => "InitScript",
-            (_, "clone_ns_script") => "CloneNSScript",
-            (_, "clone_ns_script_wait") => "CloneNSScript_Wait",
-            (_, "clone_ns_epilog") => "CloneNSEpilog",
-            (_, "clone_ns_epilog_wait") => "CloneNSEpilog_Wait",
-            (_, "scripts_may_be_missing") => "ScriptsMayBeMissing",
-            (_, "dirs") => "Dirs",
-            _ => return None,
-        })
+        match self {
+            Self::NamespaceYaml => Some(key),
+            Self::JobContainerConf => spelled_in_conf(key),
+        }
     }
 }
 
@@ -55,6 +47,8 @@ pub(super) struct Checked<'a> {
     pub(super) parsed: Parsed,
     /// A key that only job_container.conf has.
     pub(super) entire_step_in_ns: Option<bool>,
+    /// Names that no node of the cluster has: the line, and a sentence.
+    pub(super) strangers: Vec<(usize, String)>,
     /// Only with `--here`.
     pub(super) here: Option<Here>,
 }
@@ -64,6 +58,7 @@ enum Value<'a> {
     Flag(bool),
     Number(u32),
     Text(&'a str),
+    Mode(u32),
     Words(Vec<String>),
     Paths(&'a [String]),
     Dirs(&'a [Dir]),
@@ -74,7 +69,7 @@ impl Checked<'_> {
     pub(super) fn counts(&self) -> (usize, usize) {
         let (errors, warnings) = count(&self.parsed.problems);
         let here = self.here.as_ref().map_or((0, 0), |here| (here.errors.len(), here.warnings.len()));
-        (errors + here.0, warnings + here.1)
+        (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
     /// The plugin that reads the file.
@@ -83,6 +78,29 @@ impl Checked<'_> {
             Format::NamespaceYaml => "namespace_linux.so",
             Format::JobContainerConf => "namespace_tmpfs.so",
         }
+    }
+
+    /// All but the name of the node is the same, so that it can be said of both.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.parsed, &other.parsed);
+        let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
+        is_same
+            && self.entire_step_in_ns == other.entire_step_in_ns
+            && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes)
+            && self.strangers == other.strangers
+    }
+
+    fn strangers(&self) -> impl Iterator<Item = String> {
+        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file))
+    }
+
+    /// That nothing in the file is for this node alone, where it has something for others.
+    fn left_out(&self) -> Option<String> {
+        let file = match self.format {
+            Format::NamespaceYaml => NAMESPACE_YAML,
+            Format::JobContainerConf => JOB_CONTAINER_CONF,
+        };
+        cluster::leaves_out(&self.parsed.nodes).then(|| (file.left_out)(self.node.name))
     }
 
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
@@ -146,6 +164,11 @@ impl Checked<'_> {
         if is_set("proc_keep") {
             rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
         }
+        if self.format == Format::JobContainerConf {
+            // It is that of all directories under the base path.
+            let mode = settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700);
+            rows.push(("dir_mode", Value::Mode(mode)));
+        }
         let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
         rows.push((key, Value::Dirs(&settings.dirs)));
         rows.retain(|(key, _)| self.format.key(key).is_some());
@@ -164,20 +187,28 @@ impl Checked<'_> {
 
     fn why_disabled(&self, why: DisabledWhy) -> String {
         let key = self.format.key("base_path").unwrap_or_default();
+        let left_out = self.left_out().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
+            DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
             DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
-            DisabledWhy::SetToNone => format!("{key} is none ({})", self.origin_in_words("base_path")),
+            DisabledWhy::SetToNone => format!("{left_out}{key} is none ({})", self.origin_in_words("base_path")),
         }
     }
 
     pub(super) fn text(&self) -> String {
         let mut out: String = self.parsed.problems.iter().map(Problem::render).collect();
+        for line in self.strangers() {
+            let _ = writeln!(out, "warning: {}", escape(&line));
+        }
         if !out.is_empty() {
             out.push('\n');
         }
         let node = escape(self.node.name);
         match &self.parsed.settings {
             Some(NodeSettings::Enabled(settings)) => {
+                if let Some(left_out) = self.left_out() {
+                    let _ = writeln!(out, "note: {left_out}: it gets what is for all nodes");
+                }
                 let _ = writeln!(out, "settings of node {node}:");
                 self.table(settings, &mut out);
                 out.push('\n');
@@ -230,6 +261,7 @@ impl Checked<'_> {
                     Value::Flag(flag) => flag.to_string(),
                     Value::Number(number) => number.to_string(),
                     Value::Text(text) => escape(text),
+                    Value::Mode(mode) => format!("{mode:04o}"),
                     Value::Words(words) => words.join(","),
                     Value::Paths([]) | Value::Dirs([]) => "none".to_owned(),
                     Value::Paths(paths) => escape(&paths.join(",")),
@@ -257,6 +289,9 @@ impl Checked<'_> {
                 }
                 Backing::OtherBase(base) => {
                     let _ = write!(out, "in {}", escape(base));
+                }
+                Backing::SameAs(other) => {
+                    let _ = write!(out, "the same as {}", escape(other));
                 }
                 Backing::Tmpfs(_) => out.push_str("tmpfs"),
             }
@@ -298,6 +333,7 @@ impl Checked<'_> {
             ("state", json::text(state)),
             ("why", json::or_null(why.as_deref().map(json::text))),
             ("settings", json::or_null(settings)),
+            ("strangers", json::list(self.strangers().map(|line| json::text(&line)))),
             ("here", json::or_null(here)),
             ("unchecked", json::list(self.unchecked().iter().map(|line| json::text(line)))),
         ]) + "\n"
@@ -310,6 +346,7 @@ impl Checked<'_> {
                 Value::Flag(flag) => flag.to_string(),
                 Value::Number(number) => number.to_string(),
                 Value::Text(text) => json::text(text),
+                Value::Mode(mode) => json::text(&format!("{mode:04o}")),
                 Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
                 Value::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
                 Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
@@ -372,6 +409,7 @@ fn json_dir(dir: &Dir, main_base: &str) -> String {
     let (backing, base) = match &dir.backing {
         Backing::BasePath => ("base_path", Some(main_base)),
         Backing::OtherBase(base) => ("base_path", Some(base.as_str())),
+        Backing::SameAs(_) => ("same", None),
         Backing::Tmpfs(_) => ("tmpfs", None),
     };
     json::object([

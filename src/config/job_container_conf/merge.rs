@@ -7,12 +7,13 @@ use super::{Key, Reports, Setting, Value};
 use crate::config::check::{self, Clash};
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
 use crate::config::namespace_yaml::{Origin, Source};
+use crate::config::pasted::{self, Remark};
 use crate::config::path::{PathError, normalise};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
-use crate::config::problem::quote;
+use crate::config::problem::{Level, quote};
 use crate::config::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
-    NodeSettings, Script, Settings, suggest,
+    NodeSettings, Script, Settings, convert, suggest,
 };
 
 /// A word, checked for itself.
@@ -20,17 +21,33 @@ pub(super) fn value(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<
     match key {
         Key::NodeName => Some(Value::Nodes),
         Key::BasePath => base_path(word, reports),
-        Key::AutoBasePath | Key::EntireStepInNs | Key::Shared | Key::ScriptsMayBeMissing => flag(key, word, reports),
+        Key::AutoBasePath | Key::EntireStepInNs | Key::Shared | Key::HideBasePath | Key::ScriptsMayBeMissing => {
+            flag(key, word, reports)
+        }
         Key::Dirs => Some(dirs(word, reports)),
         Key::InitScript | Key::CloneNsScript | Key::CloneNsEpilog => match normalise(&word.value) {
+            _ if odd_path(key.name(), &word.value, word.value_at, reports) => None,
             Ok(path) => Some(Value::Path(path)),
             Err(error) => {
                 bad_path(key.name(), &word.value, word.value_at, error, reports);
                 None
             }
         },
-        Key::CloneNsScriptWait | Key::CloneNsEpilogWait => seconds(key, word, reports),
+        Key::CloneNsScriptWait | Key::CloneNsEpilogWait | Key::InitScriptWait => wait(key, word, reports),
+        Key::RemovalTimeout => seconds(key, word, reports).map(Value::Seconds),
+        Key::DirMode => mode(word, reports),
     }
+}
+
+/// Says what is odd about a path, and whether it is refused for that.
+fn odd_path(name: &str, text: &str, at: Place, reports: &mut Reports<'_>) -> bool {
+    let Some(Remark { level, what, hint }) = pasted::remark(text, true) else { return false };
+    let what = format!("{name} {} {what}", quote(text));
+    match level {
+        Level::Error => reports.error(at, what, hint),
+        Level::Warning => reports.warning(at, what, hint),
+    }
+    level == Level::Error
 }
 
 fn bad_path(name: &str, text: &str, at: Place, error: PathError, reports: &mut Reports<'_>) {
@@ -56,7 +73,7 @@ fn flag(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
 }
 
 /// Slurm's `s_p_handle_uint32` without its surprises: octal, `k` for 1024, `UNLIMITED`.
-fn seconds(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
+fn seconds(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<u32> {
     let text = word.value.as_str();
     let name = key.name();
     let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -75,6 +92,23 @@ fn seconds(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
         reports.error(word.value_at, format!("{name} must be a number of seconds, not {}", quote(text)), hint);
         return None;
     };
+    Some(number)
+}
+
+/// Permission bits in octal.
+fn mode(word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
+    let mode = convert::mode(&word.value);
+    if mode.is_none() {
+        let what = format!("DirMode must be permission bits, not {}", quote(&word.value));
+        reports.error(word.value_at, what, "write them in octal, such as 0700 or 1777");
+    }
+    mode.map(Value::Mode)
+}
+
+/// Seconds that a script may take.
+fn wait(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
+    let number = seconds(key, word, reports)?;
+    let name = key.name();
     if number == 0 {
         let hint = "it has Slurm wait forever, here 136 years: write a number such as 10";
         reports.warning(word.value_at, format!("{name} is 0, and a script that hangs keeps the job waiting"), hint);
@@ -95,6 +129,9 @@ fn base_path(word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
     if text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("none")) {
         let what = format!("BasePath {} only begins with \"none\", and Slurm would switch the plugin off", quote(text));
         reports.error(word.value_at, what, "write none, or an absolute path");
+        return None;
+    }
+    if odd_path("BasePath", text, word.value_at, reports) {
         return None;
     }
     match check_node_pattern(text) {
@@ -129,6 +166,9 @@ fn dirs(word: &Word, reports: &mut Reports<'_>) -> Value {
             break;
         }
         spaces |= text.len() != piece.len();
+        if odd_path("the directory in Dirs", text, at, reports) {
+            continue;
+        }
         let path = match normalise(text) {
             Ok(path) => path,
             Err(error) => {
@@ -183,7 +223,7 @@ impl<'s> Merge<'_, '_, 's> {
         let base_path = match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
                 if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("BasePath {} lies in {top}, where old files are removed", quote(&path));
+                    let what = format!("BasePath {} lies in {top}, {}", quote(&path), check::CLEANED);
                     self.reports.warning(base.at, what, check::CLEANED_HINT);
                 }
                 path
@@ -203,16 +243,21 @@ impl<'s> Merge<'_, '_, 's> {
         let shared = flag(Key::Shared, "shared");
         let entire_step_in_ns = flag(Key::EntireStepInNs, "entire_step_in_ns");
         let scripts_may_be_missing = flag(Key::ScriptsMayBeMissing, "scripts_may_be_missing");
-        let init_script = self.script((Key::InitScript, "init_script"), None);
-        let clone_ns_script = self
-            .script((Key::CloneNsScript, "clone_ns_script"), Some((Key::CloneNsScriptWait, "clone_ns_script_wait")));
-        let clone_ns_epilog = self
-            .script((Key::CloneNsEpilog, "clone_ns_epilog"), Some((Key::CloneNsEpilogWait, "clone_ns_epilog_wait")));
+        let hide_base_path = flag(Key::HideBasePath, "hide_base_path");
+        let init_script = self.script((Key::InitScript, "init_script"), (Key::InitScriptWait, "init_script_wait"));
+        let clone_ns_script =
+            self.script((Key::CloneNsScript, "clone_ns_script"), (Key::CloneNsScriptWait, "clone_ns_script_wait"));
+        let clone_ns_epilog =
+            self.script((Key::CloneNsEpilog, "clone_ns_epilog"), (Key::CloneNsEpilogWait, "clone_ns_epilog_wait"));
+        let removal_timeout = match self.pick(Key::RemovalTimeout, "removal_timeout").map(|setting| &setting.value) {
+            Some(Value::Seconds(seconds)) => *seconds,
+            _ => DEFAULT_REMOVAL_TIMEOUT,
+        };
         let dirs = self.dirs(&base_path, base.at);
         let settings = Settings {
             auto_base_path,
             base_path,
-            hide_base_path: true,
+            hide_base_path,
             namespaces: Namespaces::default(),
             shared,
             disable_bpf_token: false,
@@ -223,7 +268,7 @@ impl<'s> Merge<'_, '_, 's> {
             clone_ns_script,
             clone_ns_epilog,
             scripts_may_be_missing,
-            removal_timeout: DEFAULT_REMOVAL_TIMEOUT,
+            removal_timeout,
             hide_pid: HidePid::Off,
             proc_keep: Vec::new(),
             dirs,
@@ -252,9 +297,9 @@ impl<'s> Merge<'_, '_, 's> {
         found
     }
 
-    fn script(&mut self, key: (Key, &'static str), wait: Option<(Key, &'static str)>) -> Option<Script> {
+    fn script(&mut self, key: (Key, &'static str), wait: (Key, &'static str)) -> Option<Script> {
         let Value::Path(path) = &self.pick(key.0, key.1)?.value else { return None };
-        let wait = wait.and_then(|(key, name)| self.pick(key, name)).map(|setting| &setting.value);
+        let wait = self.pick(wait.0, wait.1).map(|setting| &setting.value);
         let wait_seconds = if let Some(Value::Seconds(seconds)) = wait { *seconds } else { DEFAULT_WAIT_SECONDS };
         Some(Script { path: path.clone(), wait_seconds })
     }
@@ -264,6 +309,10 @@ impl<'s> Merge<'_, '_, 's> {
         let list = match self.pick(Key::Dirs, "dirs").map(|setting| &setting.value) {
             Some(Value::Dirs(list)) => list.iter().map(|(path, at)| (path.as_str(), *at, "")).collect(),
             _ => DEFAULT_DIRS.map(|path| (path, base_at, ", which is private unless Dirs says otherwise")).to_vec(),
+        };
+        let mode = match self.pick(Key::DirMode, "dir_mode").map(|setting| &setting.value) {
+            Some(Value::Mode(mode)) => Some(*mode),
+            _ => None,
         };
         let mut dirs = Vec::with_capacity(list.len());
         for (path, at, why) in list {
@@ -286,7 +335,9 @@ impl<'s> Merge<'_, '_, 's> {
             let is_tmpfs = path == DEV_SHM;
             let backing = if is_tmpfs { Backing::Tmpfs(Vec::new()) } else { Backing::BasePath };
             let flags = MountFlags { nosuid: is_tmpfs, nodev: is_tmpfs, ..MountFlags::default() };
-            dirs.push(Dir { path: path.to_owned(), backing, flags, mode: None });
+            // /dev/shm is for everybody in the job, as on the node.
+            let mode = mode.filter(|_| !is_tmpfs);
+            dirs.push(Dir { path: path.to_owned(), backing, flags, mode });
         }
         check::sort_dirs(&mut dirs);
         dirs

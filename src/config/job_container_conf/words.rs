@@ -6,6 +6,7 @@
 use super::Reports;
 use super::lines::{Line, is_space};
 use crate::config::limits::MAX_SETTINGS;
+use crate::config::pasted;
 use crate::config::problem::{Span, quote};
 
 /// A place in one of the files.
@@ -49,7 +50,8 @@ pub(super) fn split(line: &Line, reports: &mut Reports<'_>) -> Option<Vec<Word>>
     let mut words = Vec::new();
     let mut at = skip(text, 0, is_space);
     while at < text.len() && words.len() <= MAX_SETTINGS {
-        let word = one(line, at, reports)?;
+        let behind_comma = words.last().is_some_and(|word: &Word| word.value.ends_with(','));
+        let word = one(line, at, behind_comma, reports)?;
         at = skip(text, word.1, is_space);
         words.push(word.0);
     }
@@ -63,7 +65,7 @@ fn skip(text: &[u8], from: usize, is_one: impl Fn(u8) -> bool) -> usize {
 }
 
 /// The word that begins at `start`, and where it ends.
-fn one(line: &Line, start: usize, reports: &mut Reports<'_>) -> Option<(Word, usize)> {
+fn one(line: &Line, start: usize, behind_comma: bool, reports: &mut Reports<'_>) -> Option<(Word, usize)> {
     let text = line.text.as_slice();
     let part = |from: usize, to: usize| String::from_utf8_lossy(text.get(from..to).unwrap_or_default()).into_owned();
     let key_end = skip(text, start, |b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.');
@@ -82,7 +84,11 @@ fn one(line: &Line, start: usize, reports: &mut Reports<'_>) -> Option<(Word, us
             reports.error(place, "this is no Include", hint);
         } else {
             let what = format!("{} is no setting", quote(&part(start, word_end)));
-            let hint = "write Key=value; a value with spaces stands in double quotes";
+            let hint = match pasted::invisible(&part(start, word_end)) {
+                Some(c) => format!("it has the invisible character {} in it: remove that", pasted::named(c)),
+                None if behind_comma => "write no space behind the comma before it".to_owned(),
+                None => "write Key=value; a value with spaces stands in double quotes".to_owned(),
+            };
             reports.error(place, what, hint);
         }
         return None;

@@ -67,6 +67,7 @@ impl<'a> Reader<'a> {
                 0 => Backing::BasePath,
                 1 => Backing::OtherBase(self.text(MAX_PATH)?),
                 2 => Backing::Tmpfs(self.list(MAX_TMPFS_PARAMS, Self::param)?),
+                3 => Backing::SameAs(self.text(MAX_PATH)?),
                 _ => return error("the settings from slurmd have a directory of an unknown kind"),
             },
             flags: MountFlags {

@@ -1,0 +1,148 @@
+//! Paths that look as if something else was meant: pasted from a web page, or written as a shell would read them. Each
+//! would be a directory of that very name.
+
+#![forbid(unsafe_code)]
+
+use super::problem::{Level, quote};
+
+/// Something to say about a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remark {
+    pub(super) level: Level,
+    /// Without the path itself, as of [`super::path::PathError`].
+    pub(super) what: String,
+    pub(super) hint: &'static str,
+}
+
+/// A character that cannot be seen, or that looks like a space and is none.
+pub(super) fn invisible(text: &str) -> Option<char> {
+    text.chars().find(|&c| {
+        matches!(
+            c,
+            '\u{a0}'
+                | '\u{ad}'
+                | '\u{61c}'
+                | '\u{1680}'
+                | '\u{180e}'
+                | '\u{2000}'..='\u{200f}'
+                | '\u{2028}'..='\u{202f}'
+                | '\u{205f}'..='\u{206f}'
+                | '\u{3000}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e01ef}'
+        )
+    })
+}
+
+/// Its code, and its name if people may know it.
+pub(super) fn named(c: char) -> String {
+    let name = match c {
+        '\u{a0}' | '\u{202f}' => " (no-break space)",
+        '\u{ad}' => " (soft hyphen)",
+        '\u{200b}' => " (zero-width space)",
+        '\u{200c}' | '\u{200d}' => " (zero-width joiner)",
+        '\u{feff}' => " (byte order mark)",
+        _ => "",
+    };
+    format!("U+{:04X}{name}", u32::from(c))
+}
+
+fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '`' | '\u{ab}' | '\u{bb}' | '\u{2018}'..='\u{201f}' | '\u{2039}' | '\u{203a}')
+}
+
+/// What is odd about a path as it was written, the worst first. `hash_is_meant`: a `#` had to be escaped to be there.
+pub(super) fn remark(text: &str, hash_is_meant: bool) -> Option<Remark> {
+    let says = |level, what, hint| Some(Remark { level, what, hint });
+    if let Some(c) = invisible(text) {
+        let what = format!("has the invisible character {}", named(c));
+        return says(Level::Error, what, "remove it, or write it again by hand");
+    }
+    let ends = [text.chars().next(), text.chars().next_back()];
+    if let Some(c) = ends.into_iter().flatten().find(|&c| is_quote(c)) {
+        let what = format!("begins or ends with the quotation mark {c} ({})", named(c));
+        return says(Level::Error, what, "write it without quotation marks, or in plain double quotes");
+    }
+    if !text.trim_start().starts_with('/') {
+        // It is refused for that.
+        return None;
+    }
+    let warns = |what: &str, hint| says(Level::Warning, what.to_owned(), hint);
+    if let Some(variable) = variable(text) {
+        let what = format!("has {} in it, and no variable is replaced here", quote(variable));
+        return says(Level::Warning, what, "write the value; the patterns with % are in the manual page");
+    }
+    if text.contains(":/") {
+        return warns("has a \":\" in it and is one path", "separate directories by commas");
+    }
+    if text.contains('#') && !hash_is_meant {
+        let hint = "a comment begins behind a space, and outside of quotation marks";
+        return warns("has a \"#\" in it that begins no comment", hint);
+    }
+    if text.contains(' ') {
+        return warns(
+            "has a space in it and is one path",
+            "a script gets no arguments, and directories have commas between them",
+        );
+    }
+    if let Some(c) = text.chars().find(|&c| is_quote(c) || matches!(c, '*' | '?' | '{' | '}' | '[' | ']' | ',' | ';')) {
+        let what = format!("has {} in it, which stands for nothing here", quote(&c.to_string()));
+        return says(Level::Warning, what, "write the path of one directory or file");
+    }
+    None
+}
+
+/// `$NAME`, `${NAME}` or `$(`, as a shell would read it.
+fn variable(text: &str) -> Option<&str> {
+    let start = text.find('$')?;
+    let rest = text.get(start..)?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '{' | '}' | '(' | ')');
+    let length = 1 + rest.get(1..)?.find(|c| !is_name(c)).unwrap_or(rest.len() - 1);
+    rest.get(..length).filter(|found| found.len() > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_means_is_an_error_and_what_somebody_may_mean_a_warning() {
+        for bad in [
+            "/local/jc\u{a0}",
+            "/local/\u{200b}jc",
+            "/local\u{202f}/jc",
+            "\u{feff}/local",
+            "/a\u{e0041}",
+            "\u{201c}/local/jc\u{201d}",
+            "'/local/jc'",
+            "/local/jc\"",
+            "\u{ab}/a\u{bb}",
+        ] {
+            assert_eq!(remark(bad, false).map(|remark| remark.level), Some(Level::Error), "{bad:?}");
+        }
+        for odd in [
+            "/local/$USER",
+            "/local/${SLURM_JOB_ID}/x",
+            "/local/$(hostname)",
+            "/tmp:/var/tmp",
+            "/etc/init.sh --verbose",
+            "/local/jc # fast",
+            "/local/jc#fast",
+            "/local/jc ",
+            "/o'brien/x",
+            "/scratch/*",
+            "/scratch/{a,b}",
+            "/a,/b",
+            "/a;",
+        ] {
+            assert_eq!(remark(odd, false).map(|remark| remark.level), Some(Level::Warning), "{odd:?}");
+        }
+        for fine in
+            ["/local/jc", "/a-b_c.d+e@f=g", "/ns/%h/%n", "/s/%u/%04j", "/été/日本", "/a:b", "/cost$", "relative", "~"]
+        {
+            assert_eq!(remark(fine, false), None, "{fine:?}");
+        }
+        assert_eq!(remark("/c#1", true), None);
+    }
+}

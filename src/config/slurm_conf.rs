@@ -1,0 +1,63 @@
+//! Single values of slurm.conf, where Slurm itself cannot be asked: `jobns check`, and keys that no daemon hands out.
+
+#![forbid(unsafe_code)]
+
+use super::Node;
+
+/// The value of `key`, letter case aside: the last that the text sets. What it includes is not looked at.
+#[must_use]
+pub fn value(text: &[u8], key: &str) -> Option<String> {
+    values(text, key).pop()
+}
+
+/// All values of `key`, letter case aside.
+#[must_use]
+pub fn values(text: &[u8], key: &str) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default();
+        for word in line.split_whitespace() {
+            if let Some((name, value)) = word.split_once('=')
+                && name.eq_ignore_ascii_case(key)
+            {
+                found.push(value.trim_matches('"').to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// A path with the names of the node filled in, as in `SlurmdSpoolDir` and `TmpFS`.
+#[must_use]
+pub fn path(text: &[u8], key: &str, node: &Node<'_>) -> Option<String> {
+    let path = value(text, key)?.replace("%h", node.hostname).replace("%n", node.name);
+    path.starts_with('/').then_some(path)
+}
+
+/// The path of munge's socket, where `AuthInfo` names one.
+#[must_use]
+pub fn munge_socket(text: &[u8]) -> Option<String> {
+    let info = value(text, "AuthInfo")?;
+    let found = info.split(',').find_map(|part| part.strip_prefix("socket="));
+    found.filter(|path| path.starts_with('/')).map(str::to_owned)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests stop where they fail")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_as_slurm_finds_them() {
+        let text = b"# SlurmUser=no\nslurmuser=slurm # not root\nSlurmdSpoolDir=\"/var/spool/%n\"\nTmpFS=/scratch\n\
+            AuthInfo=ttl=3,socket=/opt/munge/socket\nNodeName=n1 CPUs=1\n\xff";
+        let node = Node { name: "n1", hostname: "h1" };
+        assert_eq!(value(text, "SlurmUser").unwrap(), "slurm");
+        assert_eq!(path(text, "SlurmdSpoolDir", &node).unwrap(), "/var/spool/n1");
+        assert_eq!(munge_socket(text).unwrap(), "/opt/munge/socket");
+        assert_eq!(value(text, "CPUs").unwrap(), "1");
+        assert_eq!(value(text, "AuthType"), None);
+        assert_eq!(path(b"TmpFS=tmp", "TmpFS", &node), None);
+    }
+}

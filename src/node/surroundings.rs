@@ -1,0 +1,354 @@
+//! What else is in and around the base paths and private directories: what jobs and Slurm itself need and would not see
+//! any more, and what they lose without need. And what is said of a node that gets nothing.
+
+#![forbid(unsafe_code)]
+
+use crate::config::path::is_at_or_below;
+use crate::config::{Backing, DisabledWhy, Node, Settings, cluster, slurm_conf};
+use crate::job::mountinfo::mounts;
+use crate::job::spelling::{key, setting};
+use crate::job::{Level, Log, trusted};
+
+/// Names that one line has.
+const MOST_NAMES: usize = 8;
+
+/// What Slurm has told, or what slurm.conf says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slurm {
+    pub spool: String,
+    /// The directory of slurm.conf.
+    pub directory: String,
+    pub munge_socket: String,
+    /// `TmpFS`
+    pub tmp: String,
+    /// The nodes that slurm.conf names; empty where it does not name all.
+    pub nodes: Vec<String>,
+}
+
+impl Slurm {
+    /// `text` is that of slurm.conf, empty where it cannot be read. slurmd knows its spool directory; else it is the
+    /// one that slurm.conf names.
+    #[must_use]
+    pub fn new(text: &[u8], directory: &str, spool: Option<&str>, node: &Node<'_>) -> Self {
+        let named = || slurm_conf::path(text, "SlurmdSpoolDir", node);
+        Self {
+            spool: spool.map(str::to_owned).or_else(named).unwrap_or_else(|| "/var/spool/slurmd".to_owned()),
+            directory: directory.to_owned(),
+            munge_socket: slurm_conf::munge_socket(text).unwrap_or_else(|| "/run/munge/munge.socket.2".to_owned()),
+            tmp: slurm_conf::path(text, "TmpFS", node).unwrap_or_else(|| "/tmp".to_owned()),
+            nodes: cluster::nodes(text),
+        }
+    }
+}
+
+/// Why a node gets nothing.
+#[must_use]
+pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -> String {
+    let base_path = key("base_path");
+    match (why, left_out) {
+        (DisabledWhy::NotConfigured, None) => format!("{path} gives node {node} no {base_path}"),
+        (DisabledWhy::NotConfigured, Some(left_out)) => {
+            format!("{path}: {left_out}, and there is no {base_path} for all nodes")
+        }
+        (DisabledWhy::SetToNone, None) => format!("{path} sets {base_path} to none for node {node}"),
+        (DisabledWhy::SetToNone, Some(left_out)) => {
+            format!("{path}: {left_out}, and for all nodes {base_path} is none")
+        }
+    }
+}
+
+/// Logs what `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
+pub fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
+    found.sort_unstable();
+    found.dedup();
+    if let Some(uid) = trusted::slurm_user().filter(|_| !found.is_empty()) {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{place}{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
+                found.join(", ")
+            ),
+        );
+    }
+}
+
+/// A private directory, or a hidden base path: nothing that is there on the node is there in a job.
+struct Cover<'a> {
+    path: &'a str,
+    is_base: bool,
+}
+
+fn covers(settings: &Settings) -> Vec<Cover<'_>> {
+    let dirs = settings.dirs.iter().map(|dir| Cover { path: &dir.path, is_base: false });
+    let bases = bases(settings).into_iter().filter(|_| settings.hide_base_path);
+    dirs.chain(bases.map(|path| Cover { path, is_base: true })).collect()
+}
+
+/// Refuses what would take from jobs what Slurm needs there: each step reads its script from slurmd's spool directory,
+/// and every command reads slurm.conf and asks munge. Warns of what else would be gone. `dirs_place` is where the
+/// private directories stand. The paths of the settings have no links in them.
+pub fn look(
+    host: &dyn Log,
+    settings: &Settings,
+    slurm: &Slurm,
+    node: &Node<'_>,
+    (place, dirs_place): (&dyn Fn(&str) -> String, &str),
+) -> Vec<String> {
+    let mut errors = Vec::new();
+    let covers = covers(settings);
+    let munge = slurm.munge_socket.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let needed = [
+        ("SlurmdSpoolDir", slurm.spool.as_str(), "where steps find their scripts"),
+        ("the directory of slurm.conf", &slurm.directory, "which every command of Slurm reads"),
+        ("the directory of munge's socket", munge, "without which no command of Slurm can prove who it is"),
+    ];
+    for (what, path, why) in needed {
+        let Some(real) = real_path(path) else { continue };
+        for cover in covers.iter().filter(|cover| is_at_or_below(&real, cover.path)) {
+            let (place, action, hint) = if cover.is_base {
+                let hint = format!("use another {}, or {}", key("base_path"), setting("hide_base_path", "false"));
+                (place("base_path"), format!("hide {} {}", key("base_path"), cover.path), hint)
+            } else {
+                (dirs_place.to_owned(), format!("make {} private", cover.path), "take it from the list".to_owned())
+            };
+            errors.push(format!("{place}cannot {action}: {what} ({path}) lies in it, {why}; hint: {hint}"));
+        }
+    }
+    if settings.hide_base_path {
+        tell_of_hidden(host, settings, slurm, node, &place("base_path"));
+    }
+    if !settings.shared {
+        tell_of_autofs(host, &covers, &place("shared"));
+    }
+    errors
+}
+
+/// Logs what jobs lose with a hidden base path.
+fn tell_of_hidden(host: &dyn Log, settings: &Settings, slurm: &Slurm, node: &Node<'_>, place: &str) {
+    let mut table = String::new();
+    if let Ok(bytes) = std::fs::read("/proc/self/mountinfo") {
+        table = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    let hide = setting("hide_base_path", "true");
+    let keep =
+        format!("hint: give {} a directory of its own, or leave {} out", key("base_path"), key("hide_base_path"));
+    for base in bases(settings) {
+        let mut found: Vec<String> = mounts(&table)
+            .filter(|mount| mount.point != base && is_at_or_below(&mount.point, base))
+            .map(|mount| mount.point.into_owned())
+            .collect();
+        let is_mounted = |path: &String| found.iter().any(|point| is_at_or_below(point, path));
+        let entries = others(base, node.name).unwrap_or_default().into_iter().map(|name| format!("{base}/{name}"));
+        let entries: Vec<String> = entries.filter(|path| !is_mounted(path)).collect();
+        found.extend(entries);
+        if !found.is_empty() {
+            let what = listed(&found);
+            host.log(
+                Level::Warning,
+                format_args!("{place}{hide}: jobs will not see what else is in {base}: {what}; {keep}"),
+            );
+        }
+        if real_path(&slurm.tmp).is_some_and(|real| is_at_or_below(&real, base)) {
+            let tmp = &slurm.tmp;
+            host.log(
+                Level::Warning,
+                format_args!("{place}{hide}: jobs will not see TmpFS ({tmp}), which lies in {base}; {keep}"),
+            );
+        }
+    }
+}
+
+/// Logs file systems that are mounted on demand, which do not come to jobs that run.
+fn tell_of_autofs(host: &dyn Log, covers: &[Cover<'_>], place: &str) {
+    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return };
+    let found = on_demand(&String::from_utf8_lossy(&table));
+    let found: Vec<String> =
+        found.into_iter().filter(|point| !covers.iter().any(|cover| is_at_or_below(point, cover.path))).collect();
+    if !found.is_empty() {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{place}{}: autofs mounts file systems on demand at {}, and what it mounts while a job runs does not appear in the job; hint: {}",
+                setting("shared", "false"),
+                listed(&found),
+                setting("shared", "true")
+            ),
+        );
+    }
+}
+
+/// The mount points of autofs. Those of systemd in /proc and the like are for nobody's files.
+fn on_demand(table: &str) -> Vec<String> {
+    let is_for_files = |point: &str| !["/proc", "/sys", "/dev"].iter().any(|top| is_at_or_below(point, top));
+    mounts(table)
+        .filter(|mount| mount.kind == "autofs" && is_for_files(&mount.point))
+        .map(|mount| mount.point.into_owned())
+        .collect()
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(MOST_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(MOST_NAMES) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}
+
+/// The path without links; None where there is nothing of that name.
+fn real_path(path: &str) -> Option<String> {
+    let real = std::fs::canonicalize(path).ok()?;
+    real.to_str().map(str::to_owned)
+}
+
+/// What `check --here` advises: a base path that has jobs in it and nothing else can be hidden at no price.
+#[must_use]
+pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> {
+    let all = bases(settings);
+    let has_only_jobs = |base: &&str| {
+        others(base, node).is_some_and(|others| others.is_empty())
+            && !real_path(&slurm.spool).is_some_and(|spool| is_at_or_below(&spool, base))
+    };
+    (!settings.hide_base_path && all.iter().all(has_only_jobs)).then(|| {
+        format!(
+            "{} has nothing in it but directories of jobs: {} takes the ids of other jobs out of sight and costs nothing",
+            all.join(", "),
+            setting("hide_base_path", "true")
+        )
+    })
+}
+
+/// All base paths, the main one first.
+fn bases(settings: &Settings) -> Vec<&str> {
+    let mut all = vec![settings.base_path.as_str()];
+    for dir in &settings.dirs {
+        if let Backing::OtherBase(base) = &dir.backing
+            && !all.contains(&base.as_str())
+        {
+            all.push(base);
+        }
+    }
+    all
+}
+
+/// The entries of a base path that neither this plugin nor Slurm's has made. Empty where there is no such directory
+/// yet; None where it cannot be read.
+fn others(base: &str, node: &str) -> Option<Vec<String>> {
+    let is_of_jobs = |name: &str| {
+        let id = name.strip_prefix(".new.").unwrap_or(name);
+        // Debian's build of Slurm's plugin puts the node's name above the jobs.
+        (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())) || name == ".trash" || name == node
+    };
+    match std::fs::read_dir(base) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
+        Err(_) => None,
+        Ok(entries) => {
+            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let mut found: Vec<String> = names.filter(|name| !is_of_jobs(name)).collect();
+            found.sort_unstable();
+            Some(found)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{NodeSettings, parse_namespace_yaml};
+    use std::sync::Mutex;
+
+    #[derive(Debug, Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Log for Lines {
+        fn log(&self, _: Level, line: core::fmt::Arguments<'_>) {
+            self.0.lock().unwrap().push(line.to_string());
+        }
+    }
+
+    const NODE: Node<'_> = Node { name: "n1", hostname: "n1" };
+
+    fn settings(yaml: &str) -> Settings {
+        match parse_namespace_yaml("t", format!("defaults: {{{yaml}}}").as_bytes(), &NODE).settings {
+            Some(NodeSettings::Enabled(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Errors and warnings.
+    fn said(settings: &Settings, slurm: &Slurm) -> (Vec<String>, Vec<String>) {
+        let lines = Lines::default();
+        let errors = look(&lines, settings, slurm, &NODE, (&|key| format!("{key}: "), "dirs: "));
+        (errors, lines.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn what_slurm_needs_cannot_be_covered() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        for dir in ["spool/slurmd", "etc", "munge"] {
+            std::fs::create_dir_all(path(dir)).unwrap();
+        }
+        std::os::unix::fs::symlink(path("spool"), path("link")).unwrap();
+        let slurm = Slurm {
+            spool: path("link/slurmd"),
+            directory: path("etc"),
+            munge_socket: path("munge/socket"),
+            tmp: "/no".to_owned(),
+            nodes: Vec::new(),
+        };
+        let base = |name: &str, more: &str| settings(&format!("base_path: {}, dirs: /dev/shm{more}", path(name)));
+        for (name, what) in [
+            ("spool/slurmd", "SlurmdSpoolDir"),
+            ("spool", "SlurmdSpoolDir"),
+            ("etc", "the directory of slurm.conf"),
+            ("munge", "the directory of munge's socket"),
+        ] {
+            let (errors, _) = said(&base(name, ", hide_base_path: true"), &slurm);
+            assert!(
+                matches!(errors.as_slice(), [line] if line.contains(what)
+                && line.starts_with(&format!("base_path: cannot hide base_path {}", path(name)))),
+                "{errors:?}"
+            );
+            assert!(said(&base(name, ""), &slurm).0.is_empty(), "{name} in sight is fine");
+            let private = settings(&format!("base_path: /nowhere, dirs: {}", path(name)));
+            let (errors, _) = said(&private, &slurm);
+            assert!(
+                matches!(errors.as_slice(), [line] if line.contains(what)
+                && line.starts_with("dirs: cannot make")),
+                "{errors:?}"
+            );
+        }
+        assert!(said(&base("spool/jobns", ", hide_base_path: true"), &slurm).0.is_empty());
+    }
+
+    #[test]
+    fn what_is_hidden_without_need_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        let hidden = settings(&format!("base_path: {}, hide_base_path: true, dirs: /dev/shm", top.path().display()));
+        let seen = settings(&format!("base_path: {}, dirs: /dev/shm", top.path().display()));
+        let slurm = Slurm { spool: "/no".to_owned(), tmp: path("alice"), ..Slurm::default() };
+        for dir in ["17", ".new.18", ".trash", "n1"] {
+            std::fs::create_dir(path(dir)).unwrap();
+        }
+        assert!(said(&hidden, &slurm).1.is_empty());
+        assert!(advice(&seen, &slurm, "n1").unwrap().contains("hide_base_path: true"));
+        assert_eq!(advice(&hidden, &slurm, "n1"), None);
+        std::fs::create_dir(path("alice")).unwrap();
+        std::fs::create_dir(path("17x")).unwrap();
+        assert_eq!(advice(&seen, &slurm, "n1"), None);
+        let warnings = said(&hidden, &slurm).1;
+        assert!(warnings[0].contains(&format!(": {}, {};", path("17x"), path("alice"))), "{warnings:?}");
+        assert!(warnings[1].contains("TmpFS"), "{warnings:?}");
+    }
+
+    #[test]
+    fn autofs_is_found_where_files_are() {
+        let table = "\
+30 1 0:45 / /auto rw,relatime shared:9 - autofs /etc/auto.data rw
+31 1 0:46 / /proc/sys/fs/binfmt_misc rw shared:10 - autofs systemd-1 rw
+32 30 0:47 / /auto/data rw shared:11 - nfs server:/data rw
+";
+        assert_eq!(on_demand(table), ["/auto"]);
+    }
+}

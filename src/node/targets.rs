@@ -1,0 +1,254 @@
+//! Where the private directories go on this node: without links, each directory once.
+
+#![forbid(unsafe_code)]
+
+use crate::config::{Backing, Dir, check};
+use crate::job::error::{Doing, Error};
+use crate::job::trusted::{self, TrustedDir};
+use crate::job::{Level, Log, plan};
+use rustix::io::Errno;
+
+/// A directory that was looked at.
+struct Seen {
+    device: u64,
+    inode: u64,
+    /// Where it is in the list.
+    index: usize,
+}
+
+/// Follows an administrator's links in the paths, now: in the job none is followed. Where values of the job are in a
+/// path, that is done to the directories above the first of them. What is the same directory by another name gets the
+/// same private directory. `place` is where the directories stand in the file. Returns every reason why one of them
+/// cannot be private.
+pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
+    // As written, and without links: in mount order, so that what is around a directory comes before it.
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut done: Vec<Dir> = Vec::with_capacity(dirs.len());
+    for mut dir in std::mem::take(dirs) {
+        let written = dir.path.clone();
+        let around = found.iter().rev().find_map(|(outer, path)| Some((path, plan::path_below(&written, outer)?)));
+        let mut same = None;
+        if let Some((outer, below)) = around {
+            // Made for each job in the private directory around it: what the node has there is hidden.
+            dir.path = format!("{outer}/{below}");
+        } else {
+            match resolve(host, &mut dir) {
+                Ok(None) => {}
+                Ok(Some((device, inode))) => {
+                    same = seen.iter().find(|seen| (seen.device, seen.inode) == (device, inode)).map(|seen| seen.index);
+                    if same.is_none() {
+                        seen.push(Seen { device, inode, index: done.len() });
+                    }
+                }
+                Err(error) => errors.push(format!("{place}{error}")),
+            }
+        }
+        found.push((written.clone(), dir.path.clone()));
+        let Some(other) = same.and_then(|index| done.get(index)) else {
+            done.push(dir);
+            continue;
+        };
+        let is_one = (&dir.backing, dir.flags, dir.mode) == (&other.backing, other.flags, other.mode);
+        if !is_one || matches!(dir.backing, Backing::Tmpfs(_)) {
+            let error = Error::because(
+                format!("make {written} private"),
+                format!("it is the same directory as {}, which is another kind of private directory", other.path),
+            );
+            errors.push(format!("{place}{}", error.with_hint("name it once")));
+            continue;
+        }
+        host.log(
+            Level::Warning,
+            format_args!(
+                "{place}{written} is the same directory as {} on this node: jobs get one private directory for both",
+                other.path
+            ),
+        );
+        // Where one is a link to the other, there is one place to mount on.
+        if dir.path != other.path {
+            dir.backing = Backing::SameAs(other.path.clone());
+            done.push(dir);
+        }
+    }
+    check::sort_dirs(&mut done);
+    originals_first(&mut done);
+    *dirs = done;
+    errors
+}
+
+/// With the links the order may have changed: of several names of one directory, the first has what backs it.
+fn originals_first(dirs: &mut [Dir]) {
+    for index in 0..dirs.len() {
+        let Some(Dir { path, backing: Backing::SameAs(other), .. }) = dirs.get(index) else { continue };
+        let (path, other) = (path.clone(), other.clone());
+        let Some(behind) = dirs.iter().skip(index).position(|dir| dir.path == other) else { continue };
+        let backing =
+            dirs.get_mut(index + behind).map(|dir| std::mem::replace(&mut dir.backing, Backing::SameAs(other.clone())));
+        if let (Some(dir), Some(backing)) = (dirs.get_mut(index), backing) {
+            dir.backing = backing;
+        }
+        for dir in dirs.iter_mut().filter(|dir| dir.backing == Backing::SameAs(other.clone())) {
+            dir.backing = Backing::SameAs(path.clone());
+        }
+    }
+}
+
+/// The device and inode of the directory; None where its path is known only when the job is.
+fn resolve(host: &dyn Log, dir: &mut Dir) -> Result<Option<(u64, u64)>, Error> {
+    let (fixed, rest) = fixed_part(&dir.path);
+    if fixed.is_empty() {
+        return Ok(None);
+    }
+    let target = open(&dir.path, fixed)?;
+    let stat = rustix::fs::fstat(&target.fd).doing("fstat", || format!("make {} private", dir.path))?;
+    let identity = rest.is_empty().then_some((stat.st_dev, stat.st_ino));
+    if target.path == fixed {
+        return Ok(identity);
+    }
+    // What a link leads to is no pattern.
+    if target.path.contains('\\') {
+        return Err(Error::because(
+            format!("make {} private", dir.path),
+            format!("{fixed} is a symbolic link to {}, and no path can have a backslash", target.path),
+        ));
+    }
+    let real = if rest.is_empty() { target.path } else { format!("{}{rest}", target.path.replace('%', "%%")) };
+    host.log(Level::Info, format_args!("{fixed} is a symbolic link: jobs get a private {real}"));
+    dir.path = real;
+    Ok(identity)
+}
+
+/// The path up to the name with the first `%` in it, and what is behind. All of it, where there is none.
+fn fixed_part(path: &str) -> (&str, &str) {
+    let Some(percent) = path.find('%') else { return (path, "") };
+    let slash = path.get(..percent).and_then(|before| before.rfind('/')).unwrap_or(0);
+    path.split_at_checked(slash).unwrap_or((path, ""))
+}
+
+fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
+    let intention = || {
+        if path == fixed { format!("make {path} private") } else { format!("make {path} private: open {fixed}") }
+    };
+    trusted::open_dir_of_anybody("the directory", fixed).map_err(|error| match error.errno() {
+        Some(Errno::NOENT) => {
+            Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
+        }
+        Some(Errno::NOTDIR) => {
+            Error::call(intention(), "openat2", Errno::NOTDIR).with_hint("only directories can be private")
+        }
+        _ => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Backing, MountFlags, TmpfsParam};
+    use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl Log for Lines {
+        fn log(&self, _: Level, line: core::fmt::Arguments<'_>) {
+            self.0.lock().unwrap().push(line.to_string());
+        }
+    }
+
+    fn dir(path: String) -> Dir {
+        Dir { path, backing: Backing::BasePath, flags: MountFlags::default(), mode: None }
+    }
+
+    fn resolved(path: &str) -> Result<String, Error> {
+        let mut dir = dir(path.to_owned());
+        resolve(&Lines::default(), &mut dir)?;
+        Ok(dir.path)
+    }
+
+    #[test]
+    fn a_path_is_fixed_up_to_its_first_pattern() {
+        for (path, fixed, rest) in [
+            ("/a/b", "/a/b", ""),
+            ("/a/%u", "/a", "/%u"),
+            ("/a/x%u/b", "/a", "/x%u/b"),
+            ("/%u", "", "/%u"),
+            ("/a/b%%/c", "/a", "/b%%/c"),
+        ] {
+            assert_eq!(fixed_part(path), (fixed, rest));
+        }
+    }
+
+    #[test]
+    fn links_of_roots_are_followed_before_a_pattern_and_none_behind_it() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        std::fs::create_dir_all(path("real/in")).unwrap();
+        std::fs::create_dir(path("50%")).unwrap();
+        symlink("real", path("link")).unwrap();
+        symlink("50%", path("percent")).unwrap();
+        symlink("no\\where", path("bad")).unwrap();
+        std::fs::create_dir(path("no\\where")).unwrap();
+        assert_eq!(resolved(&path("link/in/%u")).unwrap(), path("real/in/%u"));
+        assert_eq!(resolved(&path("link/x-%j/link")).unwrap(), path("real/x-%j/link"));
+        assert_eq!(resolved(&path("percent/%u")).unwrap(), path("50%%/%u"));
+        assert_eq!(resolved(&path("real/%u")).unwrap(), path("real/%u"));
+        assert_eq!(resolved("/%u").unwrap(), "/%u");
+        assert!(resolved(&path("bad/%u")).is_err());
+        assert_eq!(resolved(&path("missing/%u")).unwrap_err().errno(), Some(Errno::NOENT));
+        // One that a user can exchange.
+        symlink("real", path("theirs")).unwrap();
+        std::os::unix::fs::lchown(path("theirs"), Some(65534), Some(65534)).unwrap();
+        assert!(resolved(&path("theirs/%u")).unwrap_err().to_string().contains("symbolic link of uid 65534"));
+    }
+
+    /// What becomes of the directories, and what is said.
+    fn all(dirs: Vec<Dir>) -> (Vec<(String, Backing)>, Vec<String>, Vec<String>) {
+        let (mut dirs, lines) = (dirs, Lines::default());
+        let errors = resolve_all(&lines, &mut dirs, "place: ");
+        let dirs = dirs.into_iter().map(|dir| (dir.path, dir.backing)).collect();
+        (dirs, errors, lines.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn one_directory_by_two_names_is_private_once() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        std::fs::create_dir_all(path("tmp/below")).unwrap();
+        std::fs::create_dir(path("var")).unwrap();
+        symlink("../tmp", path("var/tmp")).unwrap();
+        symlink("../tmp/below", path("var/below")).unwrap();
+        let (dirs, errors, lines) = all(vec![dir(path("tmp")), dir(path("var/tmp"))]);
+        assert_eq!((dirs, errors), (vec![(path("tmp"), Backing::BasePath)], Vec::<String>::new()));
+        assert!(
+            lines.iter().any(|line| line.starts_with("place: ") && line.contains("one private directory for both"))
+        );
+        // The other way round, and with something in it.
+        let (dirs, errors, _) = all(vec![dir(path("var/tmp")), dir(path("tmp")), dir(path("var/tmp/x"))]);
+        let expected = vec![(path("tmp"), Backing::BasePath), (path("tmp/x"), Backing::BasePath)];
+        assert_eq!((dirs, errors), (expected, Vec::<String>::new()));
+        let (dirs, errors, lines) = all(vec![dir(path("tmp")), dir(path("var/below"))]);
+        let expected = vec![(path("tmp"), Backing::BasePath), (path("tmp/below"), Backing::BasePath)];
+        assert_eq!((dirs, errors), (expected, Vec::<String>::new()));
+        assert!(!lines.iter().any(|line| line.contains("for both")), "{lines:?}");
+        // Two kinds.
+        let tmpfs = |name: &str, size: &str| {
+            let size = TmpfsParam { key: "size".to_owned(), value: Some(size.to_owned()) };
+            Dir { backing: Backing::Tmpfs(vec![size]), ..dir(path(name)) }
+        };
+        let (_, errors, _) = all(vec![dir(path("tmp")), tmpfs("var/tmp", "1g")]);
+        assert!(errors[0].contains("another kind"), "{errors:?}");
+    }
+
+    #[test]
+    fn of_several_names_the_first_has_the_directory() {
+        let same = |path: &str, other: &str| Dir { backing: Backing::SameAs(other.to_owned()), ..dir(path.to_owned()) };
+        let mut dirs = [same("/a", "/b/c"), dir("/x".to_owned()), dir("/b/c".to_owned()), same("/d/e", "/b/c")];
+        originals_first(&mut dirs);
+        let found = dirs.map(|dir| dir.backing);
+        let same = Backing::SameAs("/a".to_owned());
+        assert_eq!(found, [Backing::BasePath, Backing::BasePath, same.clone(), same]);
+    }
+}
