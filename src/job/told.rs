@@ -115,6 +115,7 @@ impl fmt::Display for Settings {
             (self.hide_base_path, "hide_base_path"),
             (self.shared, "shared"),
             (self.disable_bpf_token, "disable_bpf_token"),
+            (self.scripts_may_be_missing, "scripts_may_be_missing"),
             (self.entire_step_in_ns, "EntireStepInNS"),
         ] {
             if is_on {
