@@ -18,7 +18,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// One may lie on another, and a path may be changed while it is looked up.
 const MAX_ROUNDS: usize = 16;
@@ -120,7 +120,7 @@ pub fn detach_those_of_others(
     bases: &[String],
     job: u32,
 ) -> Result<(), Error> {
-    let mut known: HashMap<(usize, String), bool> = HashMap::new();
+    let mut known: BTreeMap<(usize, String), bool> = BTreeMap::new();
     let table = table_of(holder)?;
     let mut found = points(&table, |point| bases.iter().any(|base| path_below(point, base).is_some()));
     found.retain(|(point, _)| {

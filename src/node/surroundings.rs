@@ -5,9 +5,13 @@
 
 use crate::config::path::is_at_or_below;
 use crate::config::{Backing, DisabledWhy, Node, Settings, cluster, slurm_conf};
+use crate::job::listing::names;
 use crate::job::mountinfo::mounts;
 use crate::job::spelling::{key, setting};
 use crate::job::{Level, Log, trusted};
+use rustix::fd::AsFd;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 /// Names that one line has.
 const MOST_NAMES: usize = 8;
@@ -238,16 +242,15 @@ fn others(base: &str, node: &str) -> Option<Vec<String>> {
         // Debian's build of Slurm's plugin puts the node's name above the jobs.
         (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())) || name == ".trash" || name == node
     };
-    match std::fs::read_dir(base) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Vec::new()),
-        Err(_) => None,
-        Ok(entries) => {
-            let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-            let mut found: Vec<String> = names.filter(|name| !is_of_jobs(name)).collect();
-            found.sort_unstable();
-            Some(found)
-        }
-    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match rustix::fs::openat(CWD, base, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Some(Vec::new()),
+        directory => directory.ok()?,
+    };
+    let mut found = names(directory.as_fd(), base).ok()?;
+    found.retain(|name| !is_of_jobs(name));
+    found.sort_unstable();
+    Some(found)
 }
 
 #[cfg(test)]
