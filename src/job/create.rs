@@ -17,6 +17,7 @@ use super::state::{Line, MAX_SIZE, Tree};
 use super::told::PlanOf;
 use super::trash::rename_new;
 use super::trusted::{BENEATH, c_path, open_beneath};
+use super::unfinished::{UNFINISHED, make_unfinished, remove_unfinished};
 use super::{Host, Job, Level, handshake, holder, id_maps, inside, kept, limits, mounts, script, sources};
 use crate::config::{Script, Settings};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
@@ -124,8 +125,8 @@ impl<'a> Making<'a> {
         let path = format!("{}/{}", settings.base_path, job.id);
         let intention = || format!("make {path}");
         let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
-        let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, job.id))?;
-        let tree = delete::make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.id))?;
+        let tree = make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
         let begin = || -> Result<(Journal, Record), Error> {
             let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
@@ -198,7 +199,7 @@ impl<'a> Making<'a> {
             Err(error) => {
                 // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
                 drop(tree);
-                let _ = delete::remove_unfinished(base.as_fd(), &unfinished);
+                let _ = remove_unfinished(base.as_fd(), &unfinished);
                 Err(error)
             }
         }
@@ -262,11 +263,11 @@ impl<'a> Making<'a> {
     /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
     fn make_trees(&mut self) -> Result<(), Error> {
         let name = c_path(&self.job.id.to_string())?;
-        let unfinished = c_path(&format!("{}{}", delete::UNFINISHED, self.job.id))?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.id))?;
         for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
             let intention = || format!("make {base}/{}", self.job.id);
             let fd = open_base_for_job(base, self.settings.auto_base_path)?;
-            let tree = delete::make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
+            let tree = make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
             let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
             let (device, inode) = (stat.st_dev, stat.st_ino);
             self.journal.write(&[Line::Tree(Tree { device, inode, base })])?;
@@ -276,7 +277,7 @@ impl<'a> Making<'a> {
             if let Err(errno) = rename_new(fd.as_fd(), &unfinished, fd.as_fd(), &name) {
                 // With the descriptor goes the lock.
                 drop(tree);
-                let _ = delete::remove_unfinished(fd.as_fd(), &unfinished);
+                let _ = remove_unfinished(fd.as_fd(), &unfinished);
                 self.journal.write(&[Line::Tree(Tree { device: 0, inode: 0, base })])?;
                 if let Some(record) = self.record.trees.get_mut(index) {
                     (record.device, record.inode) = (0, 0);

@@ -13,12 +13,13 @@ use super::remove_tree::{Summary, Terms, remove_tree};
 use super::sources::open_base;
 use super::trash::{self, Moved, Waited, move_to_trash, wait_until_gone};
 use super::trusted::{BENEATH, open_beneath};
+use super::unfinished::{UNFINISHED, remove_unfinished};
 use super::{Job, Level, Log, Milliseconds, mounts, plan, record, script, spelling};
 use crate::config::{Script, Settings};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use std::ffi::{CStr, CString};
@@ -32,9 +33,6 @@ pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
 /// How long this process waits for the lock of a tree, and how often it tries.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
-
-/// Begins the name of a job's directory until its state file is written.
-pub const UNFINISHED: &str = ".new.";
 
 /// The variables of the epilog, besides `SLURM_NS`: of a job that ran no more is known.
 const OF_EPILOG: [&str; 6] =
@@ -137,8 +135,7 @@ pub fn delete(
         return Left::Some;
     }
     drop(pins);
-    let paths: Vec<String> = record.trees.iter().map(|tree| format!("{}/{job}", tree.base)).collect();
-    if let Err(error) = mounts::detach_below(&paths) {
+    if let Err(error) = mounts::detach_below(&paths_in_place(record)) {
         host.log(Level::Error, format_args!("job {job}: {error}"));
     }
     let aside = set_all_aside(host, record);
@@ -264,22 +261,32 @@ pub fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Re
     Ok(sum)
 }
 
-/// The directories of a job that are where they were made.
-#[must_use]
-pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
-    let directory = |(index, tree): (usize, &TreeRecord)| {
+/// The directories of a job that are where they were made, and their paths.
+fn in_place(record: &Record) -> impl Iterator<Item = (OwnedFd, String)> {
+    record.trees.iter().enumerate().filter_map(|(index, tree)| {
         let base = base_of(tree).ok()??;
         let name = find(record, tree, base.as_fd(), index == 0).ok()??;
-        open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()
-    };
-    let mut found: Vec<OwnedFd> = record.trees.iter().enumerate().filter_map(directory).collect();
-    // What a script has mounted there for the job.
+        let dir = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()?;
+        Some((dir, format!("{}/{}", tree.base, record.job)))
+    })
+}
+
+fn paths_in_place(record: &Record) -> Vec<String> {
+    in_place(record).map(|(_, path)| path).collect()
+}
+
+/// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
+#[must_use]
+pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
     let source = CString::new(format!(".{}", record.job)).unwrap_or_default();
+    // Not opened: the server of what is mounted there may not answer.
     let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
-    let main = found.first().filter(|_| record.trees.first().is_some_and(|tree| tree.inode != 0));
-    found.extend(
-        main.and_then(|main| open_beneath(main.as_fd(), &source, OFlags::RDONLY | OFlags::DIRECTORY, resolve).ok()),
-    );
+    let mut found = Vec::new();
+    for (dir, path) in in_place(record) {
+        let own = open_beneath(dir.as_fd(), &source, OFlags::PATH | OFlags::DIRECTORY, resolve).ok();
+        found.push(dir);
+        found.extend(own.filter(|own| mounts::is_only_below(own.as_fd(), &path)));
+    }
     found
 }
 
@@ -540,53 +547,6 @@ pub(super) fn dispose_of_stale(
     Ok(())
 }
 
-/// Makes a job directory that has no name yet.
-///
-/// # Errors
-///
-/// EWOULDBLOCK: another that is being made has it.
-pub(super) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    loop {
-        match rustix::fs::mkdirat(base, name, Mode::RWXU) {
-            Ok(()) => {}
-            // One was killed here before.
-            Err(Errno::EXIST) => match remove_unfinished(base, name) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(errno),
-            },
-            Err(errno) => return Err(errno),
-        }
-        // Somebody may remove it as left over before it is locked, and then it is made again.
-        let tree = match open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
-            Err(Errno::NOENT) => continue,
-            tree => tree?,
-        };
-        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
-        // nobody can get one to remove it either.
-        let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
-        let inode = inode(&tree)?;
-        match rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if stat.st_ino == inode => return Ok(tree),
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-/// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].
-///
-/// # Errors
-///
-/// When it is still there: EWOULDBLOCK if its maker lives (the lock of [`begin`](super::create)).
-pub(super) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
-    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive)?;
-    for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
-        let _ = rustix::fs::unlinkat(&tree, file, flags);
-    }
-    rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -595,5 +555,29 @@ mod tests {
     fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
         let environment = [("SLURM_JOB_ID", b"7".to_vec()), ("SLURM_JOB_MEM", b"1".to_vec())];
         assert_eq!(of_epilog(&environment), [("SLURM_JOB_ID", &b"7"[..])]);
+    }
+    #[test]
+    fn what_is_mounted_is_detached_from_directories_of_the_job_only() {
+        use std::os::unix::fs::MetadataExt;
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name).display().to_string();
+        for dir in ["ours/7", "planned/7", "of-others/7"] {
+            std::fs::create_dir_all(path(dir)).unwrap();
+        }
+        let stat = std::fs::metadata(path("ours/7")).unwrap();
+        let tree = |base: &str, inode| TreeRecord { base: path(base), device: stat.dev(), inode };
+        let record = Record {
+            job: 7,
+            sluid: 0,
+            uid: 1000,
+            gid: 1000,
+            user: "alice".into(),
+            node: "n1".into(),
+            namespaces: NamespaceFlags::MOUNT,
+            holder: None,
+            of_this_boot: true,
+            trees: vec![tree("ours", stat.ino()), tree("planned", 0), tree("of-others", stat.ino())],
+        };
+        assert_eq!(paths_in_place(&record), [path("ours/7")]);
     }
 }

@@ -23,7 +23,7 @@
 //! | [`remove_tree`] | the removal program | removes a tree that a user made |
 //!
 //! Below them: [`record`] (what is known of a job), [`registry`] (what is known of the node), [`spool`] (where that is),
-//! [`trusted`] (paths that nobody can exchange), [`state`] (the journal on disk), [`identity`] (which
+//! [`trusted`] (paths that nobody can exchange), `unfinished` (a job's directory before it has its name), [`state`] (the journal on disk), [`identity`] (which
 //! process a number means), [`listing`] (directories), `mountinfo`, [`pins`], [`script`], [`limits`] (what an
 //! errno means), [`spelling`], [`trash`], [`kill`], [`error`], [`fixed`].
 
@@ -63,6 +63,7 @@ pub mod state;
 pub mod told;
 pub mod trash;
 pub mod trusted;
+pub(crate) mod unfinished;
 
 use core::fmt;
 use error::Error;

@@ -26,12 +26,11 @@ const MAX_ROUNDS: usize = 16;
 /// A mount point, and the number of the mount.
 type Point = (String, u64);
 
-/// The mounts that `is_wanted` wants, the last one first: what is mounted on another comes after it.
+/// The mounts that `is_wanted` wants, the outermost first: with it go those that are mounted on it, and none of them is
+/// looked up through it.
 fn points(table: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Point> {
     let wanted = |mount: Mount<'_>| Some((mount.point.to_string(), mount.id.parse().ok()?));
-    let mut found: Vec<Point> = mounts(table).filter(|mount| is_wanted(&mount.point)).filter_map(wanted).collect();
-    found.reverse();
-    found
+    mounts(table).filter(|mount| is_wanted(&mount.point)).filter_map(wanted).collect()
 }
 
 fn table_of(process: &str) -> Result<String, Error> {
@@ -61,13 +60,13 @@ fn open_proc() -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, c"/proc", flags, Mode::empty()).doing("openat", || "open /proc".to_owned())
 }
 
-/// Detaches what is mounted on the directories `paths`, and below them, on this node.
+/// Detaches what is mounted below the directories `paths`, which are provably those of jobs, on this node.
 ///
 /// # Errors
 ///
 /// When a mount stays.
 pub fn detach_below(paths: &[String]) -> Result<(), Error> {
-    let is_below = |point: &str| paths.iter().any(|path| point == path || path_below(point, path).is_some());
+    let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
     let mut failed = None;
     for _ in 0..MAX_ROUNDS {
         let found = points(&table_of("self")?, is_below);
@@ -106,6 +105,21 @@ fn with_own_directory<T: Send>(work: impl FnOnce(BorrowedFd<'_>) -> T + Send) ->
     })
 }
 
+/// Is all that this node has mounted of the file system of `dir` below `path`?
+#[must_use]
+pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
+    let check = || -> Option<bool> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let id = rustix::fs::statx(dir, c"", flags, StatxFlags::MNT_ID).ok()?.stx_mnt_id.to_string();
+        let table = table_of("self").ok()?;
+        let device = mounts(&table).find(|mount| mount.id == id)?.device;
+        Some(
+            mounts(&table).filter(|mount| mount.device == device).all(|mount| path_below(&mount.point, path).is_some()),
+        )
+    };
+    check().unwrap_or(false)
+}
+
 /// Detaches, in the mount namespace of a new job only, what scripts have mounted for other jobs: its copy would keep
 /// those file systems in use until the new job ends. `holder` is a process in the namespace.
 ///
@@ -138,7 +152,8 @@ pub fn detach_those_of_others(
     }
     let proc = open_proc()?;
     on_thread_inside(mount_namespace, || {
-        for point in &found {
+        // Of two at one place, the upper one goes first.
+        for point in found.iter().chain(found.iter().rev()) {
             // What is locked stays.
             let _ = detach(proc.as_fd(), point);
         }
@@ -159,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_on_another_mount_comes_first_and_neighbours_do_not_count() {
+    fn the_outermost_comes_first_and_neighbours_do_not_count() {
         let table = "\
 1 0 8:1 / / rw - ext4 /dev/a rw
 2 1 8:2 / /base/7/.7 rw - ext4 /dev/b rw
@@ -168,13 +183,10 @@ mod tests {
 5 1 8:5 / /base/7 rw - ext4 /dev/e rw
 ";
         let below = |path: &str| {
-            points(table, |point| point == path || path_below(point, path).is_some())
-                .into_iter()
-                .map(|(_, id)| id)
-                .collect::<Vec<_>>()
+            points(table, |point| path_below(point, path).is_some()).into_iter().map(|(_, id)| id).collect::<Vec<_>>()
         };
-        assert_eq!(below("/base/7"), [5, 3, 2]);
-        assert_eq!(below("/base/7/.7"), [3, 2]);
+        assert_eq!(below("/base/7"), [2, 3]);
+        assert_eq!(below("/base/7/.7"), [3]);
         assert_eq!(below("/base/8"), [0; 0]);
     }
 
@@ -189,7 +201,8 @@ mod tests {
         let bind = |from: &str, to: &str| rustix::mount::mount_bind(path(from), path(to)).unwrap();
         bind("outside", "7/a");
         bind("outside", "7/a/kept");
-        bind("outside", "7");
+        // Two at one place.
+        bind("outside", "7/a");
         bind("outside", "70");
         let at = path("7").display().to_string();
         let directory = std::env::current_dir().unwrap();
@@ -197,7 +210,7 @@ mod tests {
         let left = points(&table_of("self").unwrap(), |point| point.starts_with(&at));
         rustix::mount::unmount(path("70"), UnmountFlags::DETACH).unwrap();
         assert_eq!(left.len(), 1, "{left:?}");
-        assert!(path("7/a").exists() && !path("7/kept").exists() && path("outside/kept").exists());
+        assert!(path("7/a").exists() && !path("7/a/kept").exists() && path("outside/kept").exists());
         assert_eq!(std::env::current_dir().unwrap(), directory);
     }
 }

@@ -135,7 +135,7 @@ pub fn write_spool(place: &str, node: &str, spooldir: &str) -> Result<(), Error>
     if !is_file_name(node) || spooldir.contains('\n') {
         return Err(Error::because(format!("write {place}/{node}"), "the name cannot be that of a file"));
     }
-    let path = trusted::open_dir("the directory", place, Missing::Make)?.path;
+    let path = trusted::open_dir("the directory", place, Missing::MakeForAll)?.path;
     let text = format!("{SPOOL_HEADER}\nspool {spooldir}\n");
     spool::replace(&path, node, &format!(".{node}.new"), &text, PowerCut::MayLoseIt)
 }
@@ -187,6 +187,8 @@ mod tests {
         write_spool(place, "n2", "/var/spool/n2").unwrap();
         write_spool(place, "n2", "/else/where").unwrap();
         assert_eq!(nodes(place).unwrap(), ["n1", "n2"]);
+        let mode = std::fs::metadata(place).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o755, "everybody can list it");
         assert_eq!(spool_of(place, "n1").unwrap().as_deref(), Some("/var/spool/a b"));
         assert_eq!(spool_of(place, "n2").unwrap().as_deref(), Some("/else/where"));
         assert_eq!(spool_of(place, "n3").unwrap(), None);

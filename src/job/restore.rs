@@ -6,7 +6,7 @@
 //! directory (which removes it itself after its socket is gone) has ended.
 
 use super::c_plugin::{self, Leftover};
-use super::delete::{Left, Removal, UNFINISHED, delete, lock_job, of_record, remove_locked, remove_unfinished};
+use super::delete::{Left, Removal, delete, lock_job, of_record, remove_locked};
 use super::error::{Doing, Error};
 use super::identity::BootId;
 use super::listing::{is_job_id, names};
@@ -15,6 +15,7 @@ use super::remove_tree::Terms;
 use super::sources::open_base;
 use super::trash::{TRASH, entries, has_some, move_to_trash, open_trash};
 use super::trusted::{BENEATH, open_beneath};
+use super::unfinished::{UNFINISHED, remove_unfinished};
 use super::{Level, LiveJobs, Log, mounts};
 use crate::config::{Backing, Script, Settings};
 use core::fmt;

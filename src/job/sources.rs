@@ -6,12 +6,12 @@
 
 use super::Job;
 use super::child::Target;
-use super::delete::{UNFINISHED, make_unfinished, remove_unfinished};
 use super::error::{Doing, Error};
 use super::plan::{Plan, PlannedDir, Source};
 use super::spelling::key;
 use super::state::MAX_SIZE;
 use super::trusted::{self, BENEATH, Missing, NO_LINKS, c_path, is_administrator, open_beneath};
+use super::unfinished::{UNFINISHED, make_unfinished, remove_unfinished};
 use crate::sys::mount::{Attributes, set_attributes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Uid};
@@ -82,9 +82,7 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -
         // What init_script has mounted there may be a directory that its user can reach at this moment.
         if outer.is_ours {
             match make_private_dir(parent, &name, 0o700) {
-                Ok(made) => {
-                    rustix::fs::fchown(&made, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)?;
-                }
+                Ok(made) => give(&made, job, true, intention)?,
                 // Of another directory below the same one.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
@@ -116,7 +114,7 @@ fn directory(
     let tree = if base == 0 { Some(source) } else { trees.get(base) };
     let tree = tree.ok_or_else(|| Error::because(intention(), "no job directory"))?;
     let name = c_path(name)?;
-    let (fd, is_ours) = match make_private_dir(tree.as_fd(), &name, 0o700) {
+    let (fd, is_new) = match make_private_dir(tree.as_fd(), &name, 0o700) {
         // init_script may have made it, or mounted something there.
         Err(Errno::EXIST) if after_script => {
             let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
@@ -125,11 +123,22 @@ fn directory(
         result => (result, true),
     };
     let fd = fd.doing("mkdirat", intention)?;
-    rustix::fs::fchown(&fd, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)?;
+    give(&fd, job, is_new, intention)?;
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
     }
-    Ok((fd, is_ours))
+    Ok((fd, is_new))
+}
+
+/// Gives a directory to the job's user. A script may have mounted what users can write to around it, and one of them
+/// may have put somebody else's directory in its place.
+fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
+    let owner = rustix::fs::fstat(dir).doing("fstat", &intention)?.st_uid;
+    if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.uid) {
+        return Err(Error::because(intention(), format!("what is there belongs to uid {owner}"))
+            .with_hint("it must belong to root or to the job's user: see what init_script makes or mounts there"));
+    }
+    rustix::fs::fchown(dir, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)
 }
 
 /// A clone of the mount that the directory lies in.
@@ -277,4 +286,35 @@ pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Resul
     open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).inspect_err(|_| {
         let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_directory_of_somebody_else_is_not_given_away() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let job = Job {
+            id: 7,
+            sluid: 0,
+            sluid_text: String::new(),
+            uid: 1000,
+            gid: 1000,
+            user: "alice".into(),
+            node: "n1".into(),
+            environment: Vec::new(),
+            boot: crate::job::identity::BootId::current().unwrap(),
+        };
+        let give = |is_new| give(&dir, &job, is_new, || "make it".to_owned());
+        give(true).unwrap();
+        assert_eq!(rustix::fs::fstat(&dir).unwrap().st_uid, 1000);
+        give(false).unwrap();
+        assert!(give(true).is_err(), "a new one is root's");
+        rustix::fs::fchown(&dir, Some(Uid::from_raw(1001)), None).unwrap();
+        assert!(give(false).unwrap_err().to_string().contains("belongs to uid 1001"));
+        assert_eq!(rustix::fs::fstat(&dir).unwrap().st_uid, 1001);
+    }
 }

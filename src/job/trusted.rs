@@ -86,6 +86,8 @@ pub enum Missing {
     /// Make them: mode 0711 the directory itself, since the names in it are the ids of jobs, and 0755 what is
     /// above it.
     Make,
+    /// Make them, all with mode 0755.
+    MakeForAll,
 }
 
 /// Opens the directory at `path`, following links that a trusted owner made, and checks every
@@ -153,8 +155,8 @@ fn walk(
         let rest = names.get(index + 1..).unwrap_or_default();
         let name_c = c_path(name)?;
         let next = match open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS) {
-            Err(Errno::NOENT) if missing == Missing::Make => {
-                let mode = if rest.is_empty() { 0o711 } else { 0o755 };
+            Err(Errno::NOENT) if missing != Missing::Refuse => {
+                let mode = if rest.is_empty() && missing == Missing::Make { 0o711 } else { 0o755 };
                 match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(mode)) {
                     // Whoever was faster is checked below like any other.
                     Ok(()) | Err(Errno::EXIST) => {}

@@ -53,15 +53,18 @@ type Buffer = [MaybeUninit<u8>];
 struct Level {
     dir: OwnedFd,
     below: CString,
+    /// Of `below`, as it is listed: of the root of a subvolume, `fstat` says another.
+    number: u64,
     /// `below` is all that there is in it.
     only: bool,
 }
 
 /// A level of a stretch whose directories are closed.
 struct Closed {
-    inode: u64,
-    /// Of what the walk went into.
-    below: u64,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Of what the walk went into, as it is listed.
+    number: u64,
     only: bool,
 }
 
@@ -83,14 +86,9 @@ impl Above {
     /// The first level of a stretch closes the one before.
     fn push(&mut self, level: Level) -> Result<(), Errno> {
         if self.open.len() == self.descriptors.stretch {
-            let mut below = rustix::fs::fstat(&level.dir)?.st_ino;
-            let begin = self.closed.len();
-            for Level { dir, only, .. } in self.open.iter().rev() {
-                let inode = rustix::fs::fstat(dir)?.st_ino;
-                self.closed.push(Closed { inode, below, only: *only });
-                below = inode;
+            for Level { dir, number, only, .. } in &self.open {
+                self.closed.push(Closed { id: id(dir)?, number: *number, only: *only });
             }
-            self.closed.get_mut(begin..).unwrap_or_default().reverse();
             let first = self.open.drain(..).next();
             if self.firsts.len() < self.descriptors.firsts {
                 self.firsts.extend(first.map(|level| level.dir));
@@ -109,24 +107,24 @@ impl Above {
     ) -> Result<Option<Level>, Errno> {
         if self.open.is_empty() && self.closed.len() > self.firsts.len() * self.descriptors.stretch {
             // The level of which too little is open.
-            let Some(Closed { inode, below, only }) = self.closed.pop() else { return Ok(None) };
+            let Some(Closed { id: parent, number, only }) = self.closed.pop() else { return Ok(None) };
             let dir = open_beneath(here.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, UP)?;
             // It was moved while it could not be taken from its user.
-            if rustix::fs::fstat(&dir)?.st_ino != inode {
+            if id(&dir)? != parent {
                 return Err(Errno::NOTEMPTY);
             }
-            let below = name_of(&dir, below, buffer)?;
-            return Ok(Some(Level { dir, below, only }));
+            let below = name_of(&dir, number, buffer)?;
+            return Ok(Some(Level { dir, below, number, only }));
         }
         if self.open.is_empty()
             && let Some(first) = self.firsts.pop()
         {
             let stretch = self.closed.split_off(self.closed.len().saturating_sub(self.descriptors.stretch));
             let mut dir = first;
-            for Closed { below, only, .. } in stretch {
-                let below = name_of(&dir, below, buffer)?;
+            for Closed { number, only, .. } in stretch {
+                let below = name_of(&dir, number, buffer)?;
                 let next = walker.enter(dir.as_fd(), &below).ok_or(Errno::NOTEMPTY)?;
-                self.open.push(Level { dir, below, only });
+                self.open.push(Level { dir, below, number, only });
                 dir = next;
             }
         }
@@ -134,13 +132,17 @@ impl Above {
     }
 }
 
-/// The name of the directory with this inode in `dir`.
-fn name_of(dir: &OwnedFd, inode: u64, buffer: &mut Buffer) -> Result<CString, Errno> {
+fn id(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
+    rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// The name of the directory that is listed in `dir` with this number.
+fn name_of(dir: &OwnedFd, number: u64, buffer: &mut Buffer) -> Result<CString, Errno> {
     let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
     let mut entries = RawDir::new(dir, buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
-        if entry.ino() == inode && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+        if entry.ino() == number && !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             return Ok(entry.file_name().to_owned());
         }
     }
@@ -150,7 +152,7 @@ fn name_of(dir: &OwnedFd, inode: u64, buffer: &mut Buffer) -> Result<CString, Er
 /// What a look at a directory has found.
 enum Found {
     /// A directory to go on in.
-    Below { dir: OwnedFd, name: CString, only: bool },
+    Below { dir: OwnedFd, name: CString, number: u64, only: bool },
     /// Nothing more to be done here; `clean` if nothing is left.
     End { clean: bool },
 }
@@ -172,21 +174,21 @@ impl Walker<'_, '_> {
         let mut came_up = false;
         while !self.is_late() {
             match self.one_pass(&here, &mut buffer, came_up, &given_up) {
-                Found::Below { dir, name, only } => {
+                Found::Below { dir, name, number, only } => {
                     take(dir.as_fd());
                     let dir = std::mem::replace(&mut here, dir);
-                    above.push(Level { dir, below: name, only })?;
+                    above.push(Level { dir, below: name, number, only })?;
                     came_up = false;
                 }
                 Found::End { clean } => {
-                    if !clean {
-                        given_up.insert(rustix::fs::fstat(&here)?.st_ino);
-                    }
                     let mut is_empty = clean;
                     loop {
-                        let Some(Level { dir, below, only }) = above.pop(&here, self, &mut buffer)? else {
+                        let Some(Level { dir, below, number, only }) = above.pop(&here, self, &mut buffer)? else {
                             return Ok(());
                         };
+                        if !clean {
+                            given_up.insert(number);
+                        }
                         here = dir;
                         // With the only one that was in it, it has become empty.
                         is_empty &= only && matches!(self.rmdir(here.as_fd(), &below), Removed::Done);
@@ -233,7 +235,9 @@ impl Walker<'_, '_> {
                 clean = false;
             } else {
                 match self.rmdir(dir.as_fd(), name) {
-                    Removed::NotEmpty => below = self.enter(dir.as_fd(), name).map(|fd| (fd, name.to_owned())),
+                    Removed::NotEmpty => {
+                        below = self.enter(dir.as_fd(), name).map(|fd| (fd, name.to_owned(), entry.ino()));
+                    }
                     Removed::IsFile => self.file(dir.as_fd(), name),
                     Removed::Done | Removed::Failed => {}
                 }
@@ -245,7 +249,7 @@ impl Walker<'_, '_> {
             clean &= before == (self.summary.failed, self.summary.mounts);
         }
         match below {
-            Some((dir, name)) => Found::Below { dir, name, only: clean },
+            Some((dir, name, number)) => Found::Below { dir, name, number, only: clean },
             None => Found::End { clean },
         }
     }
