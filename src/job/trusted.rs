@@ -481,6 +481,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn links_of_roots_lead_to_a_script_and_those_of_others_do_not() {
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let top = tempfile::tempdir().unwrap();
@@ -517,6 +518,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs root"]
     fn what_slurm_user_owns_counts_as_roots_and_is_told() {
         // No other test has files of this uid.
         const SLURM: u32 = 64_030;
