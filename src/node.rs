@@ -11,7 +11,7 @@ use crate::job::error::{Doing, Error, Words};
 use crate::job::handshake::{clone_error, describe, proc_error};
 use crate::job::kept::{self, Kept};
 use crate::job::limits;
-use crate::job::mountinfo::{Mount, mounts};
+use crate::job::mountinfo::{Mount, mounts, table_of};
 use crate::job::ns_limits::{self, JobLimits, NodeLimits};
 use crate::job::plan::{self, PlannedDir};
 use crate::job::sources::make_tmpfs;
@@ -381,8 +381,7 @@ pub fn tell_of_other_procs(host: &dyn Log, settings: &Settings, place: &dyn Fn(&
     if !settings.namespaces.pid {
         return;
     }
-    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return };
-    let table = String::from_utf8_lossy(&table);
+    let Ok(table) = table_of("self") else { return };
     let covered = |point: &str| {
         let mut tops = settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>();
         if settings.hide_base_path {

@@ -3,7 +3,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::problem::{Level, quote};
+use super::problem::{Level, is_unseen, quote};
 
 /// Something to say about a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,25 +14,9 @@ pub(super) struct Remark {
     pub(super) hint: &'static str,
 }
 
-/// A character that cannot be seen, or that looks like a space and is none.
+/// A character that cannot be seen, with those that vary the one before.
 pub(super) fn invisible(text: &str) -> Option<char> {
-    text.chars().find(|&c| {
-        matches!(
-            c,
-            '\u{a0}'
-                | '\u{ad}'
-                | '\u{61c}'
-                | '\u{1680}'
-                | '\u{180e}'
-                | '\u{2000}'..='\u{200f}'
-                | '\u{2028}'..='\u{202f}'
-                | '\u{205f}'..='\u{206f}'
-                | '\u{3000}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{e0000}'..='\u{e01ef}'
-        )
-    })
+    text.chars().find(|&c| is_unseen(c) || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0080}'..='\u{e01ef}'))
 }
 
 /// Its code, and its name if people may know it.

@@ -249,6 +249,24 @@ impl<'a> Report<'a> {
     }
 }
 
+/// A character that nobody sees, that looks like a space without being one, or that reorders text.
+pub(super) const fn is_unseen(c: char) -> bool {
+    matches!(
+        c,
+        '\u{a0}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{1680}'
+            | '\u{180e}'
+            | '\u{2000}'..='\u{200f}'
+            | '\u{2028}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{3000}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
 /// Text that is safe to print: control characters, and characters that reorder or hide text,
 /// become `\x1b` or `\u{202e}`.
 #[must_use]
@@ -259,18 +277,7 @@ pub fn escape(text: &str) -> String {
             '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {
                 let _ = write!(out, "\\x{:02x}", u32::from(c));
             }
-            '\u{ad}'
-            | '\u{a0}'
-            | '\u{61c}'
-            | '\u{1680}'
-            | '\u{180e}'
-            | '\u{2000}'..='\u{200f}'
-            | '\u{2028}'..='\u{202f}'
-            | '\u{205f}'..='\u{206f}'
-            | '\u{3000}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}' => {
+            _ if is_unseen(c) || matches!(c, '\u{fff9}'..='\u{fffb}') => {
                 let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
             }
             _ => out.push(c),

@@ -207,20 +207,21 @@ impl<'a> Making<'a> {
 
     fn everything(&mut self) -> Result<Pins, Error> {
         self.make_trees()?;
-        if self.host.makes_source_first() {
-            self.make_source(false)?;
-        }
+        let early = self.host.makes_source_first().then(|| self.make_source(false)).transpose()?;
         if let Some(init_script) = &self.settings.init_script {
             self.run_script(
                 "init_script",
                 init_script,
                 &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
             )?;
+            self.check_not_covered()?;
         }
-        if !self.host.makes_source_first() {
-            self.make_source(true)?;
-        }
-        let source = self.open_source()?;
+        let source = match early {
+            None => self.make_source(true)?,
+            Some(source) if self.settings.init_script.is_none() => source,
+            // The script may have mounted something on it.
+            Some(_) => self.open_source()?,
+        };
         let kept = kept::keep(&self.plan.proc_keep)?;
         let after_script = self.settings.init_script.is_some();
         let mut attach = sources::make(self.plan, self.job, (&source, self.trees.as_slice()), after_script)?;
@@ -296,22 +297,32 @@ impl<'a> Making<'a> {
 
     /// Makes `$SLURM_JOB_MOUNTPOINT_SRC`, which belongs to the job's user. A script may make it or mount it
     /// `after_script`.
-    fn make_source(&self, after_script: bool) -> Result<(), Error> {
+    fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
         let intention = || format!("make {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.id))?;
         match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
             Err(Errno::EXIST) if after_script => {}
             result => result.doing("mkdirat", intention)?,
         }
-        rustix::fs::fchown(&self.open_source()?, Some(Uid::from_raw(self.job.uid)), None).doing("fchown", intention)
+        let source = self.open_source()?;
+        rustix::fs::fchown(&source, Some(Uid::from_raw(self.job.uid)), None).doing("fchown", intention)?;
+        Ok(source)
     }
 
     /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, and what a script has mounted on it.
     fn open_source(&self) -> Result<OwnedFd, Error> {
         let intention = || format!("open {}", self.mount_point_source());
-        // What is over the job's directory would hide its state file from steps.
+        let name = c_path(&format!(".{}", self.job.id))?;
+        let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+    }
+
+    /// What a script has mounted over the job's directory would hide the state file from steps.
+    fn check_not_covered(&self) -> Result<(), Error> {
+        let intention = || format!("open {}", self.mount_point_source());
         let base = open_base(&self.settings.base_path)?;
         open_beneath(base.as_fd(), &c_path(&self.job.id.to_string())?, OFlags::PATH | OFlags::DIRECTORY, BENEATH)
+            .map(drop)
             .map_err(|errno| {
                 let error = Error::call(intention(), "openat2", errno);
                 match errno {
@@ -320,10 +331,7 @@ impl<'a> Making<'a> {
                     ),
                     _ => error,
                 }
-            })?;
-        let name = c_path(&format!(".{}", self.job.id))?;
-        let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
-        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+            })
     }
 
     /// The documented paths of the private directories, `<base>/<job>/_tmp` and others.

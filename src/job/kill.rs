@@ -2,7 +2,7 @@
 
 use super::identity::stat_field;
 use super::listing::{is_job_id, names};
-use super::mountinfo::{Mount, mounts};
+use super::mountinfo::{Mount, mounts, table_of};
 use super::{Level, Log};
 use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -81,7 +81,7 @@ impl Place {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
         let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
         let path = std::fs::read_link(format!("/proc/self/fd/{number}")).ok()?.into_os_string().into_string().ok()?;
-        let table = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let table = table_of("self").ok()?;
         let Mount { device, root, point, .. } = mounts(&table).find(|mount| mount.id == id)?;
         let below = if point == "/" { path.as_str() } else { path.strip_prefix(&*point)? };
         let root = if root == "/" { "" } else { &root };
@@ -92,8 +92,8 @@ impl Place {
     /// Does the mount namespace of `pid` contain a mount of it, or of something in it? What root's scripts have mounted
     /// below the base path is copied into the namespaces of other jobs, and does not count.
     fn is_mounted_for(&self, pid: Pid) -> bool {
-        let table = std::fs::read(format!("/proc/{}/mountinfo", pid.as_raw_nonzero())).unwrap_or_default();
-        mounts(&String::from_utf8_lossy(&table)).any(|Mount { device, root, point, .. }| {
+        let table = table_of(&pid.as_raw_nonzero().to_string()).unwrap_or_default();
+        mounts(&table).any(|Mount { device, root, point, .. }| {
             device == self.device
                 && !point.strip_prefix(self.base.as_str()).is_some_and(|rest| rest.starts_with('/'))
                 && root.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -17,6 +17,11 @@ pub(crate) struct Mount<'a> {
     pub kind: &'a str,
 }
 
+/// The mounts that a process sees; `process` is a number or `self`. Not all mount points have text as names.
+pub(crate) fn table_of(process: &str) -> std::io::Result<String> {
+    std::fs::read(format!("/proc/{process}/mountinfo")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 pub(crate) fn mounts(table: &str) -> impl Iterator<Item = Mount<'_>> {
     table.lines().filter_map(|line| {
         let (fields, rest) = line.split_once(" - ")?;

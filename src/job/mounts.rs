@@ -8,7 +8,7 @@
 use super::error::{Doing, Error};
 use super::inside::on_thread_inside;
 use super::listing::is_job_id;
-use super::mountinfo::{Mount, mounts};
+use super::mountinfo::{Mount, mounts, table_of};
 use super::plan::path_below;
 use super::record;
 use super::sources::open_base;
@@ -33,14 +33,11 @@ fn points(table: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Point> {
     mounts(table).filter(|mount| is_wanted(&mount.point)).filter_map(wanted).collect()
 }
 
-fn table_of(process: &str) -> Result<String, Error> {
-    let path = format!("/proc/{process}/mountinfo");
-    // Not all file systems have text as names.
-    let bytes = std::fs::read(&path).map_err(|error| {
+fn table(process: &str) -> Result<String, Error> {
+    table_of(process).map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Error::call(format!("read {path}"), "read", errno)
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+        Error::call(format!("read /proc/{process}/mountinfo"), "read", errno)
+    })
 }
 
 /// Detaches one mount; `proc` is the /proc in which this thread is found. Not that of another one at its path.
@@ -69,7 +66,7 @@ pub fn detach_below(paths: &[String]) -> Result<(), Error> {
     let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
     let mut failed = None;
     for _ in 0..MAX_ROUNDS {
-        let found = points(&table_of("self")?, is_below);
+        let found = points(&table("self")?, is_below);
         if found.is_empty() {
             return Ok(());
         }
@@ -135,7 +132,7 @@ pub fn detach_those_of_others(
     job: u32,
 ) -> Result<(), Error> {
     let mut known: BTreeMap<(usize, String), bool> = BTreeMap::new();
-    let table = table_of(holder)?;
+    let table = table(holder)?;
     let mut found = points(&table, |point| bases.iter().any(|base| path_below(point, base).is_some()));
     found.retain(|(point, _)| {
         let of_base = bases.iter().enumerate().find_map(|(index, base)| Some((index, base, path_below(point, base)?)));

@@ -4,9 +4,9 @@
 #![forbid(unsafe_code)]
 
 use crate::config::path::is_at_or_below;
-use crate::config::{Backing, DisabledWhy, Node, Settings, cluster, slurm_conf};
+use crate::config::{DisabledWhy, Node, Settings, cluster, slurm_conf};
 use crate::job::listing::names;
-use crate::job::mountinfo::mounts;
+use crate::job::mountinfo::{mounts, table_of};
 use crate::job::spelling::{key, setting};
 use crate::job::{Level, Log, trusted};
 use rustix::fd::AsFd;
@@ -129,10 +129,7 @@ pub fn look(
 
 /// Logs what jobs lose with a hidden base path.
 fn tell_of_hidden(host: &dyn Log, settings: &Settings, slurm: &Slurm, node: &Node<'_>, place: &str) {
-    let mut table = String::new();
-    if let Ok(bytes) = std::fs::read("/proc/self/mountinfo") {
-        table = String::from_utf8_lossy(&bytes).into_owned();
-    }
+    let table = table_of("self").unwrap_or_default();
     let hide = setting("hide_base_path", "true");
     let keep =
         format!("hint: give {} a directory of its own, or leave {} out", key("base_path"), key("hide_base_path"));
@@ -164,8 +161,8 @@ fn tell_of_hidden(host: &dyn Log, settings: &Settings, slurm: &Slurm, node: &Nod
 
 /// Logs file systems that are mounted on demand, which do not come to jobs that run.
 fn tell_of_autofs(host: &dyn Log, covers: &[Cover<'_>], place: &str) {
-    let Ok(table) = std::fs::read("/proc/self/mountinfo") else { return };
-    let found = on_demand(&String::from_utf8_lossy(&table));
+    let Ok(table) = table_of("self") else { return };
+    let found = on_demand(&table);
     let found: Vec<String> =
         found.into_iter().filter(|point| !covers.iter().any(|cover| is_at_or_below(point, cover.path))).collect();
     if !found.is_empty() {
@@ -223,15 +220,7 @@ pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> 
 
 /// All base paths, the main one first.
 fn bases(settings: &Settings) -> Vec<&str> {
-    let mut all = vec![settings.base_path.as_str()];
-    for dir in &settings.dirs {
-        if let Backing::OtherBase(base) = &dir.backing
-            && !all.contains(&base.as_str())
-        {
-            all.push(base);
-        }
-    }
-    all
+    super::base::bases(settings, &|_| String::new()).map(|(_, base)| base.as_str()).collect()
 }
 
 /// The entries of a base path that neither this plugin nor Slurm's has made. Empty where there is no such directory

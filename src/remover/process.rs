@@ -56,7 +56,12 @@ impl Worker {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(failed)?;
-        Ok(Self {
+        Ok(Self::of(child, socket))
+    }
+
+    /// A process that waits to be asked by this socket.
+    pub(super) fn of(child: Child, socket: UnixStream) -> Self {
+        Self {
             child,
             socket,
             task: None,
@@ -67,7 +72,7 @@ impl Worker {
             is_stuck: false,
             polite_at: None,
             names_for: None,
-        })
+        }
     }
 
     /// False when it does not hear.

@@ -146,10 +146,27 @@ impl Supervisor {
                 host.log(Level::Warning, format_args!("{error}; they are looked at once a second"));
             })
             .ok();
-        let mut supervisor = Self {
+        let mut supervisor = Self::at_start(options, host, identity, (events, places), now);
+        let former = Status::read(&supervisor.options.spool, &supervisor.options.status).ok().flatten();
+        supervisor.open_places(now, false);
+        supervisor.inherit(former.unwrap_or_default(), now);
+        // A former program gives way to this.
+        supervisor.write_status(now);
+        Ok(supervisor)
+    }
+
+    /// One that has looked at nothing yet.
+    fn at_start(
+        options: Options,
+        host: Once,
+        me: Identity,
+        (events, places): (Option<OwnedFd>, Vec<Place>),
+        now: Instant,
+    ) -> Self {
+        Self {
             options,
             host,
-            me: identity,
+            me,
             queue: Queue::default(),
             events,
             watches: HashMap::new(),
@@ -166,13 +183,7 @@ impl Supervisor {
             slurmd_ended: None,
             report: Report::default(),
             is_superseded: false,
-        };
-        let former = Status::read(&supervisor.options.spool, &supervisor.options.status).ok().flatten();
-        supervisor.open_places(now, false);
-        supervisor.inherit(former.unwrap_or_default(), now);
-        // A former program gives way to this.
-        supervisor.write_status(now);
-        Ok(supervisor)
+        }
     }
 
     /// Everything that is due, and one wait.

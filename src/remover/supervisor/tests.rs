@@ -13,28 +13,11 @@ fn supervisor(top: &tempfile::TempDir) -> Supervisor {
     let base = top.path().to_str().unwrap().to_owned();
     make_trash(top);
     let now = Instant::now();
-    Supervisor {
-        // Nothing can be started with such a name.
-        options: Options { node: "\0".into(), ..Options::default() },
-        host: Once::new(false),
-        me: Identity { pid: rustix::process::getpid(), start_time: 0, pidfs_inode: 0 },
-        queue: Queue::default(),
-        events: None,
-        watches: HashMap::new(),
-        places: vec![Place { trash: Some(trash(top)), base, has_jobs: false, try_again: now }],
-        workers: Vec::new(),
-        spare: None,
-        spare_at: now,
-        start_after: now,
-        ended: Vec::new(),
-        awaited: HashMap::new(),
-        look_at: now,
-        looked: now,
-        jobs: 0,
-        slurmd_ended: None,
-        report: Report::default(),
-        is_superseded: false,
-    }
+    // Nothing can be started with such a name.
+    let options = Options { node: "\0".into(), ..Options::default() };
+    let me = Identity { pid: rustix::process::getpid(), start_time: 0, pidfs_inode: 0 };
+    let place = Place { trash: Some(trash(top)), base, has_jobs: false, try_again: now };
+    Supervisor::at_start(options, Once::new(false), me, (None, vec![place]), now)
 }
 
 fn make_trash(top: &tempfile::TempDir) {
@@ -53,18 +36,7 @@ fn tree(top: &tempfile::TempDir, name: &str) -> Task {
 fn worker() -> (Worker, UnixStream) {
     let (socket, theirs) = UnixStream::pair().unwrap();
     let child = Command::new("true").stdin(Stdio::null()).spawn().unwrap();
-    let worker = Worker {
-        child,
-        socket,
-        task: None,
-        unread: Vec::new(),
-        directories: Vec::new(),
-        moved: Instant::now(),
-        removed: 0,
-        is_stuck: false,
-        names_for: None,
-        polite_at: None,
-    };
+    let worker = Worker::of(child, socket);
     (worker, theirs)
 }
 
