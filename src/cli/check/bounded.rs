@@ -1,5 +1,5 @@
-//! `--here` in a process of its own, which is given up when it hears nothing from a file system: one that
-//! is dead keeps whoever looks at it waiting, in a state that not even SIGKILL ends.
+//! `--here` in a process of its own, which is given up when it hears nothing from a file system. A process that
+//! waits for a dead file server may not end even after SIGKILL.
 //!
 //! The child says on its standard error what it looks at next, so that the answer can name it. All else that
 //! it says is passed on.
