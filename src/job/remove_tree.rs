@@ -429,6 +429,8 @@ fn take(dir: BorrowedFd<'_>) -> bool {
     match own() {
         Ok(()) => true,
         Err(Errno::PERM) if clear_flags_of(dir) => own().is_ok(),
+        // A user can make a subvolume read-only.
+        Err(Errno::ROFS) if crate::sys::btrfs::make_writable(dir).is_ok() => own().is_ok(),
         Err(_) => false,
     }
 }

@@ -20,6 +20,7 @@
 )]
 #![allow(clippy::must_use_candidate, reason = "a system call is made for its effect")]
 
+pub mod btrfs;
 pub mod clone;
 pub mod exec;
 pub mod holder_image;

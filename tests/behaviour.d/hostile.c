@@ -1,5 +1,5 @@
 // hostile: what a user can do to the removal of a job's files. The topics `removal` and `siege` run it, all of it
-// without root but `project`.
+// without root but `project` and `limit`.
 //
 //   hostile send SOCKET DIRECTORY...     sends open directories to one of the next two, and waits until it has done its part
 //   hostile chain SOCKET LEAD FILES      makes a chain of directories in each that it gets, FILES in each of them, and keeps
@@ -10,7 +10,10 @@
 //   hostile directories PARENT COUNT     makes COUNT directories in PARENT, with one in each
 //   hostile fill FILE                    writes to it until nothing fits on the disk, and then a file per byte
 //   hostile subvolume PARENT NAME        makes a btrfs subvolume
+//   hostile subvolume PARENT NAME ro     the same, with a directory in it, read-only
 //   hostile project ID DIRECTORY         gives it a project, which what is made in it inherits
+//   hostile limit ID DIRECTORY MIB       limits what the project may use on the file system of DIRECTORY
+//   hostile used ID DIRECTORY            prints how many bytes the project uses there
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +28,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/quota.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -445,12 +449,19 @@ static void fill(const char *path)
 	while (fill_with_files(path, round++) && round < 20);
 }
 
-static void make_subvolume(const char *parent, const char *name)
+static void make_subvolume(const char *parent, const char *name, int read_only)
 {
 	struct btrfs_ioctl_vol_args arguments = { 0 };
+	unsigned long long flags = BTRFS_SUBVOL_RDONLY;
+	int dir = check(open(parent, O_RDONLY | O_DIRECTORY), parent), subvolume;
 
 	snprintf(arguments.name, sizeof arguments.name, "%s", name);
-	check(ioctl(check(open(parent, O_RDONLY | O_DIRECTORY), parent), BTRFS_IOC_SUBVOL_CREATE, &arguments), name);
+	check(ioctl(dir, BTRFS_IOC_SUBVOL_CREATE, &arguments), name);
+	if (read_only) {
+		subvolume = check(openat(dir, name, O_RDONLY | O_DIRECTORY), name);
+		check(mkdirat(subvolume, "in", 0700), "in");
+		check(ioctl(subvolume, BTRFS_IOC_SUBVOL_SETFLAGS, &flags), name);
+	}
 }
 
 static void set_project(int id, const char *path)
@@ -462,6 +473,23 @@ static void set_project(int id, const char *path)
 	attributes.fsx_projid = id;
 	attributes.fsx_xflags |= FS_XFLAG_PROJINHERIT;
 	check(ioctl(fd, FS_IOC_FSSETXATTR, &attributes), path);
+}
+
+static void limit_project(int id, const char *path, int mebibytes)
+{
+	struct dqblk limit = { .dqb_bhardlimit = 1024ull * mebibytes, .dqb_valid = QIF_BLIMITS };
+	int fd = check(open(path, O_RDONLY | O_DIRECTORY), path);
+
+	check(syscall(SYS_quotactl_fd, fd, QCMD(Q_SETQUOTA, PRJQUOTA), id, &limit), path);
+}
+
+static long long used_by_project(int id, const char *path)
+{
+	struct dqblk usage = { 0 };
+	int fd = check(open(path, O_RDONLY | O_DIRECTORY), path);
+
+	check(syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, PRJQUOTA), id, &usage), path);
+	return usage.dqb_curspace;
 }
 
 int main(int argc, char **argv)
@@ -484,10 +512,14 @@ int main(int argc, char **argv)
 		make_directories(argv[2], atoi(argv[3]));
 	} else if (!strcmp(what, "fill") && argc == 3) {
 		fill(argv[2]);
-	} else if (!strcmp(what, "subvolume") && argc == 4) {
-		make_subvolume(argv[2], argv[3]);
+	} else if (!strcmp(what, "subvolume") && argc >= 4) {
+		make_subvolume(argv[2], argv[3], argc > 4);
 	} else if (!strcmp(what, "project") && argc == 4) {
 		set_project(atoi(argv[2]), argv[3]);
+	} else if (!strcmp(what, "limit") && argc == 5) {
+		limit_project(atoi(argv[2]), argv[3], atoi(argv[4]));
+	} else if (!strcmp(what, "used") && argc == 4) {
+		printf("%lld\n", used_by_project(atoi(argv[2]), argv[3]));
 	} else {
 		fputs("hostile: see its first lines for what it can do\n", stderr);
 		return 2;
