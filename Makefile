@@ -53,14 +53,14 @@ all: linux tmpfs
 linux:
 	mkdir -p $(DIST)
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)
-	install -m 0755 $(TARGET)/release/libnamespace_linux.so $(DIST)/namespace_linux.so
+	install -m 0755 $(TARGET)/release/libslurm_jobns.so $(DIST)/namespace_linux.so
 	install -m 0755 $(TARGET)/release/jobns-remover $(DIST)/jobns-remover
 	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
 
 tmpfs:
 	mkdir -p $(DIST)
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs --target-dir $(TARGET)/tmpfs
-	install -m 0755 $(TARGET)/tmpfs/release/libnamespace_linux.so $(DIST)/namespace_tmpfs.so
+	install -m 0755 $(TARGET)/tmpfs/release/libslurm_jobns.so $(DIST)/namespace_tmpfs.so
 
 check:
 	$(CARGO) test $(CARGOFLAGS)

@@ -3,13 +3,18 @@
 //! `tests/config_fuzz.rs` calls the same functions, on the corpora here, on inputs that once broke
 //! something, and on generated ones, so that a finding becomes a plain test by adding a file.
 
-use namespace_linux::config::wire::{self, FRAME_LEN, HEADER_LEN, Message, NamespaceInodes};
-use namespace_linux::config::{
-    Backing, HidePid, JobNames, Level, Node, NodeSettings, Parsed, Settings, check, hostlist, mount_options,
-    parse_job_container_conf, parse_namespace_yaml, path, pattern,
-};
-use namespace_linux::job::identity::BootId;
-use namespace_linux::job::state::{Line, State, Tree};
+use slurm_jobns::config::job_container_conf::parse_job_container_conf;
+use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
+use slurm_jobns::config::outcome::Parsed;
+use slurm_jobns::config::pattern::JobNames;
+use slurm_jobns::config::problem::Level;
+use slurm_jobns::config::settings::NamespaceInodes;
+use slurm_jobns::config::settings::{Backing, HidePid, Node, NodeSettings, Settings};
+use slurm_jobns::config::wire;
+use slurm_jobns::config::wire::{FRAME_LEN, HEADER_LEN, Message};
+use slurm_jobns::config::{check, hostlist, mount_options, path, pattern};
+use slurm_jobns::job::record::process::BootId;
+use slurm_jobns::job::record::state::{Line, State, Tree};
 
 /// Any bytes as namespace.yaml.
 pub fn namespace_yaml(data: &[u8]) {
@@ -20,7 +25,7 @@ pub fn namespace_yaml(data: &[u8]) {
     if std::str::from_utf8(data).is_ok() && !data.is_empty() && !data.windows(3).any(|w| w == b"...") {
         let mut with_comment = b"# comment\n".to_vec();
         with_comment.extend_from_slice(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data));
-        if with_comment.len() <= namespace_linux::config::limits::MAX_TEXT {
+        if with_comment.len() <= slurm_jobns::config::limits::MAX_TEXT {
             let again = parse_namespace_yaml("namespace.yaml", &with_comment, &node).settings;
             assert_eq!(again, Some(settings));
         }
@@ -75,14 +80,14 @@ pub fn job_container_conf(data: &[u8]) {
         assert!(!settings.disable_bpf_token && settings.user_ns_script.is_none());
         assert_eq!(settings.user_ns_limits, 10);
         assert!(settings.hide_pid == HidePid::Off && settings.proc_keep.is_empty());
-        assert_eq!(settings.namespaces, namespace_linux::config::Namespaces::default());
+        assert_eq!(settings.namespaces, slurm_jobns::config::settings::Namespaces::default());
         assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%')));
     }
     // Neither a comment nor another line break changes anything, when no Include counts the files.
     if !text.to_ascii_lowercase().windows(7).any(|word| word == b"include") {
         let mut with_comment = b"# comment\n \t\n".to_vec();
         with_comment.extend_from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
-        if with_comment.len() <= namespace_linux::config::limits::MAX_TEXT {
+        if with_comment.len() <= slurm_jobns::config::limits::MAX_TEXT {
             let again = read(&with_comment);
             assert_eq!((again.parsed.settings, again.entire_step_in_ns), (Some(settings), entire));
         }
@@ -348,7 +353,7 @@ pub fn wire(data: &[u8]) {
         Err(error) => is_printable(&error.to_string(), false),
     }
     // The same body with a right header: what the checksum keeps the fuzzer from reaching.
-    let model = wire::encode(&sent(NodeSettings::Disabled(namespace_linux::config::DisabledWhy::SetToNone)));
+    let model = wire::encode(&sent(NodeSettings::Disabled(slurm_jobns::config::settings::DisabledWhy::SetToNone)));
     let Some((_, body)) = rest.split_first_chunk::<HEADER_LEN>() else { return };
     let mut header: [u8; HEADER_LEN] = model[FRAME_LEN..][..HEADER_LEN].try_into().expect("a header");
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);

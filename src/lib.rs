@@ -7,24 +7,28 @@
 //!    │       └ restore: start jobns-remover (remover)      └ send_stepd: config::wire ──pipe──┐
 //!    │                                                                                        ▼
 //!    │                                    slurmstepd (extern) ── recv_stepd: config::wire → Settings
-//!    │                                      stepd_create: job::plan → job::create ── clone3 ──┐
+//!    │                                      stepd_create: job::make::{plan, create} ─ clone3 ─┐
 //!    │                                        job::inside: a thread in the job's mounts       ▼
-//!    │                                                               job::child: attach, then the holder
+//!    │                                                         job::make::child: attach, then the holder
 //!    │                                      join_external: hand out namespace fds   (sys::holder_image)
-//!    │                                      stepd_delete: job::delete → base_path/.trash
-//!    │                                                              (remover → job::remove_tree)
+//!    │                                      stepd_delete: job::remove::delete → base_path/.trash
+//!    │                                                              (remover → job::remove::tree)
 //!    └ fork ── job::join: setns by pidfd ── exec slurmstepd (batch, steps)
 //! ```
 //!
 //! | room | what lives there | may do |
 //! |---|---|---|
-//! | [`config`] | text to checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
+//! | [`slurm_version`] | versions of Slurm | nothing |
 //! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
+//! | [`config`] | text to checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
+//! | [`base`] | errors, paths, small files: what every room may use | system calls |
 //! | [`job`] | the life of a job's namespaces, behind the trait [`job::Host`] | system calls |
 //! | [`node`] | what slurmd makes sure of before the first job | system calls |
 //! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in processes of its own | system calls |
 //! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |
 //! | [`cli`] | `jobns`: the stand-alone host | standard streams |
+//!
+//! A room uses those above it in this table only; `tests/rooms` makes sure of that.
 //!
 //! # Reading lists for an audit
 //!
@@ -32,10 +36,12 @@
 
 #![deny(unsafe_code)]
 
+pub mod base;
 pub mod cli;
 pub mod config;
 pub mod job;
 pub mod node;
 pub mod remover;
 pub mod slurm;
+pub mod slurm_version;
 pub mod sys;

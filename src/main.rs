@@ -1,7 +1,7 @@
-//! `jobns`: see [`namespace_linux::cli`].
+//! `jobns`: see [`slurm_jobns::cli`].
 
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    namespace_linux::cli::main()
+    slurm_jobns::cli::main()
 }

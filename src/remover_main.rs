@@ -1,7 +1,7 @@
-//! `jobns-remover`: see [`namespace_linux::remover`].
+//! `jobns-remover`: see [`slurm_jobns::remover`].
 
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    namespace_linux::remover::main()
+    slurm_jobns::remover::main()
 }

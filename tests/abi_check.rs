@@ -5,7 +5,8 @@
 //! Without `SLURM_SRC` the tree is a stand-in, written here: it shows that the comparison sees what it
 //! is for, and nothing about Slurm.
 
-use namespace_linux::slurm::layout::{self, NsFdMap, StepId, conf, gres_job, gres_state, slurm_conf, step};
+use slurm_jobns::slurm::layout;
+use slurm_jobns::slurm::layout::{NsFdMap, StepId, conf, gres_job, gres_state, slurm_conf, step};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::mem::offset_of;
@@ -77,11 +78,11 @@ fn ours() -> BTreeMap<String, Option<u64>> {
     rows.extend(prototypes.map(|name| (name.to_owned(), Some(1))));
     rows.extend(
         [
-            ("version", Some(layout::VERSION.number().into())),
-            ("delete_gets_step", Some(layout::RELEASE.delete_gets_step.into())),
+            ("version", Some(slurm_jobns::slurm_version::VERSION.number().into())),
+            ("delete_gets_step", Some(slurm_jobns::slurm_version::RELEASE.delete_gets_step.into())),
             ("slurm_conf::NAMESPACE", Some(slurm_conf::NAMESPACE)),
             ("slurm_conf::SCRIPT", Some(slurm_conf::SCRIPT)),
-            ("gres_job::total", gres_job::total(layout::VERSION).map(|offset| offset as u64)),
+            ("gres_job::total", gres_job::total(slurm_jobns::slurm_version::VERSION).map(|offset| offset as u64)),
             ("NO_VAL", Some(layout::NO_VAL.into())),
             ("SLURM_EXTERN_CONT", Some(layout::SLURM_EXTERN_CONT.into())),
             ("SLURM_SUCCESS", Some(layout::SLURM_SUCCESS as u64)),
@@ -238,7 +239,8 @@ fn stand_in(dir: &Path) {
         let never_returns = if name == "fatal" { " __attribute__((noreturn))" } else { "" };
         let _ = writeln!(text, "extern {declared}{never_returns};");
     }
-    let deleted = if layout::RELEASE.delete_gets_step { "stepd_step_rec_t" } else { "slurm_step_id_t" };
+    let deleted =
+        if slurm_jobns::slurm_version::RELEASE.delete_gets_step { "stepd_step_rec_t" } else { "slurm_step_id_t" };
     let _ = writeln!(text, "extern int namespace_g_stepd_delete({deleted} *);");
     std::fs::write(dir.join("slurm/slurm.h"), text).unwrap();
 }

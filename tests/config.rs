@@ -9,7 +9,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use namespace_linux::config::{Level, Node, Problem, parse_namespace_yaml};
+use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
+use slurm_jobns::config::problem::{Level, Problem};
+use slurm_jobns::config::settings::Node;
 
 #[test]
 fn broken_files_are_explained() {

@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 #![allow(clippy::format_push_string, reason = "short beats fast here")]
 
-use namespace_linux::config::{Node, ParsedConf, Problem, parse_job_container_conf, parse_namespace_yaml};
+use slurm_jobns::config::job_container_conf::{ParsedConf, parse_job_container_conf};
+use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
+use slurm_jobns::config::problem::Problem;
+use slurm_jobns::config::settings::Node;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
-use namespace_linux::config::limits::MAX_FORMER_BASES;
-use namespace_linux::config::{Node, NodeSettings, hostlist, parse_namespace_yaml, wire};
 use proptest::prelude::*;
+use slurm_jobns::config::limits::MAX_FORMER_BASES;
+use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
+use slurm_jobns::config::settings::{Node, NodeSettings};
+use slurm_jobns::config::{hostlist, wire};
 
 #[path = "../fuzz/properties.rs"]
 mod properties;
@@ -179,7 +181,12 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let Some(settings) = parsed.settings else { panic!("{:?}", parsed.problems) };
     assert!(matches!(&settings, NodeSettings::Enabled(settings) if settings.dirs.len() == 256));
     let former_bases = vec![format!("{deep}/old"); MAX_FORMER_BASES];
-    let message = wire::Message { settings, node: wire::NamespaceInodes::default(), former_bases, slurm_user: 0 };
+    let message = wire::Message {
+        settings,
+        node: slurm_jobns::config::settings::NamespaceInodes::default(),
+        former_bases,
+        slurm_user: 0,
+    };
     let bytes = wire::encode(&message);
     let (frame, rest) = bytes.split_first_chunk().unwrap();
     assert_eq!(wire::announced(*frame), Ok(rest.len()));

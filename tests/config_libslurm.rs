@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use namespace_linux::config::hostlist;
+use slurm_jobns::config::hostlist;
 
 /// xorshift64*: the same cases everywhere.
 struct Random(u64);

@@ -11,8 +11,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 #![allow(clippy::format_push_string, reason = "short beats fast here")]
 
-use namespace_linux::config::{Backing, DisabledWhy, Node, NodeSettings, Parsed, Settings, parse_namespace_yaml};
-use namespace_linux::slurm::layout::RELEASE;
+use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
+use slurm_jobns::config::outcome::Parsed;
+use slurm_jobns::config::settings::{Backing, DisabledWhy, Node, NodeSettings, Settings};
+use slurm_jobns::slurm_version::RELEASE;
 
 /// Slurm and we say the same.
 const SAME: &str = "";
@@ -47,7 +49,7 @@ fn verdict(yaml: &str, show: impl Fn(&Settings) -> String) -> String {
 }
 
 fn show_dirs(settings: &Settings) -> String {
-    let one = |dir: &namespace_linux::config::Dir| {
+    let one = |dir: &slurm_jobns::config::settings::Dir| {
         let mut out = dir.path.clone();
         match &dir.backing {
             // No file has the second.
@@ -91,7 +93,7 @@ fn check(what: &str, rows: &[Row], yaml: impl Fn(&str) -> String, show: impl Fn(
         let got = verdict(&yaml, &show);
         if got != *ours {
             let said: Vec<String> =
-                read(&yaml).problems.iter().map(namespace_linux::config::Problem::one_line).collect();
+                read(&yaml).problems.iter().map(slurm_jobns::config::problem::Problem::one_line).collect();
             wrong.push_str(&format!("{input:?}: wanted {ours:?}, got {got:?} {said:?}\n"));
         }
         if (slurm == ours) != why.is_empty() {

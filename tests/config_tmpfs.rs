@@ -8,9 +8,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use namespace_linux::config::{
-    DisabledWhy, Level, Node, NodeSettings, Origin, ParsedConf, Problem, Script, parse_job_container_conf,
-};
+use slurm_jobns::config::job_container_conf::{ParsedConf, parse_job_container_conf};
+use slurm_jobns::config::outcome::Origin;
+use slurm_jobns::config::problem::{Level, Problem};
+use slurm_jobns::config::settings::{DisabledWhy, Node, NodeSettings, Script};
 
 const NODE: Node<'_> = Node { name: "n1", hostname: "host1" };
 

@@ -5,17 +5,21 @@
 //! The allocator knows the test's process by its pid, which a clone does not share. Root is needed,
 //! as for everything that makes namespaces.
 
-use namespace_linux::config::{self, NodeSettings};
-use namespace_linux::job::create::{Created, create};
-use namespace_linux::job::error::Error;
-use namespace_linux::job::identity::{BootId, read_file};
-use namespace_linux::job::{Host, Job, Level, Log, delete, join};
-use namespace_linux::node;
-use namespace_linux::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
-use namespace_linux::sys::exec::exit_group;
-use namespace_linux::sys::process::{Ended, reap};
 use rustix::fd::AsFd;
 use rustix::process::{Pid, getpid};
+use slurm_jobns::base::error::Error;
+use slurm_jobns::base::io::read_file;
+use slurm_jobns::base::log::{Level, Log};
+use slurm_jobns::config;
+use slurm_jobns::config::settings::NodeSettings;
+use slurm_jobns::job::make::create::{Created, create};
+use slurm_jobns::job::record::process::BootId;
+use slurm_jobns::job::remove::delete;
+use slurm_jobns::job::{Host, Job, join};
+use slurm_jobns::node;
+use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use slurm_jobns::sys::exec::exit_group;
+use slurm_jobns::sys::process::{Ended, reap};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -97,9 +101,13 @@ fn job(id: u32, script: bool) -> Job {
     }
 }
 
-fn settings(base: &str, more: &str) -> config::Settings {
+fn settings(base: &str, more: &str) -> config::settings::Settings {
     let text = format!("defaults:\n  base_path: {base}\n{more}");
-    let parsed = config::parse_namespace_yaml("test", text.as_bytes(), &config::Node { name: "n", hostname: "n" });
+    let parsed = config::namespace_yaml::parse_namespace_yaml(
+        "test",
+        text.as_bytes(),
+        &config::settings::Node { name: "n", hostname: "n" },
+    );
     match parsed.settings {
         Some(NodeSettings::Enabled(settings)) => settings,
         other => panic!("{other:?} {:?}", parsed.problems),

@@ -4,13 +4,12 @@
 //! home directory on a server and the small tmpfs of `XDG_RUNTIME_DIR` may not have. But anybody can make that name
 //! first. Then the next of the places is taken, in a fixed order, so that a later run finds what a killed one left.
 
-#![forbid(unsafe_code)]
-
-use super::TerminalHost;
-use crate::config::Settings;
-use crate::job::error::{Doing, Error, Words};
-use crate::job::sources::open_base;
-use crate::job::{Level, Log, restore};
+use crate::base::base_dir::open_base;
+use crate::base::error::{Doing, Error, Words};
+use crate::base::log::{Level, Log};
+use crate::cli::TerminalHost;
+use crate::config::settings::Settings;
+use crate::job::remove::dead_jobs;
 use crate::node;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode};
@@ -155,7 +154,7 @@ impl Base {
                 && is_alone(&lock)
             {
                 clean(path)?;
-                let _ = restore::remove_if_empty(path);
+                let _ = dead_jobs::remove_if_empty(path);
             }
         }
         if self.is_alone { clean(&self.path) } else { Ok(()) }
@@ -169,9 +168,9 @@ impl Base {
 
     /// Removes the directory if no other run uses it.
     pub(super) fn give_up(self, clean: &Clean<'_>) {
-        if is_alone(&self.lock) && matches!(restore::remove_if_empty(&self.path), Ok(false)) && !self.is_alone {
+        if is_alone(&self.lock) && matches!(dead_jobs::remove_if_empty(&self.path), Ok(false)) && !self.is_alone {
             let _ = clean(&self.path);
-            let _ = restore::remove_if_empty(&self.path);
+            let _ = dead_jobs::remove_if_empty(&self.path);
         }
     }
 }

@@ -29,18 +29,19 @@
 //!
 //! Fields may be added; those that are here keep their meaning.
 
-#![forbid(unsafe_code)]
-
 mod bounded;
 mod here;
 mod loaded;
 mod show;
 
-use super::help::CHECK;
-use super::options::{self, Reader, Stop, Word};
-use crate::config::{self, Level, Problem, cluster, hostlist};
-use crate::job::error::Words;
-use crate::job::spelling;
+use crate::base::error::Words;
+use crate::cli::help::CHECK;
+use crate::cli::options;
+use crate::cli::options::{Reader, Stop, Word};
+use crate::config;
+use crate::config::problem::{Level, Problem};
+use crate::config::spelling;
+use crate::config::{cluster, hostlist};
 use here::Here;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -156,7 +157,7 @@ fn verdict(
         // Most nodes are named as their machine.
         let is_here = options.here || options.node.is_none();
         let hostname = if is_here { this_machine } else { node_name };
-        let mut checked = check(options, name, text, config::Node { name: node_name, hostname });
+        let mut checked = check(options, name, text, config::settings::Node { name: node_name, hostname });
         checked.strangers = cluster::strangers(&checked.parsed.nodes, &cluster, node_name);
         spelling::use_conf(checked.format == Format::JobContainerConf);
         if options.here {
@@ -195,15 +196,17 @@ fn beside(file: &OsStr) -> Vec<u8> {
     directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
-fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::Node<'a>) -> Checked<'a> {
+fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::settings::Node<'a>) -> Checked<'a> {
     let is_tmpfs = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new("job_container.conf"));
     let format = if is_tmpfs { Format::JobContainerConf } else { Format::NamespaceYaml };
     let (parsed, entire_step_in_ns) = if is_tmpfs {
-        let config::ParsedConf { parsed, entire_step_in_ns } =
-            config::parse_job_container_conf(name, text, &node, &mut |file| included(&options.file, file));
+        let config::job_container_conf::ParsedConf { parsed, entire_step_in_ns } =
+            config::job_container_conf::parse_job_container_conf(name, text, &node, &mut |file| {
+                included(&options.file, file)
+            });
         (parsed, Some(entire_step_in_ns))
     } else {
-        (config::parse_namespace_yaml(name, text, &node), None)
+        (config::namespace_yaml::parse_namespace_yaml(name, text, &node), None)
     };
     Checked { file: name, format, node, parsed, entire_step_in_ns, strangers: Vec::new(), here: None }
 }
@@ -271,7 +274,7 @@ mod tests {
 
     fn checked(yaml: &str) -> Checked<'static> {
         let options = Options { file: "namespace.yaml".into(), ..Options::default() };
-        check(&options, "namespace.yaml", yaml.as_bytes(), config::Node { name: "n1", hostname: "n1" })
+        check(&options, "namespace.yaml", yaml.as_bytes(), config::settings::Node { name: "n1", hostname: "n1" })
     }
 
     #[test]

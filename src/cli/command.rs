@@ -1,10 +1,8 @@
 //! A command in the namespaces of a job, as a child of `jobns`: started, waited for, and passed the
 //! signals that `jobns` gets.
 
-#![forbid(unsafe_code)]
-
-use crate::job::error::{Doing, Error, Words};
-use crate::job::fixed::FixedText;
+use crate::base::error::{Doing, Error, Words};
+use crate::base::fixed_text::FixedText;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, execveat, exit_group};
 use crate::sys::process::{Ended, reap, setns};

@@ -4,18 +4,18 @@
 //! by the process that holds the namespaces, after a look that it is still the recorded one. It is
 //! root's command: inside, root may do what root may, and `/proc`, `/tmp` and so on are the job's.
 
-#![forbid(unsafe_code)]
-
-use super::command::{die_of, shell, start, wait};
-use super::help::ENTER;
-use super::nodes;
-use super::options::{self, Reader, Stop, Word};
-use crate::job::error::{Doing, Error};
-use crate::job::identity::BootId;
-use crate::job::record::{self, Found};
-use crate::job::registry::Registry;
-use crate::job::sources::open_base;
-use crate::job::{c_plugin, restore};
+use crate::base::base_dir::open_base;
+use crate::base::error::{Doing, Error};
+use crate::cli::command::{die_of, shell, start, wait};
+use crate::cli::help::ENTER;
+use crate::cli::nodes;
+use crate::cli::options;
+use crate::cli::options::{Reader, Stop, Word};
+use crate::job::record::job;
+use crate::job::record::job::Found;
+use crate::job::record::process::BootId;
+use crate::job::record::registry::Registry;
+use crate::job::remove::{dead_jobs, slurms_leftovers};
 use crate::sys::process::Ended;
 use crate::sys::signals::EndSignals;
 use rustix::fd::AsFd;
@@ -74,9 +74,9 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
 
 /// How to enter a job that Slurm's own plugin has made.
 fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
-    registry.bases.iter().flat_map(|base| restore::places(base, &registry.node)).find_map(|place| {
+    registry.bases.iter().flat_map(|base| dead_jobs::places(base, &registry.node)).find_map(|place| {
         let base = open_base(&place).ok()?;
-        let leftover = c_plugin::recognise(base.as_fd(), &job.to_string())?;
+        let leftover = slurms_leftovers::recognise(base.as_fd(), &job.to_string())?;
         let options: Vec<String> = leftover
             .namespaces()
             .iter()
@@ -92,7 +92,7 @@ fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
 
 /// The job as this plugin has recorded it under one of the bases of this node.
 fn find(bases: &[String], node: &str, job: u32) -> Option<Found> {
-    bases.iter().filter_map(|base| record::of_job(base, job).ok()).find(|found| found.record.node == node)
+    bases.iter().filter_map(|base| job::of_job(base, job).ok()).find(|found| found.record.node == node)
 }
 
 fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {

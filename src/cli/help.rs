@@ -1,7 +1,5 @@
 //! What `jobns` says about itself: all commands in short, and each with its options and an example.
 
-#![forbid(unsafe_code)]
-
 use crate::config::suggest::nearest;
 use std::fmt::Write as _;
 

@@ -1,7 +1,5 @@
 //! The little JSON that `jobns` writes. Values are text already.
 
-#![forbid(unsafe_code)]
-
 use std::fmt::Write as _;
 
 #[must_use]
@@ -43,7 +41,7 @@ pub fn text(from: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
+    use crate::cli::json::text;
 
     #[test]
     fn json_strings_are_escaped() {

@@ -3,7 +3,7 @@
 //! | file | command |
 //! |---|---|
 //! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
-//! | [`node`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
+//! | [`jobs`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
 //! | [`enter`] | `jobns enter`: a command in the namespaces of a live job |
 //! | [`nodes`] | which nodes this machine is, and where their slurmd's spool directories are |
 //! | [`json`] | how all of them write JSON |
@@ -21,16 +21,17 @@ pub mod check;
 mod command;
 pub mod enter;
 mod help;
+pub mod jobs;
 pub mod json;
-pub mod node;
 mod nodes;
 mod options;
 mod progress;
 pub mod run;
 pub mod stamp;
 
-use crate::job::error::Error;
-use crate::job::{Host, Level, Log};
+use crate::base::error::Error;
+use crate::base::log::{Level, Log};
+use crate::job::Host;
 use core::fmt;
 use rustix::process::Pid;
 use std::ffi::OsString;
@@ -57,8 +58,8 @@ pub fn main() -> ExitCode {
     let rest: Vec<OsString> = arguments.collect();
     let result = match command.to_str() {
         Some("check") => check::main(&rest),
-        Some("list") => node::list(&rest),
-        Some("clean") => node::clean(&rest),
+        Some("list") => jobs::list(&rest),
+        Some("clean") => jobs::clean(&rest),
         Some("enter") => enter::main(&rest),
         Some("run") => run::main(&rest),
         Some("stamp") => stamp::main(&rest),

@@ -2,10 +2,9 @@
 //!
 //! A slurmd with this plugin leaves the path of its spool directory in /run/slurm-jobns. Several may run on one machine.
 
-#![forbid(unsafe_code)]
-
-use super::host_name;
-use crate::job::registry::{self, Registry, WHEREABOUTS};
+use crate::cli::host_name;
+use crate::job::record::registry;
+use crate::job::record::registry::{Registry, WHEREABOUTS};
 use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 
 /// Where slurmd's spool directory is by default: Slurm's own default, and Debian's.

@@ -1,8 +1,6 @@
 //! How the words behind a command are read: `--option value` and `--option=value` alike, `--` before what is no option.
 
-#![forbid(unsafe_code)]
-
-use super::help::Command;
+use crate::cli::help::Command;
 use crate::config::suggest::nearest;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -152,8 +150,8 @@ pub(super) fn or_help<T>(command: &Command, read: Result<T, Stop>) -> Result<Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::help::{CHECK, RUN};
     use super::*;
+    use crate::cli::help::{CHECK, RUN};
 
     fn words(command: &'static Command, arguments: &[&str]) -> Result<Vec<Word>, Stop> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();

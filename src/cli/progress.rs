@@ -1,11 +1,9 @@
 //! What `jobns` shows on a terminal while it removes many files, so that nobody takes it for dead.
 
-#![forbid(unsafe_code)]
-
-use super::complain;
-use crate::job::delete::{Removal, remove_locked};
-use crate::job::error::Error;
-use crate::job::remove_tree::{Summary, Terms};
+use crate::base::error::Error;
+use crate::cli::complain;
+use crate::job::remove::delete::{Removal, remove_locked};
+use crate::job::remove::tree::{Summary, Terms};
 use rustix::fd::BorrowedFd;
 use std::ffi::CStr;
 use std::io::IsTerminal as _;

@@ -3,18 +3,22 @@
 //! It does what slurmd and slurmstepd do, in one process: create, join and exec in a child, wait,
 //! delete. An ordinary user first gets a user namespace in which the rest is allowed.
 
-use super::TerminalHost;
-use super::base::{Base, Caller};
-use super::command::{die_of, start, wait};
-use super::help::RUN;
-use super::options::{self, Reader, Stop, Word};
-use super::progress;
-use crate::config::{self, NodeSettings, Settings};
-use crate::job::create::{Created, create};
-use crate::job::error::{Doing, Error};
-use crate::job::identity::BootId;
-use crate::job::record::Record;
-use crate::job::{Job, Level, LiveJobs, Log, delete, restore};
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::cli::TerminalHost;
+use crate::cli::base::{Base, Caller};
+use crate::cli::command::{die_of, start, wait};
+use crate::cli::help::RUN;
+use crate::cli::options;
+use crate::cli::options::{Reader, Stop, Word};
+use crate::cli::progress;
+use crate::config;
+use crate::config::settings::{NodeSettings, Settings};
+use crate::job::make::create::{Created, create};
+use crate::job::record::job::Record;
+use crate::job::record::process::BootId;
+use crate::job::remove::{dead_jobs, delete};
+use crate::job::{Job, LiveJobs};
 use crate::node;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
@@ -82,14 +86,14 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         None => (super::host_name(), super::host_name()),
     };
     let node = options.node.clone().unwrap_or(node);
-    let ended = run(&host, &options, &config::Node { name: &node, hostname: &hostname })?;
+    let ended = run(&host, &options, &config::settings::Node { name: &node, hostname: &hostname })?;
     Ok(match ended {
         Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
         Ended::Killed(signal) => die_of(signal),
     })
 }
 
-fn run(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Result<Ended, String> {
+fn run(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Ended, String> {
     let caller = Caller::look();
     let mut settings = settings(host, options, node)?;
     // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
@@ -107,8 +111,8 @@ fn run(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Resul
 }
 
 /// What a killed run has left.
-fn clean(host: &TerminalHost, node: &config::Node<'_>, base: &String) -> Result<(), String> {
-    let former = restore::Node {
+fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) -> Result<(), String> {
+    let former = dead_jobs::Node {
         name: node.name,
         bases: std::slice::from_ref(base),
         other_bases: Vec::new(),
@@ -116,13 +120,13 @@ fn clean(host: &TerminalHost, node: &config::Node<'_>, base: &String) -> Result<
         environment: &[],
         removal: progress::SHOWN,
     };
-    restore::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
+    dead_jobs::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
 }
 
 fn run_with(
     host: &TerminalHost,
     options: &Options,
-    node: &config::Node<'_>,
+    node: &config::settings::Node<'_>,
     settings: &Settings,
     caller: &Caller,
     base: Option<&Base>,
@@ -186,7 +190,7 @@ fn run_with(
     ended.map_err(|error| error.to_string())
 }
 
-fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> Result<Settings, String> {
+fn settings(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Settings, String> {
     let (name, text) = match &options.config {
         Some(path) => {
             let name = path.to_string_lossy().into_owned();
@@ -195,10 +199,14 @@ fn settings(host: &TerminalHost, options: &Options, node: &config::Node<'_>) -> 
         }
         None => ("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes().to_vec()),
     };
-    let parsed = config::parse_namespace_yaml(&name, &text, node);
-    let rendered: Vec<String> =
-        parsed.problems.iter().filter(|p| p.level == config::Level::Error).map(config::Problem::render).collect();
-    for warning in parsed.problems.iter().filter(|p| p.level == config::Level::Warning) {
+    let parsed = config::namespace_yaml::parse_namespace_yaml(&name, &text, node);
+    let rendered: Vec<String> = parsed
+        .problems
+        .iter()
+        .filter(|p| p.level == config::problem::Level::Error)
+        .map(config::problem::Problem::render)
+        .collect();
+    for warning in parsed.problems.iter().filter(|p| p.level == config::problem::Level::Warning) {
         host.log(Level::Warning, format_args!("{}", warning.log_line()));
     }
     match parsed.settings {
@@ -282,8 +290,11 @@ mod tests {
 
     #[test]
     fn the_embedded_configuration_has_no_problem() {
-        let parsed =
-            config::parse_namespace_yaml("x", DEFAULT_CONFIG.as_bytes(), &config::Node { name: "n", hostname: "n" });
+        let parsed = config::namespace_yaml::parse_namespace_yaml(
+            "x",
+            DEFAULT_CONFIG.as_bytes(),
+            &config::settings::Node { name: "n", hostname: "n" },
+        );
         assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
     }
 }

@@ -7,13 +7,12 @@
 //! nobody would have decided it. This leaves the decision to whoever updates Slurm, and is one word of
 //! the file. It cannot change the line: what differs between lines is compiled in.
 
-#![forbid(unsafe_code)]
-
-use super::answer;
-use super::help::STAMP;
-use super::options::{self, Reader, Stop, Word};
-use crate::job::error::Words;
-use crate::slurm::layout::{MARK, RELEASES, Version};
+use crate::base::error::Words;
+use crate::cli::answer;
+use crate::cli::help::STAMP;
+use crate::cli::options;
+use crate::cli::options::{Reader, Stop, Word};
+use crate::slurm_version::{MARK, RELEASES, Version};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;

@@ -1,15 +1,14 @@
 //! The promises of [`Settings`], checked as a whole, wherever the settings come from.
 
-#![forbid(unsafe_code)]
-
 use std::collections::BTreeSet;
 
-use super::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_TMPFS_PARAMS};
-use super::mount_options::is_valid_param;
-use super::path::{depth, is_at_or_below, normalise};
-use super::pattern::{JobNames, check_job_pattern, expand_job};
-use super::problem::quote;
-use super::{Backing, DEV_SHM, Dir, Script, Settings, proc, short, wire};
+use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_TMPFS_PARAMS};
+use crate::config::mount_options::is_valid_param;
+use crate::config::path::{depth, is_at_or_below, normalise};
+use crate::config::pattern::{JobNames, check_job_pattern, expand_job};
+use crate::config::problem::quote;
+use crate::config::settings::{Backing, DEV_SHM, Dir, Script, Settings};
+use crate::config::{proc, short, wire};
 
 /// How a private directory and a base path get in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,8 @@
 //! The names of nodes that a file has, held against those that there are: a name that fits none is a slip, and its
 //! nodes would go without private directories in silence.
 
-#![forbid(unsafe_code)]
-
-use super::problem::quote;
-use super::{hostlist, slurm_conf};
+use crate::config::problem::quote;
+use crate::config::{hostlist, slurm_conf};
 
 /// A hostlist of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]

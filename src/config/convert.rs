@@ -6,14 +6,11 @@
 //! Slurm 25.11 first makes a null or a number of every scalar that looks like one (`data_convert_tree`).
 //! Which of the two it is, the release says that this build is for.
 
-#![forbid(unsafe_code)]
-
-use super::Namespaces;
-use super::suggest;
-use crate::slurm::layout;
+use crate::config::settings::Namespaces;
+use crate::config::suggest;
 
 /// Does the Slurm that this build is for know nulls and numbers by their looks?
-pub(super) const TYPED: bool = layout::RELEASE.typed_scalars;
+pub(super) const TYPED: bool = crate::slurm_version::RELEASE.typed_scalars;
 
 /// Does Slurm take this for a key that is not set?
 pub(super) fn is_unset(text: &str, typed: bool) -> bool {

@@ -5,10 +5,8 @@
 //! place over the numbers that it can stand for. Slurm's list would hold exactly the names that
 //! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
 
-#![forbid(unsafe_code)]
-
-use super::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
-use super::problem::quote;
+use crate::config::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
+use crate::config::problem::quote;
 
 /// Why a hostlist is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

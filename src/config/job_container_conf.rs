@@ -1,4 +1,4 @@
-//! `job_container.conf`, the file of Slurm's namespace/tmpfs: text to the same [`super::Settings`].
+//! `job_container.conf`, the file of Slurm's namespace/tmpfs: text to the same [`crate::config::settings::Settings`].
 //!
 //! | file | what it does |
 //! |---|---|
@@ -17,18 +17,18 @@
 //!
 //! Where Slurm logs and goes on (a key twice, a script that it then ignores), this says so.
 
-#![forbid(unsafe_code)]
-
 mod lines;
 mod merge;
 mod words;
 
-use super::cluster::Named;
-use super::hostlist::{self, HostlistError};
-use super::limits::{MAX_PROBLEMS, MAX_SETTINGS};
-use super::namespace_yaml::Parsed;
-use super::problem::{Report, quote};
-use super::{Node, suggest};
+use crate::config::cluster::Named;
+use crate::config::hostlist;
+use crate::config::hostlist::HostlistError;
+use crate::config::limits::{MAX_PROBLEMS, MAX_SETTINGS};
+use crate::config::outcome::Parsed;
+use crate::config::problem::{Report, quote};
+use crate::config::settings::Node;
+use crate::config::suggest;
 use lines::Loader;
 use words::{Place, Word};
 

@@ -3,17 +3,19 @@
 //! Every key is checked for itself here, also in entries for other nodes: a file is right or wrong
 //! as a whole. What only the merged settings show is checked in [`super::merge`].
 
-#![forbid(unsafe_code)]
-
-use super::convert::{self, Boolean};
-use super::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_WORDS};
-use super::pasted::{self, Remark};
-use super::path::{PathError, normalise};
-use super::pattern::{check_node_pattern, has_other_percent};
-use super::private_dirs::{self, DirSpec};
-use super::problem::{Level, Report, Span, quote};
-use super::yaml::{Key, Kind, Scalar, Value};
-use super::{HidePid, Namespaces, proc, suggest};
+use crate::config::convert;
+use crate::config::convert::Boolean;
+use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_WORDS};
+use crate::config::pasted;
+use crate::config::pasted::Remark;
+use crate::config::path::{PathError, normalise};
+use crate::config::pattern::{check_node_pattern, has_other_percent};
+use crate::config::private_dirs;
+use crate::config::private_dirs::DirSpec;
+use crate::config::problem::{Level, Report, Span, quote};
+use crate::config::settings::{HidePid, Namespaces};
+use crate::config::yaml::{Key, Kind, Scalar, Value};
+use crate::config::{proc, suggest};
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]

@@ -4,16 +4,16 @@
 //! `dirs` wherever each of them was set. Here is checked what needs the merged values and the names
 //! of the node: the private directories against the base paths, above all.
 
-#![forbid(unsafe_code)]
-
-use super::check::{self, Clash};
-use super::layer::{BasePath, Layer, SCRIPTS, ScriptKeys, Set};
-use super::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_BASE_PATH};
-use super::namespace_yaml::{File, Origin, Source};
-use super::pattern::expand_node;
-use super::private_dirs::DirSpec;
-use super::problem::{Report, Span, quote};
-use super::{
+use crate::config::check;
+use crate::config::check::Clash;
+use crate::config::layer::{BasePath, Layer, SCRIPTS, ScriptKeys, Set};
+use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_BASE_PATH};
+use crate::config::namespace_yaml::File;
+use crate::config::outcome::{Origin, Source};
+use crate::config::pattern::expand_node;
+use crate::config::private_dirs::DirSpec;
+use crate::config::problem::{Report, Span, quote};
+use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_USER_NS_LIMITS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid,
     MountFlags, Namespaces, Node, NodeSettings, Script, Settings,
 };

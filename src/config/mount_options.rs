@@ -4,11 +4,10 @@
 //! bind mount, so that `nosiud` protects nothing. Here the list of flags is closed. A tmpfs parameter that is not in the
 //! other list is the kernel's to judge, when slurmd starts: a newer kernel may know it.
 
-#![forbid(unsafe_code)]
-
-use super::limits::{MAX_TMPFS_PARAMS, MAX_WORDS};
-use super::problem::{Level, quote};
-use super::{MountFlags, TmpfsParam, suggest};
+use crate::config::limits::{MAX_TMPFS_PARAMS, MAX_WORDS};
+use crate::config::problem::{Level, quote};
+use crate::config::settings::{MountFlags, TmpfsParam};
+use crate::config::suggest;
 
 /// What `options` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,44 +3,17 @@
 //! As in Slurm, that is the first entry of `node_confs` whose `nodes` hold the node. What it and
 //! `defaults` come to is in [`super::merge`].
 
-#![forbid(unsafe_code)]
-
-use super::cluster::Named;
-use super::hostlist::{self, HostlistError};
-use super::layer::{self, Layer, Set};
-use super::merge::Merge;
-use super::problem::{Problem, Report, quote};
-use super::yaml::{self, Key, Kind, Value};
-use super::{Node, NodeSettings};
-
-/// What a file comes to for one node.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    /// `None` exactly when a problem is an error.
-    pub settings: Option<NodeSettings>,
-    /// In the order of the text.
-    pub problems: Vec<Problem>,
-    /// Where each value of the settings comes from, for `jobns check`; empty without settings.
-    pub sources: Vec<Source>,
-    /// The names of nodes that the file has.
-    pub nodes: Vec<Named>,
-}
-
-/// Where one value of the settings comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The key of the file.
-    pub key: &'static str,
-    pub origin: Origin,
-}
-
-/// The three places a value can come from; lines count from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    BuiltIn,
-    Defaults { line: usize },
-    NodeEntry { line: usize },
-}
+use crate::config::cluster::Named;
+use crate::config::hostlist;
+use crate::config::hostlist::HostlistError;
+use crate::config::layer;
+use crate::config::layer::{Layer, Set};
+use crate::config::merge::Merge;
+use crate::config::outcome::Parsed;
+use crate::config::problem::{Report, quote};
+use crate::config::settings::Node;
+use crate::config::yaml;
+use crate::config::yaml::{Key, Kind, Value};
 
 /// Reads the file for one node. `file_name` only names it in messages.
 #[must_use]

@@ -1,9 +1,7 @@
 //! Paths that look as if something else was meant: pasted from a web page, or written as a shell would read them. Each
 //! would be a directory of that very name.
 
-#![forbid(unsafe_code)]
-
-use super::problem::{Level, is_unseen, quote};
+use crate::config::problem::{Level, is_unseen, quote};
 
 /// Something to say about a path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Paths as text: absolute, normalised, and within the kernel's limits.
 
-#![forbid(unsafe_code)]
-
-use super::limits::{MAX_COMPONENT, MAX_PATH};
+use crate::config::limits::{MAX_COMPONENT, MAX_PATH};
 
 /// Why a path is refused: what is wrong, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +79,11 @@ pub fn is_at_or_below(path: &str, top: &str) -> bool {
 #[must_use]
 pub fn depth(path: &str) -> usize {
     path.bytes().filter(|&b| b == b'/').count()
+}
+
+/// The path from `dir` to `path`, which lies below it; both normalised.
+pub(crate) fn path_below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
+    path.strip_prefix(dir)?.strip_prefix('/')
 }
 
 #[cfg(test)]

@@ -4,14 +4,12 @@
 //! name or a part of one, it can never add a component, remove one or turn one into `..` or into
 //! something that looks like an option. Values are never expanded again.
 
-#![forbid(unsafe_code)]
-
 use std::borrow::Cow;
 
-use super::Node;
-pub use super::path::PathError as PatternError;
-use super::path::normalise;
-use super::problem::quote;
+pub use crate::config::path::PathError as PatternError;
+use crate::config::path::normalise;
+use crate::config::problem::quote;
+use crate::config::settings::Node;
 
 /// The values of one job.
 #[derive(Clone, Copy, Debug)]

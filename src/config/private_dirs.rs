@@ -1,15 +1,15 @@
 //! The private directories of one mapping: `dirs` and `dir_confs`, each checked for itself.
 
-#![forbid(unsafe_code)]
-
-use super::layer::{Set, bad_path, base_pattern, boolean, odd_path, text, unknown_key};
-use super::limits::{MAX_DIRS, MAX_WORDS};
-use super::mount_options::{self, MountOptions};
-use super::path::{PathError, normalise};
-use super::pattern::check_job_pattern;
-use super::problem::{Level, Report, Span, quote};
-use super::yaml::{Key, Kind, Scalar, Value};
-use super::{DEV_SHM, check, convert};
+use crate::config::layer::{Set, bad_path, base_pattern, boolean, odd_path, text, unknown_key};
+use crate::config::limits::{MAX_DIRS, MAX_WORDS};
+use crate::config::mount_options;
+use crate::config::mount_options::MountOptions;
+use crate::config::path::{PathError, normalise};
+use crate::config::pattern::check_job_pattern;
+use crate::config::problem::{Level, Report, Span, quote};
+use crate::config::settings::DEV_SHM;
+use crate::config::yaml::{Key, Kind, Scalar, Value};
+use crate::config::{check, convert};
 
 /// A private directory as written.
 #[derive(Clone, Debug)]

@@ -4,12 +4,10 @@
 //! turns byte offsets into lines and columns. Text from the file never reaches a terminal or a log
 //! unescaped.
 
-#![forbid(unsafe_code)]
-
 use std::fmt::Write as _;
 
-use super::limits::{MAX_PROBLEMS, MAX_QUOTE};
-use super::short;
+use crate::config::limits::{MAX_PROBLEMS, MAX_QUOTE};
+use crate::config::short;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

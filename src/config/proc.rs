@@ -1,27 +1,12 @@
 //! `proc_options` and `proc_keep`: what the fresh `/proc` of a PID namespace is like. Ours, not Slurm's.
 
-#![forbid(unsafe_code)]
-
-use super::layer::{Set, bad_path};
-use super::limits::{MAX_PROC_KEEP, MAX_WORDS};
-use super::path::{PathError, depth, normalise};
-use super::problem::{Report, Span, quote};
-use super::yaml::{Key, Kind, Scalar, Value};
-use super::{short, suggest};
-
-/// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
-/// is the kernel's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HidePid {
-    #[default]
-    Off,
-    /// That they are there, and no more.
-    NoAccess,
-    /// Nothing.
-    Invisible,
-    /// Nothing, and of the user's own only those that may be traced.
-    Ptraceable,
-}
+use crate::config::layer::{Set, bad_path};
+use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
+use crate::config::path::{PathError, depth, normalise};
+use crate::config::problem::{Report, Span, quote};
+use crate::config::settings::HidePid;
+use crate::config::yaml::{Key, Kind, Scalar, Value};
+use crate::config::{short, suggest};
 
 impl HidePid {
     pub const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];

@@ -1,8 +1,6 @@
 //! Lists that are short by the limits of [`limits`](super::limits). A sort of the library would be a
 //! tenth of the plugin, a copy for each type that is sorted.
 
-#![forbid(unsafe_code)]
-
 use std::collections::BTreeSet;
 
 /// Sorts; what has equal keys keeps its order. Takes quadratic time.

@@ -1,8 +1,6 @@
 //! Single values of slurm.conf, where Slurm itself cannot be asked: `jobns check`, and keys that no daemon hands out.
 
-#![forbid(unsafe_code)]
-
-use super::Node;
+use crate::config::settings::Node;
 
 /// The value of `key`, letter case aside: the last that the text sets. What it includes is not looked at.
 #[must_use]

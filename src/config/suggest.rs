@@ -1,7 +1,5 @@
 //! "Did you mean": the known word nearest to a misspelt one.
 
-#![forbid(unsafe_code)]
-
 /// Longer words are not compared: nobody misspells that long, and the cost is quadratic.
 const MAX_LEN: usize = 40;
 

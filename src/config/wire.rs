@@ -18,14 +18,16 @@
 //! All other numbers are little-endian. The version is the plugin's, as text, filled up with zeros; it only
 //! serves messages. The CRC is that of the version and the body.
 
-#![forbid(unsafe_code)]
-
 mod reader;
 
-use super::limits::{MAX_BASE_PATH, MAX_FORMER_BASES, MAX_WIRE};
-use super::path::normalise;
-use super::problem::{escape, quote};
-use super::{Backing, Dir, DisabledWhy, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam, check};
+use crate::config::check;
+use crate::config::limits::{MAX_BASE_PATH, MAX_FORMER_BASES, MAX_WIRE};
+use crate::config::path::normalise;
+use crate::config::problem::{escape, quote};
+use crate::config::settings::NamespaceInodes;
+use crate::config::settings::{
+    Backing, Dir, DisabledWhy, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam,
+};
 use reader::Reader;
 
 /// Bytes of the frame. Formats before 8 have none.
@@ -69,15 +71,6 @@ pub struct Message {
     pub former_bases: Vec<String>,
     /// The uid of `SlurmUser`; 0 where it is root.
     pub slurm_user: u32,
-}
-
-/// The inodes of a process's namespaces (nsfs), which tell them apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NamespaceInodes {
-    pub mount: u64,
-    pub pid: u64,
-    pub user: u64,
-    pub ipc: u64,
 }
 
 /// Frame, header and body.
@@ -356,8 +349,8 @@ fn crc32(parts: &[&[u8]]) -> u32 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
 mod tests {
-    use super::super::HidePid;
     use super::*;
+    use crate::config::settings::HidePid;
 
     fn sample() -> NodeSettings {
         let script = |path: &str| Some(Script { path: path.to_owned(), wait_seconds: 7 });

@@ -9,14 +9,12 @@
 //! directives, foreign tags, keys that are not scalars, duplicate keys, and whatever exceeds
 //! [`super::limits`].
 
-#![forbid(unsafe_code)]
-
 use std::collections::BTreeMap;
 
 use serde_saphyr::granit_parser::{self, Event, ScalarStyle, Tag};
 
-use super::limits::{MAX_DEPTH, MAX_NODES, MAX_TEXT};
-use super::problem::{Report, Span, quote};
+use crate::config::limits::{MAX_DEPTH, MAX_NODES, MAX_TEXT};
+use crate::config::problem::{Report, Span, quote};
 
 /// One node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +79,7 @@ impl Value {
 ///
 /// # Errors
 /// The problems, when the bytes are no text that this room reads.
-pub fn text_of<'a>(file: &'a str, bytes: &'a [u8]) -> Result<&'a str, Vec<super::Problem>> {
+pub fn text_of<'a>(file: &'a str, bytes: &'a [u8]) -> Result<&'a str, Vec<crate::config::problem::Problem>> {
     let refuse = |what: String, hint: &str| {
         let mut report = Report::new(file, "");
         report.error_without_place(what, hint);

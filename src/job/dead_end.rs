@@ -4,10 +4,8 @@
 //! enters another PID namespace. That is the one way to end a login whose sshd ignores that it could not
 //! be brought into its job.
 
-#![forbid(unsafe_code)]
-
-use super::error::{Doing, Error};
-use super::handshake::clone_error;
+use crate::base::errno_hints::clone_error;
+use crate::base::error::{Doing, Error};
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::exit_group;
 use crate::sys::process::reap;

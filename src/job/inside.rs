@@ -8,9 +8,9 @@
 //! The thread stays in the host's user namespace: root there may mount in a namespace whose owner is
 //! below it.
 
-use super::Host;
-use super::error::{Doing, Error};
-use super::trusted::{NO_LINKS, c_path, open_beneath};
+use crate::base::error::{Doing, Error};
+use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
+use crate::job::Host;
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::mount::Attributes;
 use crate::sys::process::{setns, unshare_fs};

@@ -18,12 +18,13 @@
     clippy::arithmetic_side_effects
 )]
 
-use super::error::Words;
-use super::fixed::FixedText;
-use super::identity::{BootId, Identity, read_all};
-use super::spelling::key;
-use super::state::{MAX_SIZE, PinNumbers, State};
-use super::trusted::{NO_LINKS, is_trusted_owner};
+use crate::base::error::Words;
+use crate::base::fixed_text::FixedText;
+use crate::base::io::read_all;
+use crate::base::trusted_path::{NO_LINKS, is_trusted_owner};
+use crate::config::spelling::key;
+use crate::job::record::process::{BootId, Identity};
+use crate::job::record::state::{MAX_SIZE, PinNumbers, State};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::setns;
 use core::fmt;

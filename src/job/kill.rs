@@ -1,9 +1,9 @@
 //! Ends processes that are known by what they use: a job's directory, or a script that started them.
 
-use super::identity::stat_field;
-use super::listing::{is_job_id, names};
-use super::mountinfo::{Mount, mounts, table_of};
-use super::{Level, Log};
+use crate::base::listing::{is_job_id, names};
+use crate::base::log::{Level, Log};
+use crate::base::mountinfo::{Mount, mounts, table_of};
+use crate::job::record::process::stat_field;
 use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};

@@ -1,11 +1,12 @@
 //! Runs an administrator's script: as root, with the environment given and no other, with a time
 //! limit for it and all that it started, and with a bound on what is kept of its output.
 
-use super::error::{Doing, Error};
-use super::kill::Started;
-use super::spelling;
-use super::{Level, Log, Milliseconds};
-use crate::config::Script;
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::config::settings::Script;
+use crate::config::spelling;
+use crate::job::Milliseconds;
+use crate::job::kill::Started;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
@@ -107,8 +108,8 @@ fn run_to_end(
     let (key, wait_key) = (spelling::key(key), spelling::key(&wait_key));
     let intention = || format!("run {key} {}", script.path);
     // Made sure of at every run: the file may have changed since slurmd started.
-    super::trusted::check_script(key, &script.path)?;
-    let path = super::trusted::c_path(&script.path)?;
+    crate::base::trusted_path::check_script(key, &script.path)?;
+    let path = crate::base::trusted_path::c_path(&script.path)?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
     rustix::io::ioctl_fionbio(&reader, true).doing("ioctl(FIONBIO)", intention)?;
     let dev_null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -233,9 +234,29 @@ fn printable(output: &[u8]) -> String {
         .collect()
 }
 
+/// A list of `NAME=value` as exec takes it; values with a NUL, which no C caller can have given,
+/// are cut there.
+#[must_use]
+pub fn environment(pairs: &[(&str, &[u8])]) -> Vec<CString> {
+    pairs
+        .iter()
+        .map(|(name, value)| {
+            let value = value.split(|&b| b == 0).next().unwrap_or_default();
+            let mut text = format!("{name}=").into_bytes();
+            text.extend_from_slice(value);
+            CString::new(text).unwrap_or_default()
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_environment_value_ends_at_a_nul() {
+        assert_eq!(environment(&[("A", b"x\0y"), ("B", b"")]), [c"A=x".to_owned(), c"B=".to_owned()]);
+    }
     use std::os::unix::fs::PermissionsExt;
 
     struct Lines(std::sync::Mutex<Vec<String>>);

@@ -1,13 +1,14 @@
 //! Can jobs be made under a base path? Only trying tells: a file system may be read-only, full, out of
 //! inodes, over root's quota or broken.
 
-#![forbid(unsafe_code)]
-
-use crate::config::{Backing, Settings};
-use crate::job::error::Error;
-use crate::job::listing::{is_job_id, visit};
-use crate::job::sources::{open_base, try_to_write};
-use crate::job::{Level, Log, limits, restore};
+use crate::base::base_dir::{open_base, try_to_write};
+use crate::base::errno_hints;
+use crate::base::error::Error;
+use crate::base::listing::{is_job_id, visit};
+use crate::base::log::{Level, Log};
+use crate::config::settings::{Backing, Settings};
+use crate::job::record::state::MAX_SIZE;
+use crate::job::remove::dead_jobs;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 
@@ -21,9 +22,9 @@ pub fn write(host: &dyn Log, settings: &Settings, place: &dyn Fn(&str) -> String
 
 /// The same in one base path, which `key` says the place of.
 pub fn write_one(host: &dyn Log, key: &str, base: &str) -> Option<String> {
-    let error = try_to_write(base).err()?;
+    let error = try_to_write(base, MAX_SIZE).err()?;
     let is_full = matches!(error.errno(), Some(Errno::NOSPC | Errno::DQUOT));
-    let error = limits::of_call(error);
+    let error = errno_hints::of_call(error);
     if is_full && has_something_of_jobs(base) {
         host.log(Level::Error, format_args!("{key}{error}; new jobs fail until there is space"));
         return None;
@@ -58,5 +59,5 @@ fn has_something_of_jobs(base: &str) -> bool {
         })?;
         Ok(found)
     };
-    has_jobs().unwrap_or(false) || restore::has_trash(base).unwrap_or(false)
+    has_jobs().unwrap_or(false) || dead_jobs::has_trash(base).unwrap_or(false)
 }

@@ -1,14 +1,14 @@
 //! What else is in and around the base paths and private directories: what jobs and Slurm itself need and would not see
 //! any more, and what they lose without need. And what is said of a node that gets nothing.
 
-#![forbid(unsafe_code)]
-
+use crate::base::listing::names;
+use crate::base::log::{Level, Log};
+use crate::base::mountinfo::{mounts, table_of};
+use crate::base::trusted_path;
 use crate::config::path::is_at_or_below;
-use crate::config::{DisabledWhy, Node, Settings, cluster, slurm_conf};
-use crate::job::listing::names;
-use crate::job::mountinfo::{mounts, table_of};
-use crate::job::spelling::{key, setting};
-use crate::job::{Level, Log, trusted};
+use crate::config::settings::{DisabledWhy, Node, Settings};
+use crate::config::spelling::{key, setting};
+use crate::config::{cluster, slurm_conf};
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -65,7 +65,7 @@ pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -
 pub fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
     found.sort_unstable();
     found.dedup();
-    if let Some(uid) = trusted::slurm_user().filter(|_| !found.is_empty()) {
+    if let Some(uid) = trusted_path::slurm_user().filter(|_| !found.is_empty()) {
         host.log(
             Level::Warning,
             format_args!(
@@ -245,7 +245,8 @@ fn others(base: &str, node: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{NodeSettings, parse_namespace_yaml};
+    use crate::config::namespace_yaml::parse_namespace_yaml;
+    use crate::config::settings::NodeSettings;
     use std::sync::Mutex;
 
     #[derive(Debug, Default)]

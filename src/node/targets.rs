@@ -1,11 +1,12 @@
 //! Where the private directories go on this node: without links, each directory once.
 
-#![forbid(unsafe_code)]
-
-use crate::config::{Backing, Dir, check};
-use crate::job::error::{Doing, Error};
-use crate::job::trusted::{self, TrustedDir};
-use crate::job::{Level, Log, plan};
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path;
+use crate::base::trusted_path::TrustedDir;
+use crate::config::check;
+use crate::config::path::path_below;
+use crate::config::settings::{Backing, Dir};
 use rustix::io::Errno;
 
 /// A directory that was looked at.
@@ -28,7 +29,7 @@ pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<Stri
     let mut done: Vec<Dir> = Vec::with_capacity(dirs.len());
     for mut dir in std::mem::take(dirs) {
         let written = dir.path.clone();
-        let around = found.iter().rev().find_map(|(outer, path)| Some((path, plan::path_below(&written, outer)?)));
+        let around = found.iter().rev().find_map(|(outer, path)| Some((path, path_below(&written, outer)?)));
         let mut same = None;
         if let Some((outer, below)) = around {
             // Made for each job in the private directory around it: what the node has there is hidden.
@@ -131,7 +132,7 @@ fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
     let intention = || {
         if path == fixed { format!("make {path} private") } else { format!("make {path} private: open {fixed}") }
     };
-    trusted::open_dir_of_anybody("the directory", fixed).map_err(|error| match error.errno() {
+    trusted_path::open_dir_of_anybody("the directory", fixed).map_err(|error| match error.errno() {
         Some(Errno::NOENT) => {
             Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
         }
@@ -145,7 +146,7 @@ fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backing, MountFlags, TmpfsParam};
+    use crate::config::settings::{Backing, MountFlags, TmpfsParam};
     use std::os::unix::fs::symlink;
     use std::sync::Mutex;
 

@@ -1,6 +1,6 @@
 //! slurmd's log as a host of the core, by way of standard output.
 
-use crate::job::{Level, Log};
+use crate::base::log::{Level, Log};
 use core::fmt;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

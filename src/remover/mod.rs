@@ -25,8 +25,9 @@ mod worker;
 
 pub use log::parse_line;
 
-use crate::config::Script;
-use crate::job::{spelling, trusted};
+use crate::base::trusted_path;
+use crate::config::settings::Script;
+use crate::config::spelling;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -149,7 +150,7 @@ pub fn main() -> ExitCode {
         _ => {}
     }
     let run = |options: Options| {
-        trusted::trust_slurm_user(options.slurm_user);
+        trusted_path::trust_slurm_user(options.slurm_user);
         spelling::use_conf(options.status == status::FILES[1]);
         if options.worker { worker::run(&options) } else { supervisor::run(options) }
     };
@@ -165,7 +166,7 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Level;
+    use crate::base::log::Level;
 
     #[test]
     fn what_slurmd_tells_arrives() {

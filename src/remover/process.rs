@@ -1,10 +1,10 @@
 //! A worker as the supervisor has it: a child and the socket to it.
 
-use super::queue::{Outcome, Task};
-use super::survivors::Directory;
-use super::worker::{Reply, Request};
-use super::{Options, PROGRAM};
-use crate::job::error::Error;
+use crate::base::error::Error;
+use crate::remover::queue::{Outcome, Task};
+use crate::remover::survivors::Directory;
+use crate::remover::worker::{Reply, Request};
+use crate::remover::{Options, PROGRAM};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::io::{Read, Write};

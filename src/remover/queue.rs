@@ -4,7 +4,7 @@
 //! included, so that trees which never end cost the files of their own user only. Processes that get nowhere do not
 //! count among those of the node.
 
-use super::survivors::Directory;
+use crate::remover::survivors::Directory;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 

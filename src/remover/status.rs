@@ -13,10 +13,11 @@
 //! A tree: uid, since when (seconds of the epoch), state, entries that were left at the end of the last turn, path.
 //! Directories: device and inode of those that its user's processes may have open. Told: it was logged.
 
-use super::survivors::Directory;
-use crate::job::error::Error;
-use crate::job::identity::Identity;
-use crate::job::spool::{self, PowerCut};
+use crate::base::error::Error;
+use crate::base::spool;
+use crate::base::spool::PowerCut;
+use crate::job::record::process::Identity;
+use crate::remover::survivors::Directory;
 use rustix::process::Pid;
 use std::fmt::Write as _;
 

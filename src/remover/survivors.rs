@@ -2,9 +2,9 @@
 //!
 //! It looks at `/proc` and goes up by `..`, which waits for no lock of a directory.
 
+use crate::base::listing::visit;
+use crate::base::log::{Level, Log};
 use crate::job::kill::real_uid;
-use crate::job::listing::visit;
-use crate::job::{Level, Log};
 use core::fmt;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};

@@ -10,21 +10,25 @@
 //! gone | more | busy | held 3 it contains 1 mounts, which are left alone
 //! ```
 
-use super::Options;
-use super::log::Relay;
-use super::queue::{Kind, Outcome, Task};
-use super::survivors::{self, Directory};
-use crate::job::delete::{self, Removal, remove_locked};
-use crate::job::error::Error;
-use crate::job::listing::names;
-use crate::job::mounts;
-use crate::job::remove_tree::{Summary, Terms, remove_tree};
-use crate::job::restore::{self, Became, Live, Node, Verdict};
-use crate::job::sources::open_base;
-use crate::job::trash::{self, open_trash, parse_name};
-use crate::job::trusted::{BENEATH, c_path, open_beneath};
-use crate::job::{Level, Log};
-use crate::slurm::steps::live_jobs;
+use crate::base::base_dir::open_base;
+use crate::base::error::Error;
+use crate::base::listing::names;
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::job::record::live_jobs::live_jobs;
+use crate::job::remove::dead_jobs;
+use crate::job::remove::dead_jobs::{Became, Live, Node, Verdict};
+use crate::job::remove::delete;
+use crate::job::remove::delete::{Removal, remove_locked};
+use crate::job::remove::mounts;
+use crate::job::remove::trash;
+use crate::job::remove::trash::{open_trash, parse_name};
+use crate::job::remove::tree::{Summary, Terms, remove_tree};
+use crate::remover::Options;
+use crate::remover::log::Relay;
+use crate::remover::queue::{Kind, Outcome, Task};
+use crate::remover::survivors;
+use crate::remover::survivors::Directory;
 use core::ffi::CStr;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -288,7 +292,7 @@ fn job(
         let fd = open_base(base)?;
         let ask = || live_jobs(&options.spool, &options.node).ok();
         let live = Live::new(&ask);
-        let Some(sight) = restore::look_at(&host, fd.as_fd(), base, name, &options.node, &live)? else {
+        let Some(sight) = dead_jobs::look_at(&host, fd.as_fd(), base, name, &options.node, &live)? else {
             return Ok(Outcome::Gone);
         };
         if sight.verdict != Verdict::Dead {
@@ -306,7 +310,7 @@ fn job(
             environment: &environment,
             removal: Removal::InProgram,
         };
-        Ok(match restore::act(&host, &node, &fd, base, sight) {
+        Ok(match dead_jobs::act(&host, &node, &fd, base, sight) {
             Became::Gone => Outcome::Gone,
             Became::Busy => Outcome::Busy,
             Became::InPlace(record, _lock) => {

@@ -3,35 +3,38 @@
 //! No panic leaves an entry point: unwinding into C is undefined, and an abort would take the node's
 //! daemon down. A panic is a defect; it is logged, and the entry point fails.
 
-use super::front;
-use super::host::{LOG_LEVEL_ERROR, SlurmHost};
-use super::imports::{self, imports};
-use super::layout::{self, SLURM_ERROR, SLURM_SUCCESS, StepId, Version};
-use super::plugin;
-use super::step::Step;
-use super::{in_slurmd, in_slurmstepd, remover};
-use crate::job::{Level, Log};
+use crate::base::log::{Level, Log};
+use crate::slurm::flavour;
+use crate::slurm::host::{LOG_LEVEL_ERROR, SlurmHost};
+use crate::slurm::imports;
+use crate::slurm::imports::imports;
+use crate::slurm::layout::{SLURM_ERROR, SLURM_SUCCESS, StepId};
+use crate::slurm::plugin;
+use crate::slurm::step::Step;
+use crate::slurm::{in_slurmd, in_slurmstepd, remover};
+use crate::slurm_version::Version;
 use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `char plugin_name[]`
 #[unsafe(no_mangle)]
-pub static plugin_name: [u8; front::NAME.len()] = *front::NAME;
+pub static plugin_name: [u8; flavour::NAME.len()] = *flavour::NAME;
 
 /// `char plugin_type[]`
 #[unsafe(no_mangle)]
-pub static plugin_type: [u8; 16] = *front::TYPE;
+pub static plugin_type: [u8; 16] = *flavour::TYPE;
 
 /// `uint32_t plugin_version`: Slurm loads only its own. What follows the word is for `jobns stamp`.
 #[unsafe(no_mangle)]
-pub static plugin_version: Stamped = Stamped { number: layout::VERSION.number(), mark: *layout::MARK };
+pub static plugin_version: Stamped =
+    Stamped { number: crate::slurm_version::VERSION.number(), mark: *crate::slurm_version::MARK };
 
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stamped {
     number: u32,
-    mark: [u8; layout::MARK.len()],
+    mark: [u8; crate::slurm_version::MARK.len()],
 }
 
 /// The version that this plugin was built for, or stamped with since.
@@ -214,7 +217,7 @@ pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_ma
             format!(
                 "job {}: cannot hand out its namespaces: fcntl: {}",
                 step_id.job_id,
-                crate::job::error::Words(errno)
+                crate::base::error::Words(errno)
             )
         })
     })

@@ -2,11 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::front::PREFIX;
-use super::imports::{self, Imports, StepdImports};
-use super::step::Step;
-use crate::job::error::Error;
-use crate::job::{Host, Level, Log};
+use crate::base::error::Error;
+use crate::base::log::{Level, Log};
+use crate::job::Host;
+use crate::slurm::flavour::PREFIX;
+use crate::slurm::imports;
+use crate::slurm::imports::{Imports, StepdImports};
+use crate::slurm::step::Step;
 use core::fmt;
 use rustix::process::Pid;
 use std::ffi::CString;

@@ -7,9 +7,10 @@
 //!
 //! The prototypes are those of Slurm 25.11, 26.05 and 26.11.
 
-use super::front::PREFIX;
-use super::layout::{self, NsFdMap};
-use super::step::Step;
+use crate::slurm::flavour::PREFIX;
+use crate::slurm::layout;
+use crate::slurm::layout::NsFdMap;
+use crate::slurm::step::Step;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};

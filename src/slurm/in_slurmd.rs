@@ -2,20 +2,28 @@
 
 #![forbid(unsafe_code)]
 
-use super::front::{self, PREFIX};
-use super::host::SlurmHost;
-use super::imports::{Imports, own_file};
-use super::layout;
-use super::only_one;
-use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
-use super::remover;
+use crate::base::error::Error;
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path;
+use crate::config;
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
-use crate::config::{self, NodeSettings, wire};
-use crate::job::error::Error;
-use crate::job::registry::{self, Registry};
-use crate::job::{Level, Log, pins, plan, restore as restore_jobs, trusted};
-use crate::node::{self, surroundings::Slurm};
+use crate::config::settings::NodeSettings;
+use crate::config::wire;
+use crate::job::make::plan;
+use crate::job::record::namespaces;
+use crate::job::record::registry;
+use crate::job::record::registry::Registry;
+use crate::job::remove::dead_jobs as restore_jobs;
+use crate::node;
+use crate::node::surroundings::Slurm;
 use crate::remover::Options;
+use crate::slurm::flavour;
+use crate::slurm::flavour::PREFIX;
+use crate::slurm::host::SlurmHost;
+use crate::slurm::imports::{Imports, own_file};
+use crate::slurm::layout;
+use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
+use crate::slurm::remover;
 use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -60,16 +68,16 @@ impl File {
 /// The settings of this node, which it can honour; else every reason why not.
 fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let daemon = daemon(host.imports).map_err(|why| vec![why])?;
-    trusted::trust_slurm_user(host.imports.slurm_user());
+    trusted_path::trust_slurm_user(host.imports.slurm_user());
     let hostname = hostname(host.imports, daemon).map_err(|why| vec![why])?;
-    let own = pins::own_namespaces().map_err(|error| vec![error.to_string()])?;
+    let own = namespaces::own_namespaces().map_err(|error| vec![error.to_string()])?;
     let _ = NODE_NAMESPACES.set(own);
-    let node = config::Node { name: &daemon.node, hostname };
+    let node = config::settings::Node { name: &daemon.node, hostname };
     let directory = node::config_directory(&daemon.slurm_conf);
     // Slurm has read it. What it says here only makes a mistake known early.
     let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
     let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
-    let prepared = node::prepare(host, front::FILE, directory, &node, &slurm);
+    let prepared = node::prepare(host, flavour::FILE, directory, &node, &slurm);
     let settings = prepared.and_then(alone)?;
     if let NodeSettings::Enabled(settings) = &settings {
         remover::check().map_err(|why| vec![why])?;
@@ -79,7 +87,7 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
 }
 
 /// The same of Slurm's build as `node::tell_of_devices` says of the kernel.
-fn tell_of_build(host: &SlurmHost, settings: &config::Settings) {
+fn tell_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
     let wants_token = settings.namespaces.user && !settings.disable_bpf_token && has_bpf_tokens();
     if wants_token && !host.imports.is_built_with_bpf_tokens() {
         host.log(
@@ -119,7 +127,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                         "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
                         super::entry::version(),
-                        crate::job::handshake::describe(plan::namespaces(settings), ", "),
+                        crate::job::record::namespaces::describe(plan::namespaces(settings), ", "),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path
                     ),
@@ -136,7 +144,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
             let last = format!(
                 "{PREFIX}{} above; slurmd does not start rather than run jobs without what {} asks for",
                 if errors.len() == 1 { "see the error".to_owned() } else { format!("see the {} errors", errors.len()) },
-                front::FILE.name
+                flavour::FILE.name
             );
             imports.fatal(&CString::new(last).unwrap_or_default());
             Err("the configuration cannot be honoured".to_owned())
@@ -147,7 +155,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
 /// Settings that another plugin is not in the way of.
 fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
     if let NodeSettings::Enabled(_) = settings
-        && let Some(why) = only_one::claim(PREFIX.trim_end_matches(": "))
+        && let Some(why) = flavour::claim(PREFIX.trim_end_matches(": "))
     {
         return Err(vec![why]);
     }
@@ -165,7 +173,7 @@ pub fn restore() -> Result<(), Failure> {
     let trash_of_today = settings.map(restore_jobs::other_bases).unwrap_or_default();
     let mut trash: Vec<String> = trash_of_today.iter().map(|path| (*path).to_owned()).collect();
     let mut known = true;
-    match Registry::read(&daemon.spooldir, front::REGISTRY) {
+    match Registry::read(&daemon.spooldir, flavour::REGISTRY) {
         Ok(registry) => {
             let registry = registry.unwrap_or_default();
             let former = registry.bases;
@@ -188,14 +196,14 @@ pub fn restore() -> Result<(), Failure> {
         Options {
             node: daemon.node.clone(),
             spool: daemon.spooldir.clone(),
-            status: front::REMOVAL_STATUS.to_owned(),
+            status: flavour::REMOVAL_STATUS.to_owned(),
             slurm_conf: daemon.slurm_conf.clone(),
             trash: trash.iter().filter(|path| !bases.contains(path)).cloned().collect(),
             bases: bases.clone(),
             epilog: settings.and_then(|settings| settings.clone_ns_epilog.clone()),
             wait: settings.map_or(DEFAULT_REMOVAL_TIMEOUT, |settings| settings.removal_timeout),
             debug: imports.debug(),
-            slurm_user: trusted::slurm_user().unwrap_or(0),
+            slurm_user: trusted_path::slurm_user().unwrap_or(0),
             ..Options::default()
         },
     )?;
@@ -213,7 +221,7 @@ pub fn restore() -> Result<(), Failure> {
     };
     here.tidy();
     let _ = OLD_BASES.set(old);
-    if known && let Err(error) = here.write(&daemon.spooldir, front::REGISTRY) {
+    if known && let Err(error) = here.write(&daemon.spooldir, flavour::REGISTRY) {
         host.log(
             Level::Error,
             format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),
@@ -248,7 +256,7 @@ pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
         settings: settings.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
         // More there are not, unless base_path was changed as often under live jobs.
-        slurm_user: trusted::slurm_user().unwrap_or(0),
+        slurm_user: trusted_path::slurm_user().unwrap_or(0),
         former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
     });
     let mut rest = message.as_slice();

@@ -3,18 +3,23 @@
 
 #![forbid(unsafe_code)]
 
-use super::host::{SlurmHost, StepHost};
-use super::imports::{Daemon, Imports, NoToken};
-use super::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
-use super::logins;
-use super::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
-use super::step::Step;
-use super::steps::has_other_steps;
-use crate::config::{NodeSettings, wire};
-use crate::job::create::{Created, create};
-use crate::job::error::{Doing, Error};
-use crate::job::pins::Pins;
-use crate::job::{Job, Level, Log, Milliseconds, delete, record, trusted};
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path;
+use crate::config::settings::NodeSettings;
+use crate::config::wire;
+use crate::job::make::create::{Created, create};
+use crate::job::record::job;
+use crate::job::record::live_jobs::has_other_steps;
+use crate::job::record::namespaces::Pins;
+use crate::job::remove::delete;
+use crate::job::{Job, Milliseconds};
+use crate::slurm::host::{SlurmHost, StepHost};
+use crate::slurm::imports::{Daemon, Imports, NoToken};
+use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
+use crate::slurm::logins;
+use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
+use crate::slurm::step::Step;
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -54,7 +59,7 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
         // `join` will be called in children of this process.
         daemon(loaded()?)?;
     }
-    trusted::trust_slurm_user(slurm_user);
+    trusted_path::trust_slurm_user(slurm_user);
     let _ = NODE_NAMESPACES.set(node);
     let _ = OLD_BASES.set(former_bases);
     let _ = SETTINGS.set(settings);
@@ -105,7 +110,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
         format_args!(
             "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms}",
             job.id,
-            crate::job::handshake::describe(record.namespaces, ","),
+            crate::job::record::namespaces::describe(record.namespaces, ","),
             listed(settings.dirs.iter().map(|dir| dir.path.as_str())),
             listed(std::iter::once(settings.base_path.as_str())),
             record.uid,
@@ -303,15 +308,15 @@ fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
 }
 
 /// A pidfd of the process that holds the job's namespaces.
-fn holder_of(record: &record::Record) -> Result<OwnedFd, Error> {
+fn holder_of(record: &job::Record) -> Result<OwnedFd, Error> {
     let intention = || "open the process that holds the job's user namespace".to_owned();
     record.holder.ok_or(Errno::SRCH).and_then(|holder| holder.open()).doing("pidfd_open", intention)
 }
 
 /// The record of a job under one of `bases`.
-fn record_of<'b>(bases: impl Iterator<Item = &'b String>, job: u32) -> Result<Option<record::Found>, Failure> {
+fn record_of<'b>(bases: impl Iterator<Item = &'b String>, job: u32) -> Result<Option<job::Found>, Failure> {
     for base in bases {
-        match record::of_job(base, job) {
+        match job::of_job(base, job) {
             Err(error) if error.errno() == Some(Errno::NOENT) => {}
             result => return result.map(Some).map_err(|error| error.to_string()),
         }

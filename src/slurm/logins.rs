@@ -4,7 +4,7 @@
 //! the first that fails, and lets the login go on all the same. It also goes on when it got no list. (Before
 //! 26.11 the sshd then aborts, because a list is freed twice.) So a refusal is an entry, not an error.
 //!
-//! The first entry is a PID namespace in which nothing can fork ([`dead_end`]). A login that stops there, or
+//! The first entry is a PID namespace in which nothing can fork ([`dead_end`](mod@dead_end)). A login that stops there, or
 //! anywhere behind it, ends: sshd forks the process that becomes the user's. The last entry brings the PID
 //! namespace that the login shall have, the job's or the node's. `setns(CLONE_NEWPID)` only says where
 //! children are born, so the last one counts.
@@ -16,10 +16,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::layout::NsFdMap;
+use crate::base::error::{Doing, Error};
 use crate::job::dead_end;
-use crate::job::error::{Doing, Error};
-use crate::job::pins::Pins;
+use crate::job::record::namespaces::Pins;
+use crate::slurm::layout::NsFdMap;
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::fs::{CWD, Mode, OFlags};

@@ -13,8 +13,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
-//! | `front` | which of Slurm's two plugins this is |
-//! | `only_one` | the other of the two plugins is not on for the same node |
+//! | `flavour` | which of Slurm's two plugins this is; the other is not on for the same node |
 //! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
 //! | `logins` | the order in which a login enters its job's namespaces |
 //! | `plugin` | what they share, and `join` |
@@ -23,21 +22,18 @@
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
 //! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
 //! | `remover` | the thread of slurmd that keeps the removal program running |
-//! | `steps` | which jobs have a live slurmstepd: the sockets in the spool directory |
 
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
 
 pub mod entry;
-mod front;
+mod flavour;
 mod host;
 mod imports;
 mod in_slurmd;
 mod in_slurmstepd;
 pub mod layout;
 mod logins;
-mod only_one;
 mod plugin;
 mod remover;
 mod step;
-pub mod steps;

@@ -7,17 +7,18 @@
 
 #![forbid(unsafe_code)]
 
-use super::front::PREFIX;
-use super::host::{LOG_LEVEL_ERROR, LOG_LEVEL_VERBOSE};
-use super::imports::{Imports, imports};
-use super::layout::{self, SLURM_EXTERN_CONT, StepId};
-use crate::config::wire::NamespaceInodes;
-use crate::config::{NodeSettings, Settings};
-use crate::job::error::Error;
-use crate::job::fixed::FixedText;
-use crate::job::identity::BootId;
+use crate::base::error::Error;
+use crate::base::fixed_text::FixedText;
+use crate::config::settings::NamespaceInodes;
+use crate::config::settings::{NodeSettings, Settings};
 use crate::job::join::{DeadPid, JoinError, join as join_job};
-use crate::job::pins;
+use crate::job::record::namespaces;
+use crate::job::record::process::BootId;
+use crate::slurm::flavour::PREFIX;
+use crate::slurm::host::{LOG_LEVEL_ERROR, LOG_LEVEL_VERBOSE};
+use crate::slurm::imports::{Imports, imports};
+use crate::slurm::layout;
+use crate::slurm::layout::{SLURM_EXTERN_CONT, StepId};
 use crate::sys::clone::NamespaceFlags;
 use core::fmt::Write as _;
 use rustix::io::Errno;
@@ -89,7 +90,7 @@ pub fn usable(text: Option<Vec<u8>>, what: &str) -> Result<String, Failure> {
 /// Those namespaces of this process that are not slurmd's: a job's, which it has entered.
 pub fn entered() -> Result<NamespaceFlags, Failure> {
     let node = NODE_NAMESPACES.get().ok_or("the plugin was called before it had its configuration")?;
-    Ok(pins::different(&pins::own_namespaces().map_err(|error| error.to_string())?, node))
+    Ok(namespaces::different(&namespaces::own_namespaces().map_err(|error| error.to_string())?, node))
 }
 
 /// Enters the job's namespaces, in a forked child. It allocates nothing until it fails.

@@ -5,13 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::host::SlurmHost;
-use super::imports::{Imports, own_file};
-use super::plugin::Failure;
-use crate::job::error::{Doing, Error};
-use crate::job::trusted::{c_path, check_program};
-use crate::job::{Level, Log, script};
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path::{c_path, check_program};
+use crate::job::script;
 use crate::remover::{Options, PROGRAM, parse_line};
+use crate::slurm::host::SlurmHost;
+use crate::slurm::imports::{Imports, own_file};
+use crate::slurm::plugin::Failure;
 use crate::sys::clone::{Child, SignalsBlocked};
 use crate::sys::process::{Ended, reap, timespec};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};

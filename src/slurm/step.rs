@@ -1,7 +1,7 @@
 //! slurmstepd's step record, `stepd_step_rec_t` (src/slurmd/slurmstepd/slurmstepd_job.h), field by field.
 
-use super::imports::{Imports, c_text};
-use super::layout;
+use crate::slurm::imports::{Imports, c_text};
+use crate::slurm::layout;
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
@@ -16,7 +16,7 @@ unsafe impl Sync for Step {}
 impl Step {
     /// # Safety
     ///
-    /// `step` is null or points to a `stepd_step_rec_t` of the version in [`layout::VERSION`] that
+    /// `step` is null or points to a `stepd_step_rec_t` of the version in [`crate::slurm_version::VERSION`] that
     /// outlives the value made here.
     #[must_use]
     pub unsafe fn from_raw(step: *const u8) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! `clone3(2)`: a child in new namespaces, with a pidfd, in a copy of this process.
 
-use super::syscall::syscall;
+use crate::sys::syscall::syscall;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};

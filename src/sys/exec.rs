@@ -1,6 +1,6 @@
 //! Becoming another program, and leaving.
 
-use super::syscall::syscall;
+use crate::sys::syscall::syscall;
 use core::ffi::{CStr, c_char};
 use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};

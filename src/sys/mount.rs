@@ -1,6 +1,6 @@
 //! `mount_setattr(2)` (Linux 5.12), which rustix does not have.
 
-use super::syscall::syscall;
+use crate::sys::syscall::syscall;
 use core::ffi::CStr;
 use linux_raw_sys::general::{
     __NR_mount_setattr, AT_EMPTY_PATH, AT_RECURSIVE, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV,

@@ -2,7 +2,7 @@
 //!
 //! rustix has these calls; here they get the shape that the core needs.
 
-use super::clone::NamespaceFlags;
+use crate::sys::clone::NamespaceFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;

@@ -1,7 +1,7 @@
 //! Signals as something to read, for `jobns`, which must outlive Ctrl-C to clean up.
 
-use super::clone::set_signal_mask;
-use super::syscall::syscall;
+use crate::sys::clone::set_signal_mask;
+use crate::sys::syscall::syscall;
 use linux_raw_sys::general::{__NR_signalfd4, O_CLOEXEC, O_NONBLOCK};
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;

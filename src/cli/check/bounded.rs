@@ -4,9 +4,7 @@
 //! The child says on its standard error what it looks at next, so that the answer can name it. All else that
 //! it says is passed on.
 
-#![forbid(unsafe_code)]
-
-use super::{ERRORS, Options};
+use crate::cli::check::{ERRORS, Options};
 use crate::cli::{answer, complain, json};
 use crate::config::problem::escape;
 use std::ffi::OsString;

@@ -2,19 +2,21 @@
 //! have gone wrong since. Nothing that stays is made: not the base path, and in one that is there a directory
 //! for a moment, as when slurmd starts.
 
-#![forbid(unsafe_code)]
-
-use super::bounded::looking_at;
-use super::loaded;
-use super::show::Checked;
-use crate::cli::node::trust_slurm_user;
-use crate::config::{NodeSettings, Origin, Settings};
-use crate::job::error::Error;
-use crate::job::spelling::key;
-use crate::job::trusted::{self, Missing};
-use crate::job::{Level, Log, limits};
+use crate::base::errno_hints;
+use crate::base::error::Error;
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path;
+use crate::base::trusted_path::Missing;
+use crate::cli::check::bounded::looking_at;
+use crate::cli::check::loaded;
+use crate::cli::check::show::Checked;
+use crate::cli::jobs::trust_slurm_user;
+use crate::config::outcome::Origin;
+use crate::config::settings::{NodeSettings, Settings};
+use crate::config::spelling::key;
 use crate::node;
-use crate::node::surroundings::{self, Slurm};
+use crate::node::surroundings;
+use crate::node::surroundings::Slurm;
 use core::fmt;
 use rustix::fs::Access;
 use rustix::io::Errno;
@@ -119,7 +121,7 @@ fn paths_of(settings: &Settings) -> Vec<&str> {
         [&settings.init_script, &settings.user_ns_script, &settings.clone_ns_script, &settings.clone_ns_epilog];
     let mut paths = vec![settings.base_path.as_str()];
     for dir in &settings.dirs {
-        if let crate::config::Backing::OtherBase(base) = &dir.backing {
+        if let crate::config::settings::Backing::OtherBase(base) = &dir.backing {
             paths.push(base);
         }
         paths.push(&dir.path);
@@ -138,7 +140,7 @@ fn write(listener: &Listener, settings: &Settings, place: &dyn Fn(&str) -> Strin
         if there == *base {
             errors.extend(node::base::write_one(listener, &key, base));
         } else if let Err(errno) = rustix::fs::access(there.as_str(), Access::WRITE_OK) {
-            let error = limits::of_call(Error::call(format!("make {base}"), "access", errno));
+            let error = errno_hints::of_call(Error::call(format!("make {base}"), "access", errno));
             errors.push(format!("{key}{error}"));
         }
     }
@@ -151,17 +153,17 @@ fn existing(mut settings: Settings, notes: &mut Vec<String>) -> (Settings, Vec<S
     let mut made_later = Vec::new();
     if std::mem::take(&mut settings.auto_base_path) {
         let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
-            crate::config::Backing::OtherBase(base) => Some(("base_path of dir_confs", base)),
+            crate::config::settings::Backing::OtherBase(base) => Some(("base_path of dir_confs", base)),
             _ => None,
         });
         for (what, base) in [(key("base_path"), &settings.base_path)].into_iter().chain(others) {
-            let Err(error) = trusted::open_dir(what, base, Missing::Refuse) else { continue };
+            let Err(error) = trusted_path::open_dir(what, base, Missing::Refuse) else { continue };
             if error.errno() != Some(Errno::NOENT) {
                 continue;
             }
             let parent = nearest_existing(base);
             // A base below the root directory itself has no parent to be looked at.
-            if parent == "/" || trusted::open_dir(what, &parent, Missing::Refuse).is_ok() {
+            if parent == "/" || trusted_path::open_dir(what, &parent, Missing::Refuse).is_ok() {
                 notes.push(format!("{what} {base} does not exist; slurmd makes it when it starts"));
                 made_later.push(error.to_string());
             }

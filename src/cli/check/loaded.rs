@@ -1,10 +1,8 @@
 //! Which plugin the slurmd that runs on this machine has loaded. Where the one that was built for it
 //! does not fit, Slurm takes the next of that name in PluginDir without a word, and that is its own.
 
-#![forbid(unsafe_code)]
-
+use crate::base::trusted_path::check_script;
 use crate::cli::stamp;
-use crate::job::trusted::check_script;
 use crate::remover::PROGRAM;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use std::fs::{self, File};

@@ -1,16 +1,14 @@
 //! The settings of a node, each value with its source: as a table, and as JSON for programs.
 
-#![forbid(unsafe_code)]
-
-use super::count;
-use super::here::Here;
+use crate::cli::check::count;
+use crate::cli::check::here::Here;
 use crate::cli::json;
 use crate::config::cluster;
+use crate::config::job_container_conf::spelled_in_conf;
+use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::escape;
-use crate::config::{
-    Backing, Dir, DisabledWhy, Level, MountFlags, Node, NodeSettings, Origin, Parsed, Problem, Script, Settings,
-    spelled_in_conf,
-};
+use crate::config::problem::{Level, Problem};
+use crate::config::settings::{Backing, Dir, DisabledWhy, MountFlags, Node, NodeSettings, Script, Settings};
 use crate::node::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
 

@@ -2,10 +2,8 @@
 //! the end of the line, also inside quotes; a line that ends in `\` goes on in the next one; `\x` is
 //! `x`. Each byte keeps its place in the file. `Include` is followed here.
 
-#![forbid(unsafe_code)]
-
-use super::Include;
-use super::words::Place;
+use crate::config::job_container_conf::Include;
+use crate::config::job_container_conf::words::Place;
 use crate::config::limits::{MAX_INCLUDE_DEPTH, MAX_INCLUDES, MAX_SETTINGS, MAX_TEXT};
 use crate::config::problem::{Problem, Span, quote};
 use crate::config::yaml::{is_forbidden, text_of};

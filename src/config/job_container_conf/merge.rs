@@ -1,20 +1,21 @@
 //! Words to values, and the values that count to settings.
 
-#![forbid(unsafe_code)]
-
-use super::words::{Place, Word};
-use super::{Key, Reports, Setting, Value};
-use crate::config::check::{self, Clash};
+use crate::config::check;
+use crate::config::check::Clash;
+use crate::config::job_container_conf::words::{Place, Word};
+use crate::config::job_container_conf::{Key, Reports, Setting, Value};
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
-use crate::config::namespace_yaml::{Origin, Source};
-use crate::config::pasted::{self, Remark};
+use crate::config::outcome::{Origin, Source};
+use crate::config::pasted;
+use crate::config::pasted::Remark;
 use crate::config::path::{PathError, normalise};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
 use crate::config::problem::{Level, quote};
-use crate::config::{
+use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
-    NodeSettings, Script, Settings, convert, suggest,
+    NodeSettings, Script, Settings,
 };
+use crate::config::{convert, suggest};
 
 /// A word, checked for itself.
 pub(super) fn value(key: Key, word: &Word, reports: &mut Reports<'_>) -> Option<Value> {
@@ -261,7 +262,7 @@ impl<'s> Merge<'_, '_, 's> {
             namespaces: Namespaces::default(),
             shared,
             disable_bpf_token: false,
-            user_ns_limits: crate::config::DEFAULT_USER_NS_LIMITS,
+            user_ns_limits: crate::config::settings::DEFAULT_USER_NS_LIMITS,
             entire_step_in_ns,
             init_script,
             user_ns_script: None,

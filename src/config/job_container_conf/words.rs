@@ -1,10 +1,8 @@
 //! A logical line to its `Key=value` words, as the regular expression in Slurm's parse_config.c
 //! reads them.
 
-#![forbid(unsafe_code)]
-
-use super::Reports;
-use super::lines::{Line, is_space};
+use crate::config::job_container_conf::Reports;
+use crate::config::job_container_conf::lines::{Line, is_space};
 use crate::config::limits::MAX_SETTINGS;
 use crate::config::pasted;
 use crate::config::problem::{Span, quote};

@@ -1,12 +1,10 @@
 //! The reading half of the pipe format: values from bytes that are hostile until they are checked.
 
-#![forbid(unsafe_code)]
-
-use super::{WireError, error};
 use crate::config::limits::{MAX_DIRS, MAX_PATH, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
-use crate::config::{
+use crate::config::settings::{
     Backing, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, NodeSettings, Script, Settings, TmpfsParam,
 };
+use crate::config::wire::{WireError, error};
 
 /// Takes values from the front of a body.
 pub(super) struct Reader<'a> {

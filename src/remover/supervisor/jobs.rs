@@ -1,13 +1,14 @@
 //! Which jobs are dead.
 
-use super::super::queue::{Kind, Task};
-use super::{Awaited, FIRST_LOOK, LONGEST_LOOK, LOOK, LOOK_SOON, Supervisor};
-use crate::job::delete::Removal;
-use crate::job::error::Error;
-use crate::job::restore::{self, Live, Node, Verdict};
-use crate::job::sources::open_base;
-use crate::job::{Level, Log};
-use crate::slurm::steps::live_jobs;
+use crate::base::base_dir::open_base;
+use crate::base::error::Error;
+use crate::base::log::{Level, Log};
+use crate::job::record::live_jobs::live_jobs;
+use crate::job::remove::dead_jobs;
+use crate::job::remove::dead_jobs::{Live, Node, Verdict};
+use crate::job::remove::delete::Removal;
+use crate::remover::queue::{Kind, Task};
+use crate::remover::supervisor::{Awaited, FIRST_LOOK, LONGEST_LOOK, LOOK, LOOK_SOON, Supervisor};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::time::Instant;
@@ -25,11 +26,11 @@ impl Supervisor {
         let ask = || live_jobs(&asked.spool, &asked.node).ok();
         let live = Live::new(&ask);
         for base in &asked.bases {
-            for path in restore::places(base, &asked.node) {
+            for path in dead_jobs::places(base, &asked.node) {
                 let mut look = || -> Result<(), Error> {
                     let fd = open_base(&path)?;
-                    restore::remove_all_unfinished(&self.host, fd.as_fd(), &path, &live)?;
-                    for sight in restore::look(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
+                    dead_jobs::remove_all_unfinished(&self.host, fd.as_fd(), &path, &live)?;
+                    for sight in dead_jobs::look(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
                         self.see(&path, &fd, sight, now);
                     }
                     Ok(())
@@ -44,7 +45,7 @@ impl Supervisor {
         }
     }
 
-    fn see(&mut self, path: &str, fd: &OwnedFd, sight: restore::Sight, now: Instant) {
+    fn see(&mut self, path: &str, fd: &OwnedFd, sight: dead_jobs::Sight, now: Instant) {
         let name = sight.job.id().to_string();
         if sight.verdict == Verdict::Dead {
             let task = Task { kind: Kind::Job, base: path.to_owned(), name };
@@ -63,7 +64,7 @@ impl Supervisor {
             removal: Removal::InProgram,
         };
         // Of one that is not dead it says why it stays.
-        restore::act(&self.host, &node, fd, path, sight);
+        dead_jobs::act(&self.host, &node, fd, path, sight);
     }
 
     pub(super) fn await_end(&mut self, base: &str, name: &str, now: Instant) {
@@ -78,9 +79,9 @@ impl Supervisor {
         for key in due {
             let (base, name) = &key;
             let live = || live_jobs(&self.options.spool, &self.options.node).ok();
-            let look = || -> Result<Option<restore::Sight>, Error> {
+            let look = || -> Result<Option<dead_jobs::Sight>, Error> {
                 let fd = open_base(base)?;
-                restore::look_at(&self.host, fd.as_fd(), base, name, &self.options.node, &Live::new(&live))
+                dead_jobs::look_at(&self.host, fd.as_fd(), base, name, &self.options.node, &Live::new(&live))
             };
             let sight = look();
             let pause = self.awaited.get(&key).map_or(FIRST_LOOK, |awaited| awaited.pause);

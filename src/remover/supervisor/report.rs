@@ -1,8 +1,8 @@
 //! The status file, and what a former program has left in it.
 
-use super::super::status::{Status, Tree, TreeState};
-use super::{Options, Supervisor, Task, path_of};
-use crate::job::{Level, Log};
+use crate::base::log::{Level, Log};
+use crate::remover::status::{Status, Tree, TreeState};
+use crate::remover::supervisor::{Options, Supervisor, Task, path_of};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -1,6 +1,6 @@
 //! What the supervisor makes of what it hears, without slurmd.
 
-use super::*;
+use crate::remover::supervisor::*;
 use rustix::fs::{CWD, Mode, OFlags};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};

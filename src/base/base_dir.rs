@@ -1,0 +1,171 @@
+//! The directory of a job before it has its name: until its state file is written.
+
+use crate::base::error::{Doing, Error};
+use crate::base::trusted_path::{self, Missing, NO_LINKS, c_path, is_administrator};
+use crate::base::trusted_path::{BENEATH, open_beneath};
+use crate::config::spelling::key;
+use rustix::fd::AsFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::ffi::CStr;
+
+/// Begins the name of a job's directory until its state file is written.
+pub const UNFINISHED: &str = ".new.";
+
+/// Makes a job directory that has no name yet.
+///
+/// # Errors
+///
+/// EWOULDBLOCK: another that is being made has it.
+pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    loop {
+        match rustix::fs::mkdirat(base, name, Mode::RWXU) {
+            Ok(()) => {}
+            // One was killed here before.
+            Err(Errno::EXIST) => match remove_unfinished(base, name) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno),
+            },
+            Err(errno) => return Err(errno),
+        }
+        // Somebody may remove it as left over before it is locked, and then it is made again.
+        let tree = match open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
+            Err(Errno::NOENT) => continue,
+            tree => tree?,
+        };
+        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
+        // nobody can get one to remove it either.
+        let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
+        let inode = rustix::fs::fstat(&tree)?.st_ino;
+        match rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_ino == inode => return Ok(tree),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].
+///
+/// # Errors
+///
+/// When it is still there: EWOULDBLOCK if its maker lives (its lock).
+pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive)?;
+    for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
+        let _ = rustix::fs::unlinkat(&tree, file, flags);
+    }
+    rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)
+}
+
+/// Opens a base directory that was found trusted when slurmd started, and makes sure that it still
+/// is what it was.
+///
+/// # Errors
+///
+/// When it is not, or cannot be opened.
+pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
+    let intention = || format!("open {} {path}", key("base_path"));
+    let base =
+        open_beneath(CWD, &c_path(path)?, OFlags::RDONLY | OFlags::DIRECTORY, NO_LINKS).doing("openat2", intention)?;
+    let stat = rustix::fs::fstat(&base).doing("fstat", intention)?;
+    if !is_administrator(stat.st_uid) || stat.st_mode & 0o002 != 0 {
+        return Err(Error::because(
+            intention(),
+            format!(
+                "it belongs to uid {} with mode {:04o}; it must be root's, and nobody else may write to it",
+                stat.st_uid,
+                stat.st_mode & 0o7777
+            ),
+        ));
+    }
+    Ok(base)
+}
+
+/// Opens a base directory for a new job. `may_make` (`auto_base_path`): one that is gone is made, as when slurmd
+/// starts.
+///
+/// # Errors
+///
+/// As of [`open_base`]; what keeps it from being made.
+pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
+    match open_base(path) {
+        Err(error) if error.errno() == Some(Errno::NOENT) && may_make => {
+            // A link in its path would be a new one: those of the start were followed then.
+            let made = trusted_path::open_dir("base_path", path, Missing::Make)?;
+            open_base(&made.path)
+        }
+        Err(error) if error.errno() == Some(Errno::NOENT) => Err(error.with_hint(
+            "it was there when slurmd started and is gone: mount its file system, or make the directory; with auto_base_path: true the next job makes it",
+        )),
+        result => result,
+    }
+}
+
+/// Makes what the first steps of each job make in a base directory, and removes it. `bytes` is how long a state file can
+/// become.
+///
+/// # Errors
+///
+/// The call that failed, with the path.
+pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
+    let path = format!("{base_path}/{UNFINISHED}0");
+    let base = open_base(base_path)?;
+    // No job has this number. If we are killed, the next start of slurmd removes it as left over.
+    let name = &c_path(&format!("{UNFINISHED}0"))?;
+    let intention = || format!("make jobs' directories in base_path {base_path}");
+    let tree = match make_unfinished(base.as_fd(), name) {
+        // Somebody else tries at this moment.
+        Err(Errno::WOULDBLOCK) => return Ok(()),
+        result => result.doing("mkdirat", intention)?,
+    };
+    let fill = || -> Result<(), Error> {
+        let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", intention)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&ns, c"state", flags, Mode::RUSR).doing("openat", intention)?;
+        let zeros = vec![0_u8; bytes];
+        let mut rest = &zeros[..];
+        while !rest.is_empty() {
+            let n = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    };
+    let filled = fill();
+    // With it goes the lock.
+    drop(tree);
+    let removed = remove_unfinished(base.as_fd(), name).doing("unlinkat", || format!("remove {path}"));
+    filled.and(removed)
+}
+
+/// Makes `<base>/<name>`, which must not exist, and opens it. When it cannot be opened, it is gone again.
+///
+/// # Errors
+///
+/// `mkdirat(2)`: EEXIST; `openat2(2)`.
+pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?;
+    open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+    })
+}
+
+/// Renames to a name that is not taken: EEXIST where it is. Of two directories, only one that we alone
+/// write to may be `to_dir`: some file systems (ZFS before 2.2, NFS) cannot do both in one step.
+///
+/// # Errors
+///
+/// `renameat2(2)`.
+pub fn rename_new(from_dir: BorrowedFd<'_>, from: &CStr, to_dir: BorrowedFd<'_>, to: &CStr) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
+            Err(errno) => Err(errno),
+        },
+        result => result,
+    }
+}

@@ -1,0 +1,110 @@
+//! What stands behind an errno that misleads: which limit of the system was reached, its value, and
+//! where it is set. Only read when something has failed.
+
+use crate::base::error::Error;
+use crate::base::io::read_file;
+use rustix::io::Errno;
+use std::fmt::Write as _;
+
+/// Longer than any sysctl; enough of a mount table to find what is mounted over /proc.
+const BUFFER: usize = 1 << 20;
+
+fn text(path: &str) -> Option<String> {
+    let path = std::ffi::CString::new(path).ok()?;
+    let mut buffer = vec![0; BUFFER];
+    let text = read_file(&path, &mut buffer).ok()?;
+    Some(String::from_utf8_lossy(text).trim_end().to_owned())
+}
+
+fn sysctl(name: &str) -> String {
+    let value = text(&format!("/proc/sys/{}", name.replace('.', "/")));
+    format!("{name} = {}", value.as_deref().unwrap_or("?"))
+}
+
+/// `clone3(2)` and calls that make mounts say ENOSPC, and it has nothing to do with a disk: a detached mount
+/// lives in a mount namespace of its own.
+#[must_use]
+pub fn of_namespaces() -> String {
+    let limits = ["mnt", "pid", "user", "ipc"].map(|kind| sysctl(&format!("user.max_{kind}_namespaces")));
+    format!("a limit on namespaces was reached: {} (sysctl), or 32 levels of nesting", limits.join(", "))
+}
+
+/// `move_mount(2)` says ENOSPC.
+#[must_use]
+pub fn of_mounts() -> String {
+    let mounts = text("/proc/self/mountinfo").map_or(0, |table| table.lines().count());
+    format!(
+        "a mount namespace can have no more mounts than {} (sysctl), and a job starts with those of the node, {mounts}",
+        sysctl("fs.mount-max")
+    )
+}
+
+/// Adds which limit was reached, by the call and its errno, to an error that has no hint yet.
+#[must_use]
+pub fn of_call(error: Error) -> Error {
+    match error.errno() {
+        _ if error.has_hint() => error,
+        Some(Errno::NOSPC | Errno::USERS)
+            if matches!(error.name_of_call(), Some("open_tree" | "fsopen" | "fsmount" | "clone3" | "unshare")) =>
+        {
+            error.with_hint(of_namespaces())
+        }
+        Some(Errno::NOSPC) if error.name_of_call() == Some("move_mount") => error.with_hint(of_mounts()),
+        Some(Errno::NOSPC) => error.with_hint("the file system has no space or no inodes left: see df and df -i"),
+        Some(Errno::DQUOT) => error.with_hint("root's quota on that file system is used up: see quota"),
+        Some(Errno::ROFS) => {
+            error.with_hint("the file system is mounted read-only: see findmnt -T and the kernel's log")
+        }
+        _ => error,
+    }
+}
+
+/// Why the kernel refuses a fresh /proc in a user namespace: it would show what is covered now
+/// (`mount_too_revealing`, `fs/namespace.c`).
+#[must_use]
+pub fn of_proc() -> String {
+    let mut hint = "in a user namespace the kernel gives a fresh /proc only where nothing is mounted over a part of \
+                    the old one, or makes it read-only; here there is "
+        .to_owned();
+    let table = text("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with("/proc/"));
+    let mut found = points.take(8).peekable();
+    if found.peek().is_none() {
+        return hint + "nothing of the kind, so look for a policy (AppArmor, SELinux, a container)";
+    }
+    for (index, point) in found.enumerate() {
+        let _ = write!(hint, "{}{point}", if index == 0 { "" } else { ", " });
+    }
+    hint + "; unmount that, or take CLONE_NEWUSER or CLONE_NEWPID from clone_ns_flags"
+}
+
+/// clone3's errnos mislead: ENOSPC has nothing to do with a disk.
+#[must_use]
+pub fn clone_error(intention: String, errno: Errno) -> Error {
+    let error = Error::call(intention, "clone3", errno);
+    match errno {
+        Errno::PERM => error.with_hint(
+            "root with CAP_SYS_ADMIN is needed; or a policy (AppArmor, SELinux, a container) forbids new namespaces",
+        ),
+        Errno::NOSYS => error.with_hint("the kernel is older than 5.5, or a system call filter hides clone3"),
+        _ => of_call(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_space_is_of_the_disk_only_where_a_file_is_made() {
+        let hint = |call| of_call(Error::call("try", call, Errno::NOSPC)).to_string();
+        for call in ["open_tree", "fsopen", "fsmount", "clone3", "unshare"] {
+            assert!(hint(call).contains("user.max_mnt_namespaces = "), "{}", hint(call));
+            assert!(!hint(call).contains("df -i"), "{}", hint(call));
+        }
+        for call in ["mkdirat", "write", "symlinkat", "openat", "renameat2"] {
+            assert!(hint(call).ends_with("no space or no inodes left: see df and df -i"), "{}", hint(call));
+        }
+        assert!(hint("move_mount").contains("fs.mount-max = "), "{}", hint("move_mount"));
+    }
+}

@@ -1,0 +1,55 @@
+//! Reading small files into a buffer, and numbers in them. Allocates nothing.
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::CStr;
+
+/// A decimal number without sign, or None.
+#[must_use]
+pub fn parse_number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 20 {
+        return None;
+    }
+    let mut value: u64 = 0;
+    for digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(digit.checked_sub(b'0')?))?;
+    }
+    Some(value)
+}
+
+/// Reads a file of no more than the buffer's size, which also is what an open file descriptor
+/// limit and a signal may interrupt.
+///
+/// # Errors
+///
+/// `open(2)`, `read(2)`; EFBIG when the file does not fit.
+pub fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_all(file.as_fd(), buffer)
+}
+
+/// Reads from `file` to its end.
+///
+/// # Errors
+///
+/// `read(2)`; EFBIG when it does not fit.
+pub fn read_all<'a>(file: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    let mut len: usize = 0;
+    loop {
+        let rest = buffer.get_mut(len..).unwrap_or_default();
+        if rest.is_empty() {
+            return Err(Errno::FBIG);
+        }
+        match rustix::io::read(file, rest) {
+            Ok(0) => break,
+            Ok(n) => len = len.saturating_add(n),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(buffer.get(..len).unwrap_or_default())
+}

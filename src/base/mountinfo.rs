@@ -1,0 +1,40 @@
+//! The lines of `proc_pid_mountinfo(5)`.
+
+use std::borrow::Cow;
+
+/// One mount of a mount namespace.
+#[derive(Debug)]
+pub(crate) struct Mount<'a> {
+    pub id: &'a str,
+    /// `major:minor`
+    pub device: &'a str,
+    /// What of the file system is mounted, from the root of that.
+    pub root: Cow<'a, str>,
+    pub point: Cow<'a, str>,
+    /// The kind of file system.
+    pub kind: &'a str,
+}
+
+/// The mounts that a process sees; `process` is a number or `self`. Not all mount points have text as names.
+pub(crate) fn table_of(process: &str) -> std::io::Result<String> {
+    std::fs::read(format!("/proc/{process}/mountinfo")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub(crate) fn mounts(table: &str) -> impl Iterator<Item = Mount<'_>> {
+    table.lines().filter_map(|line| {
+        let (fields, rest) = line.split_once(" - ")?;
+        let mut fields = fields.split(' ');
+        let (id, device) = (fields.next()?, fields.nth(1)?);
+        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+        Some(Mount { id, device, root, point, kind: rest.split(' ').next()? })
+    })
+}
+
+/// Blanks, line breaks and backslashes are in octal.
+fn unescape(path: &str) -> Cow<'_, str> {
+    if !path.contains('\\') {
+        return Cow::Borrowed(path);
+    }
+    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    Cow::Owned(codes.into_iter().fold(path.to_owned(), |path, (code, meant)| path.replace(code, meant)))
+}

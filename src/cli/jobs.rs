@@ -1,0 +1,505 @@
+//! `jobns list` and `jobns clean`: the jobs of this node, and what is left of those that are gone.
+//!
+//! Both go by the file that slurmd keeps in its spool directory ([`crate::job::record::registry`]): it names the
+//! node and every base path. `clean` does what slurmd does when it starts, no more: in doubt a directory stays.
+//!
+//! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`
+//! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`;
+//! null for what Slurm's plugin does not record), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null, `uid`, `state`
+//! ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
+
+use crate::base::base_dir::open_base;
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path;
+use crate::cli::help::{CLEAN, Command, LIST};
+use crate::cli::nodes;
+use crate::cli::nodes::Node;
+use crate::cli::options;
+use crate::cli::options::{Reader, Stop, Word};
+use crate::cli::{TerminalHost, json, progress};
+use crate::config;
+use crate::config::settings::{NodeSettings, Settings};
+use crate::job::LiveJobs;
+use crate::job::record::live_jobs::live_jobs;
+use crate::job::record::namespaces::describe;
+use crate::job::record::registry::Registry;
+use crate::job::remove::dead_jobs;
+use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
+use crate::node;
+use crate::node::File;
+use crate::remover::status;
+use crate::remover::status::{Status, Tree};
+use core::fmt;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// Removals that the text shows. The JSON has all of them.
+const MOST_TREES: usize = 50;
+
+/// Exit status of `list` when something dead is left, and of `clean` when something stays.
+const LEFT: u8 = 1;
+
+#[derive(Debug, Default)]
+struct Options {
+    spool: Option<String>,
+    node: Option<String>,
+    json: bool,
+    dry_run: bool,
+}
+
+fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, Stop> {
+    let mut options = Options::default();
+    let mut reader = Reader::new(command, arguments);
+    while let Some(word) = reader.next()? {
+        match word {
+            Word::Option("--node", name) => options.node = Some(options::node(name)?),
+            Word::Option("--format", value) => options.json = options::format(value)?,
+            Word::Option(option, value) => options.spool = Some(options::text(option, value)?),
+            Word::Flag(_) => options.dry_run = true,
+            Word::Dashes => {}
+            Word::Operand(operand) => return Err(reader.unexpected(&operand)),
+        }
+    }
+    Ok(options)
+}
+
+/// Keeps the lines of the core, so that they are shown in their place.
+#[derive(Debug, Default)]
+struct Collector(Mutex<Vec<String>>);
+
+impl Log for Collector {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if matches!(level, Level::Error | Level::Warning) {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
+        }
+    }
+}
+
+/// A job directory with the base that it is in.
+struct Seen {
+    base: String,
+    sight: Sight,
+}
+
+/// Everything under the bases of the node.
+fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
+    let known = || live.cloned();
+    let live = Live::new(&known);
+    let mut seen = Vec::new();
+    for base in &registry.bases {
+        for path in dead_jobs::places(base, &registry.node) {
+            let open = match open_base(&path) {
+                Ok(open) => open,
+                Err(error) if error.errno() == Some(Errno::NOENT) => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            let sights =
+                dead_jobs::look(host, open.as_fd(), &path, &registry.node, &live).map_err(|error| error.to_string())?;
+            seen.extend(sights.into_iter().map(|sight| Seen { base: path.clone(), sight }));
+        }
+    }
+    seen.sort_by_key(|seen| seen.sight.job.id());
+    Ok(seen)
+}
+
+/// The bases of the node, and how much is in the trash of each.
+fn trash(registry: &Registry) -> Result<Vec<(&str, usize)>, String> {
+    let count = |base: &String| dead_jobs::in_trash(base).map_err(|error| error.to_string());
+    registry.bases.iter().chain(&registry.trash).map(|base| Ok((base.as_str(), count(base)?))).collect()
+}
+
+const fn state(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Alive => "alive",
+        Verdict::Dead => "dead",
+        Verdict::Foreign => "foreign",
+        Verdict::InDoubt => "in doubt",
+    }
+}
+
+/// Seconds since the state file was last written to, that is, since the job's namespaces were ready.
+fn age(base: &str, job: u32) -> Option<u64> {
+    let written = rustix::fs::stat(format!("{base}/{job}/.ns").as_str()).ok()?.st_mtime;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    Some(now.saturating_sub(u64::try_from(written).ok()?))
+}
+
+fn shown_age(seconds: Option<u64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 60 => format!("{seconds}s"),
+        Some(seconds) if seconds < 3600 => format!("{}m", seconds / 60),
+        Some(seconds) if seconds < 86_400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        Some(seconds) => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// What the removal programs of the node have not removed yet, as they have written it down.
+fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for name in status::FILES {
+        match Status::read(spool, name) {
+            Ok(found) => trees.extend(found.unwrap_or_default().trees),
+            Err(error) => host.log(Level::Warning, format_args!("{error}")),
+        }
+    }
+    // It is written once a second: what is gone by now is not told.
+    trees.retain(|tree| !matches!(rustix::fs::lstat(tree.path.as_str()), Err(Errno::NOENT)));
+    trees
+}
+
+/// Counts `SlurmUser` of this slurm.conf as root, as slurmd does. Slurm's default is root.
+pub(super) fn trust_slurm_user(slurm_conf: &str) {
+    let text = std::fs::read(slurm_conf).unwrap_or_default();
+    let Some(user) = config::slurm_conf::value(&text, "SlurmUser") else { return };
+    let ask = || {
+        let output = std::process::Command::new("getent").args(["passwd", &user]).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.split(':').nth(2)?.parse().ok()
+    };
+    trusted_path::trust_slurm_user(user.parse().ok().or_else(ask).unwrap_or(0));
+}
+
+/// A user's name, by getent(1), which asks what the node asks. None: it has none.
+fn user_name(uid: u32) -> Option<String> {
+    let output = std::process::Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;
+    let name = String::from_utf8(output.stdout).ok()?.split(':').next()?.to_owned();
+    (!name.is_empty()).then(|| config::problem::escape(&name))
+}
+
+fn name_or_id(uid: u32) -> String {
+    user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// How long a removal has been going on, in seconds.
+fn age_of(tree: &Tree) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    now.saturating_sub(tree.since)
+}
+
+fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
+    let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
+    for Seen { base, sight } in seen {
+        let job = sight.job.id();
+        let (user, holder, namespaces) = match &sight.job {
+            SightOf::Ours(found) => (
+                config::problem::escape(&found.record.user),
+                found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
+                describe(found.record.namespaces, ","),
+            ),
+            SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
+            SightOf::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
+        };
+        let directory = format!("{}/{job}", config::problem::escape(base));
+        let age = shown_age(age(base, job));
+        rows.push([job.to_string(), user, state(sight.verdict).to_owned(), age, holder, namespaces, directory]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut out = String::new();
+    if seen.is_empty() {
+        rows.clear();
+        let _ = writeln!(out, "no jobs on node {}", config::problem::escape(node));
+    }
+    for row in &rows {
+        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        out.push_str(line.join("  ").trim_end());
+        out.push('\n');
+    }
+    for tree in trees.iter().take(MOST_TREES) {
+        let _ = write!(
+            out,
+            "{}: of {}, {} for {}",
+            config::problem::escape(&tree.path),
+            name_or_id(tree.uid),
+            tree.state.word(),
+            shown_age(Some(age_of(tree)))
+        );
+        if tree.left > 0 {
+            let _ = write!(out, ", at least {} entries left", tree.left);
+        }
+        if let Some(reason) = &tree.reason {
+            let _ = write!(out, ": {}", config::problem::escape(reason));
+        }
+        out.push('\n');
+    }
+    for (base, count) in trash.iter().filter(|(_, count)| *count > 0) {
+        let _ = writeln!(
+            out,
+            "{}/.trash: {count} directories of former jobs are being removed, or could not be",
+            config::problem::escape(base)
+        );
+    }
+    for sentence in unknown {
+        let _ = writeln!(out, "note: {sentence}");
+    }
+    out
+}
+
+fn as_json(
+    seen: &[Seen],
+    spool: &str,
+    node: &str,
+    trash: &[(&str, usize)],
+    trees: &[Tree],
+    unknown: &[String],
+) -> String {
+    let number = |number: u64| number.to_string();
+    let jobs = seen.iter().map(|Seen { base, sight }| {
+        let job = sight.job.id();
+        let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
+        let (user, uid) = match &sight.job {
+            SightOf::Ours(found) => (Some(found.record.user.clone()), Some(found.record.uid)),
+            SightOf::Slurms(leftover) => (user_name(leftover.uid()), Some(leftover.uid())),
+            SightOf::Lost(_) => (None, None),
+        };
+        let namespaces = record.map(|record| describe(record.namespaces, ", "));
+        let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
+        let trees = record
+            .map(|record| json::list(record.trees.iter().map(|tree| json::text(&format!("{}/{job}", tree.base)))));
+        json::object([
+            ("job", number(job.into())),
+            ("base", json::text(base)),
+            ("plugin", json::text(if matches!(sight.job, SightOf::Slurms(_)) { "slurm" } else { "ours" })),
+            ("state", json::text(state(sight.verdict))),
+            ("user", json::or_null(user.as_deref().map(json::text))),
+            ("uid", json::or_null(uid.map(|uid| number(uid.into())))),
+            ("holder", json::or_null(holder)),
+            ("namespaces", json::or_null(namespaces.map(|names| json::list(names.split(", ").map(json::text))))),
+            ("trees", json::or_null(trees)),
+            ("age_seconds", json::or_null(age(base, job).map(number))),
+        ])
+    });
+    let trash =
+        trash.iter().map(|(base, count)| json::object([("base", json::text(base)), ("count", count.to_string())]));
+    let removals = trees.iter().map(|tree| {
+        json::object([
+            ("path", json::text(&tree.path)),
+            ("user", json::or_null(user_name(tree.uid).as_deref().map(json::text))),
+            ("uid", number(tree.uid.into())),
+            ("state", json::text(tree.state.word())),
+            ("age_seconds", number(age_of(tree))),
+            ("left", number(tree.left)),
+            ("reason", json::or_null(tree.reason.as_deref().map(json::text))),
+        ])
+    });
+    let object = json::object([
+        ("node", json::text(node)),
+        ("spool", json::text(spool)),
+        ("jobs", json::list(jobs)),
+        ("trash", json::list(trash)),
+        ("removals", json::list(removals)),
+        ("unknown", json::list(unknown.iter().map(|sentence| json::text(sentence)))),
+    ]);
+    object + "\n"
+}
+
+/// # Errors
+///
+/// Wrong usage, and a node that cannot be looked at.
+pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let Some(options) = options::or_help(&LIST, parse(&LIST, arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
+    show(&options, &spool, registries)
+}
+
+/// Both plugins' as one: they are of one node.
+fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Result<ExitCode, String> {
+    let mut registry = Registry::default();
+    for (_, mut one) in registries {
+        one.bases.append(&mut registry.bases);
+        one.trash.append(&mut registry.trash);
+        registry = one;
+    }
+    registry.bases.sort();
+    registry.bases.dedup();
+    registry.tidy();
+    let host = Collector::default();
+    let live = live_jobs(spool, &registry.node)
+        .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; which jobs live is not known")))
+        .ok();
+    let seen = look(&host, &registry, live.as_ref())?;
+    let trash = trash(&registry)?;
+    let trees = removals(&host, spool);
+    let unknown = host.0.into_inner().unwrap_or_default();
+    let said = if options.json {
+        as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
+    } else {
+        text(&registry.node, &seen, &trash, &trees, &unknown)
+    };
+    crate::cli::answer(&said)?;
+    Ok(status(is_left(&seen, &trash)))
+}
+
+/// Something is left of a job that is gone, or may be.
+fn is_left(seen: &[Seen], trash: &[(&str, usize)]) -> bool {
+    trash.iter().any(|(_, count)| *count > 0)
+        || seen.iter().any(|seen| matches!(seen.sight.verdict, Verdict::Dead | Verdict::InDoubt))
+}
+
+fn status(is_left: bool) -> ExitCode {
+    if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS }
+}
+
+/// # Errors
+///
+/// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
+pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let Some(options) = options::or_help(&CLEAN, parse(&CLEAN, arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
+    if options.dry_run {
+        return show(&options, &spool, registries);
+    }
+    if options.json {
+        return Err("clean has no JSON but with --dry-run".to_owned());
+    }
+    let configured: Vec<Configured> = registries.iter().map(|(file, registry)| configured(*file, registry)).collect();
+    let is_configured = configured.iter().any(|one| !matches!(one, Configured::Gone(_)));
+    let mut did = Did::default();
+    let mut errors = Vec::new();
+    for ((_, registry), configured) in registries.iter().zip(configured) {
+        let settings = match configured {
+            Configured::Read(settings) => settings.map(|settings| *settings),
+            // The site has changed to the other plugin.
+            Configured::Gone(error) if is_configured => {
+                let host = TerminalHost { verbose: false };
+                host.log(
+                    Level::Warning,
+                    format_args!("{error}; what its plugin has left goes without clone_ns_epilog"),
+                );
+                None
+            }
+            Configured::Gone(error) | Configured::Broken(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
+        if let Err(error) = clean_up(settings.as_ref(), &spool, registry, &mut did) {
+            errors.push(error);
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
+    }
+    crate::cli::complain(&format!("jobns: {did}\n"));
+    Ok(status(did.is_left))
+}
+
+/// What `clean` has found and done, for its last line. Two plugins may share a base path.
+#[derive(Debug, Default)]
+struct Did {
+    /// Jobs and trees in a trash, by their paths.
+    to_remove: BTreeSet<String>,
+    stay: BTreeSet<String>,
+    live: BTreeSet<String>,
+    is_left: bool,
+}
+
+impl Did {
+    fn paths(seen: &[Seen], trash: &[(&str, usize)], is: impl Fn(Verdict) -> bool) -> BTreeSet<String> {
+        let jobs = seen
+            .iter()
+            .filter(|seen| is(seen.sight.verdict))
+            .map(|seen| format!("{}/{}", seen.base, seen.sight.job.id()));
+        let trees =
+            trash.iter().flat_map(|(base, count)| (0..*count).map(move |number| format!("{base}/.trash/{number}")));
+        jobs.chain(trees).collect()
+    }
+}
+
+impl fmt::Display for Did {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let jobs = match self.live.len() {
+            0 => "no job lives".to_owned(),
+            1 => "1 job lives".to_owned(),
+            many => format!("{many} jobs live"),
+        };
+        let removed = self.to_remove.len().saturating_sub(self.stay.len());
+        match (removed, self.stay.len()) {
+            (0, 0) => write!(f, "{jobs}, nothing to remove"),
+            (removed, 0) => write!(f, "{jobs}, removed what {removed} had left"),
+            (0, stay) => write!(f, "{jobs}, what {stay} had left stays: see jobns list"),
+            (removed, stay) => {
+                write!(f, "{jobs}, removed what {removed} had left, what {stay} had left stays: see jobns list")
+            }
+        }
+    }
+}
+
+/// Shows what is done. That a job lives is told in the last line.
+#[derive(Debug)]
+struct CleanHost;
+
+impl Log for CleanHost {
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        if level != Level::Debug {
+            TerminalHost { verbose: true }.log(level, line);
+        }
+    }
+}
+
+fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: &mut Did) -> Result<(), String> {
+    let environment = [
+        ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
+        ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
+    ];
+    let mut registry = registry.clone();
+    registry.trash.extend(settings.map(dead_jobs::other_bases).unwrap_or_default().into_iter().map(str::to_owned));
+    registry.tidy();
+    let node = dead_jobs::Node {
+        name: &registry.node,
+        bases: &registry.bases,
+        other_bases: registry.trash.iter().map(String::as_str).collect(),
+        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
+        environment: &environment,
+        removal: progress::SHOWN,
+    };
+    let quiet = Collector::default();
+    let look = || {
+        let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
+        Ok::<_, String>((look(&quiet, &registry, Some(&live))?, trash(&registry)?))
+    };
+    let may_go = |verdict| matches!(verdict, Verdict::Dead | Verdict::InDoubt);
+    if let Ok((seen, trash)) = look() {
+        did.to_remove.append(&mut Did::paths(&seen, &trash, may_go));
+    }
+    dead_jobs::clean(&CleanHost, &node, live_jobs(spool, &registry.node)).map_err(|error| error.to_string())?;
+    let (seen, trash) = look()?;
+    did.stay.append(&mut Did::paths(&seen, &trash, may_go));
+    did.live.append(&mut Did::paths(&seen, &[], |verdict| verdict == Verdict::Alive));
+    did.is_left |= is_left(&seen, &trash);
+    Ok(())
+}
+
+/// What the configuration of today says: its epilog runs, as when slurmd starts.
+enum Configured {
+    /// None: the plugin is off on this node.
+    Read(Option<Box<Settings>>),
+    /// There is no such file; why that matters.
+    Gone(String),
+    Broken(String),
+}
+
+fn configured(file: File, registry: &Registry) -> Configured {
+    let of = config::settings::Node { name: &registry.node, hostname: &registry.hostname };
+    let host = TerminalHost { verbose: false };
+    match file.read(&host, node::config_directory(&registry.slurm_conf), &of) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Configured::Gone(error.to_string()),
+        Err(error) => Configured::Broken(error.to_string()),
+        Ok((path, parsed)) => match parsed.settings {
+            Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
+            Some(NodeSettings::Disabled(_)) => Configured::Read(None),
+            None => Configured::Broken(format!(
+                "{path} has errors, so clone_ns_epilog is not known; see jobns check {path}"
+            )),
+        },
+    }
+}

@@ -1,0 +1,468 @@
+//! Makes the namespaces of a job, from the parent's side.
+//!
+//! Runs in the extern slurmstepd: host namespaces, root, several threads. What can fail is done
+//! before the clone where possible, every mount is made detached, and nothing is ever mounted on
+//! the host's side. The journal says what is about to exist before it does.
+
+use crate::base::base_dir::rename_new;
+use crate::base::base_dir::{UNFINISHED, make_unfinished, remove_unfinished};
+use crate::base::base_dir::{make_private_dir, open_base, open_base_for_job};
+use crate::base::errno_hints;
+use crate::base::error::{Doing, Error};
+use crate::base::log::Level;
+use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::config::settings::{Script, Settings};
+use crate::job::make::child;
+use crate::job::make::child::{ChildPlan, Target};
+use crate::job::make::ns_limits::{JobLimits, Lowered, NodeLimits};
+use crate::job::make::plan::{Plan, Source};
+use crate::job::make::proc_keep::Kept;
+use crate::job::make::told::PlanOf;
+use crate::job::make::{handshake, holder, id_maps, private_dirs, proc_keep};
+use crate::job::record::namespaces::Pins;
+use crate::job::record::process::Identity;
+use crate::job::record::state::{Line, MAX_SIZE, Tree};
+use crate::job::remove::delete;
+use crate::job::remove::delete::{Record, TreeRecord};
+use crate::job::remove::mounts;
+use crate::job::script::environment;
+use crate::job::{Host, Job, inside, script};
+use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
+use crate::sys::exec::{CStringArray, Inherited};
+use crate::sys::process::{reap, wait_ended};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdFlags, Signal};
+use std::fmt::Write as _;
+
+/// A job whose namespaces exist.
+#[derive(Debug)]
+pub struct Created {
+    pub record: Record,
+    pub pins: Pins,
+}
+
+/// Makes directories and namespaces for `job` and returns what holds them.
+///
+/// # Errors
+///
+/// The first thing that failed. Everything made until then is undone.
+///
+/// `removal` is who removes what a failure leaves, or an earlier instance of the job has left.
+pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
+    let limits = NodeLimits::read(settings).map_err(errno_hints::of_call)?;
+    let plan = Plan::new(settings, job, limits.as_ref())?;
+    host.log(Level::Debug, format_args!("job {}: {}", job.id, PlanOf(job.id, &plan)));
+    let mut making = Making::begin(host, settings, job, &plan, removal).map_err(errno_hints::of_call)?;
+    match making.everything() {
+        Ok(pins) => {
+            host.log(Level::Debug, format_args!("job {}: {}", job.id, making.record));
+            Ok(Created { record: making.record, pins })
+        }
+        Err(error) => {
+            making.undo();
+            Err(errno_hints::of_call(error))
+        }
+    }
+}
+
+/// What exists so far.
+struct Making<'a> {
+    host: &'a dyn Host,
+    settings: &'a Settings,
+    job: &'a Job,
+    plan: &'a Plan,
+    /// `<base>/<job>` for each base of the plan.
+    trees: Vec<OwnedFd>,
+    journal: Journal,
+    record: Record,
+    child: Option<SharingChild<ChildPlan>>,
+    /// The first script that could have changed something outside has been started.
+    script_started: bool,
+    removal: delete::Removal,
+}
+
+struct Journal {
+    file: OwnedFd,
+    written: usize,
+}
+
+impl Journal {
+    fn write(&mut self, lines: &[Line<'_>]) -> Result<(), Error> {
+        let intention = || "write the job's state file".to_owned();
+        let mut text = String::new();
+        for line in lines {
+            let _ = write!(text, "{line}");
+        }
+        self.written = self.written.saturating_add(text.len());
+        if self.written >= MAX_SIZE {
+            return Err(Error::because(intention(), "the base_paths of dir_confs are too many or too long"));
+        }
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let n = rustix::io::retry_on_intr(|| rustix::io::write(&self.file, rest)).doing("write", intention)?;
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// One word to the child, which waits for it.
+fn tell(channel: &OwnedFd, what: &str) -> Result<(), Error> {
+    rustix::io::retry_on_intr(|| rustix::net::send(channel, b"m", rustix::net::SendFlags::NOSIGNAL))
+        .doing("send", || format!("tell the job's namespace process {what}"))?;
+    Ok(())
+}
+
+impl<'a> Making<'a> {
+    /// Makes the job's directory and starts its journal: from here on [`Making::undo`] cleans up.
+    ///
+    /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
+    /// finds what it is.
+    fn begin(
+        host: &'a dyn Host,
+        settings: &'a Settings,
+        job: &'a Job,
+        plan: &'a Plan,
+        removal: delete::Removal,
+    ) -> Result<Self, Error> {
+        let name = c_path(&job.id.to_string())?;
+        let path = format!("{}/{}", settings.base_path, job.id);
+        let intention = || format!("make {path}");
+        let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.id))?;
+        let tree = make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
+        let begin = || -> Result<(Journal, Record), Error> {
+            let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
+            let file = rustix::fs::openat(
+                &ns,
+                c"state",
+                OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
+                Mode::from_raw_mode(0o600),
+            )
+            .doing("openat", || format!("make {path}/.ns/state"))?;
+            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
+            let me = rustix::process::getpid();
+            let stepd = rustix::process::pidfd_open(me, PidfdFlags::empty())
+                .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
+                .doing("pidfd_open", || "identify this process".to_owned())?;
+            let mut journal = Journal { file, written: 0 };
+            let mut lines = vec![Line::Job {
+                job: job.id,
+                sluid: job.sluid,
+                uid: job.uid,
+                gid: job.gid,
+                user: &job.user,
+                node: &job.node,
+                boot: job.boot,
+                stepd,
+                namespaces: plan.namespaces,
+            }];
+            let mut trees = Vec::new();
+            for (index, base) in plan.bases.iter().enumerate() {
+                let (device, inode) = if index == 0 { (stat.st_dev, stat.st_ino) } else { (0, 0) };
+                lines.push(Line::Tree(Tree { device, inode, base }));
+                trees.push(TreeRecord { base: base.clone(), device, inode });
+            }
+            journal.write(&lines)?;
+            let publish = || rename_new(base.as_fd(), &unfinished, base.as_fd(), &name);
+            match publish() {
+                Err(Errno::EXIST) => {
+                    delete::dispose_of_stale(host, settings, &base, job, removal)?;
+                    publish()
+                }
+                result => result,
+            }
+            .doing("renameat2", intention)?;
+            let record = Record {
+                job: job.id,
+                sluid: job.sluid,
+                uid: job.uid,
+                gid: job.gid,
+                user: job.user.clone(),
+                node: job.node.clone(),
+                namespaces: plan.namespaces,
+                holder: None,
+                of_this_boot: true,
+                trees,
+            };
+            Ok((journal, record))
+        };
+        match begin() {
+            Ok((journal, record)) => Ok(Self {
+                host,
+                settings,
+                job,
+                plan,
+                trees: vec![tree],
+                journal,
+                record,
+                child: None,
+                script_started: false,
+                removal,
+            }),
+            Err(error) => {
+                // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
+                drop(tree);
+                let _ = remove_unfinished(base.as_fd(), &unfinished);
+                Err(error)
+            }
+        }
+    }
+
+    fn everything(&mut self) -> Result<Pins, Error> {
+        self.make_trees()?;
+        let early = self.host.makes_source_first().then(|| self.make_source(false)).transpose()?;
+        if let Some(init_script) = &self.settings.init_script {
+            self.run_script(
+                "init_script",
+                init_script,
+                &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
+            )?;
+            self.check_not_covered()?;
+        }
+        let source = match early {
+            None => self.make_source(true)?,
+            Some(source) if self.settings.init_script.is_none() => source,
+            // The script may have mounted something on it.
+            Some(_) => self.open_source()?,
+        };
+        let kept = proc_keep::keep(&self.plan.proc_keep)?;
+        let after_script = self.settings.init_script.is_some();
+        let mut attach = private_dirs::make(self.plan, self.job, (&source, self.trees.as_slice()), after_script)?;
+        drop(source);
+        self.make_links()?;
+        if !self.has_mounting_script() {
+            for base in &self.plan.hidden {
+                attach.push((inside::cover(base)?, Target::Path(c_path(base)?)));
+            }
+        }
+        let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
+        let holder = holder::program(self.host.holder_name())?;
+        self.clone_child(&channel, childs_end, (kept, attach), holder)?;
+        let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
+        let child = &sharing.child;
+        if self.plan.namespaces.contains(NamespaceFlags::USER) {
+            self.script_started |= self.settings.user_ns_script.is_some();
+            id_maps::write(self.host, self.settings.user_ns_script.as_ref(), self.job, child)?;
+            tell(&channel, "that its id maps are written")?;
+        }
+        // While the child mounts:
+        let identity = Identity::of(child.pid, child.pidfd.as_fd())
+            .doing("fstat", || "identify the job's namespace process".to_owned())?;
+        self.record.holder = Some(identity);
+        self.journal.write(&[Line::Holder(identity)])?;
+        // It does not become the holder, which nothing but SIGKILL ends, before this.
+        tell(&channel, "that it is recorded")?;
+        handshake::wait_until_ready(self.plan, child, &channel)?;
+        let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;
+        let pid = child.pid;
+        handshake::wait_for_exec(self.plan, sharing, &channel)?;
+        self.host.track(pid)?;
+        self.finish_inside(&pins)?;
+        self.journal.write(&[Line::Pins(pins.numbers()), Line::Ready])?;
+        Ok(pins)
+    }
+
+    /// `<base>/<job>` in the other bases. As in `begin`,
+    /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
+    fn make_trees(&mut self) -> Result<(), Error> {
+        let name = c_path(&self.job.id.to_string())?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.id))?;
+        for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
+            let intention = || format!("make {base}/{}", self.job.id);
+            let fd = open_base_for_job(base, self.settings.auto_base_path)?;
+            let tree = make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
+            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
+            let (device, inode) = (stat.st_dev, stat.st_ino);
+            self.journal.write(&[Line::Tree(Tree { device, inode, base })])?;
+            if let Some(record) = self.record.trees.get_mut(index) {
+                (record.device, record.inode) = (device, inode);
+            }
+            if let Err(errno) = rename_new(fd.as_fd(), &unfinished, fd.as_fd(), &name) {
+                // With the descriptor goes the lock.
+                drop(tree);
+                let _ = remove_unfinished(fd.as_fd(), &unfinished);
+                self.journal.write(&[Line::Tree(Tree { device: 0, inode: 0, base })])?;
+                if let Some(record) = self.record.trees.get_mut(index) {
+                    (record.device, record.inode) = (0, 0);
+                }
+                let error = Error::call(intention(), "renameat2", errno);
+                return Err(if errno == Errno::EXIST {
+                    error.with_hint("it was not made for this job; look at it and remove it by hand")
+                } else {
+                    error
+                });
+            }
+            self.trees.push(tree);
+        }
+        Ok(())
+    }
+
+    /// Makes `$SLURM_JOB_MOUNTPOINT_SRC`, which belongs to the job's user. A script may make it or mount it
+    /// `after_script`.
+    fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
+        let intention = || format!("make {}", self.mount_point_source());
+        let name = c_path(&format!(".{}", self.job.id))?;
+        match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
+            Err(Errno::EXIST) if after_script => {}
+            result => result.doing("mkdirat", intention)?,
+        }
+        let source = self.open_source()?;
+        rustix::fs::fchown(&source, Some(Uid::from_raw(self.job.uid)), None).doing("fchown", intention)?;
+        Ok(source)
+    }
+
+    /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, and what a script has mounted on it.
+    fn open_source(&self) -> Result<OwnedFd, Error> {
+        let intention = || format!("open {}", self.mount_point_source());
+        let name = c_path(&format!(".{}", self.job.id))?;
+        let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+    }
+
+    /// What a script has mounted over the job's directory would hide the state file from steps.
+    fn check_not_covered(&self) -> Result<(), Error> {
+        let intention = || format!("open {}", self.mount_point_source());
+        let base = open_base(&self.settings.base_path)?;
+        open_beneath(base.as_fd(), &c_path(&self.job.id.to_string())?, OFlags::PATH | OFlags::DIRECTORY, BENEATH)
+            .map(drop)
+            .map_err(|errno| {
+                let error = Error::call(intention(), "openat2", errno);
+                match errno {
+                    Errno::XDEV => error.with_hint(
+                        "init_script has mounted something over the directory of the job; mount it on $SLURM_JOB_MOUNTPOINT_SRC",
+                    ),
+                    _ => error,
+                }
+            })
+    }
+
+    /// The documented paths of the private directories, `<base>/<job>/_tmp` and others.
+    fn make_links(&self) -> Result<(), Error> {
+        for dir in &self.plan.dirs {
+            let Source::Directory { base: 0, name } = &dir.source else { continue };
+            let target = format!(".{}/{name}", self.job.id);
+            let made = rustix::fs::symlinkat(target.as_str(), self.main_tree()?, name.as_str());
+            // init_script has something of its own there.
+            if made != Err(Errno::EXIST) {
+                made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scripts that may mount something for the job run on this node.
+    const fn has_mounting_script(&self) -> bool {
+        self.settings.init_script.is_some() || self.settings.clone_ns_script.is_some()
+    }
+
+    fn main_tree(&self) -> Result<BorrowedFd<'_>, Error> {
+        self.trees.first().map(AsFd::as_fd).ok_or_else(|| Error::because("make namespaces", "no job directory"))
+    }
+
+    /// `$SLURM_JOB_MOUNTPOINT_SRC`, as Slurm's plugin spells it.
+    fn mount_point_source(&self) -> String {
+        format!("{}/{}/.{}", self.settings.base_path, self.job.id, self.job.id)
+    }
+
+    fn run_script(&mut self, key: &str, script: &Script, more: &[(&str, &[u8])]) -> Result<(), Error> {
+        self.script_started = true;
+        let pairs: Vec<(&str, &[u8])> =
+            self.job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain(more.iter().copied()).collect();
+        let output = script::run(self.host, self.job.id, key, script, environment(&pairs))?;
+        self.host.log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.id, script.path));
+        Ok(())
+    }
+
+    fn clone_child(
+        &mut self,
+        channel: &OwnedFd,
+        childs_end: OwnedFd,
+        (kept, attach): (Vec<Kept>, Vec<(OwnedFd, Target)>),
+        holder: OwnedFd,
+    ) -> Result<(), Error> {
+        let namespaces = self.plan.namespaces;
+        let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.id);
+        let plan = ChildPlan {
+            channel: childs_end,
+            parents_end: Inherited::new(channel),
+            wait_for_maps: namespaces.contains(NamespaceFlags::USER),
+            limits: self.plan.limits.as_ref().map_or(Ok(Vec::new()), JobLimits::lay_out)?,
+            propagation: self.plan.propagation,
+            fresh_proc: self.plan.proc,
+            kept: kept
+                .into_iter()
+                .map(|kept| match kept {
+                    Kept::Mount(mount, target) => Some((mount, target)),
+                    Kept::WithAnother | Kept::NotMounted | Kept::Missing => None,
+                })
+                .collect(),
+            fresh_mqueue: namespaces.contains(NamespaceFlags::IPC),
+            attach,
+            holder,
+            argv: CStringArray::new(vec![c_path(&title)?]),
+            envp: CStringArray::new(Vec::new()),
+        };
+        let intention =
+            || format!("create the job's namespaces ({})", crate::job::record::namespaces::describe(namespaces, ", "));
+        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
+        // With SIGCHLD, as Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
+        let lowered = self.plan.limits.as_ref().map(Lowered::new).transpose()?;
+        let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
+        drop(lowered);
+        self.child = Some(child.map_err(|errno| crate::base::errno_hints::clone_error(intention(), errno))?);
+        Ok(())
+    }
+
+    /// What runs in the job's mount namespace, and the script that runs beside it.
+    fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
+        if self.has_mounting_script() {
+            let holder = self.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()).to_string();
+            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.id)?;
+        }
+        inside::set_up_inside(self.host, pins.mount.as_fd())?;
+        if let Some(script) = &self.settings.clone_ns_script {
+            // A descriptor of this process, and not the holder's number, which could become another process's.
+            let me = rustix::process::getpid().as_raw_nonzero();
+            let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
+            let source = self.mount_point_source();
+            self.run_script(
+                "clone_ns_script",
+                script,
+                &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
+            )?;
+        }
+        // Only now: the script may have had business there. With no script the child has done it.
+        if self.has_mounting_script() { inside::hide(pins.mount.as_fd(), &self.plan.hidden) } else { Ok(()) }
+    }
+
+    /// Takes back all that was made, after a failure.
+    fn undo(&mut self) {
+        let mut pinned = None;
+        if let Some(SharingChild { child, .. }) = &self.child {
+            pinned = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces).ok();
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+            match wait_ended(child.pidfd.as_fd(), delete::HOLDER_TIMEOUT_MS) {
+                Ok(true) => {
+                    let _ = reap(child.pidfd.as_fd());
+                }
+                _ => self.host.log(
+                    Level::Error,
+                    format_args!(
+                        "job {}: the namespace process {} does not end after SIGKILL; what is left is removed later",
+                        self.job.id,
+                        child.pid.as_raw_nonzero()
+                    ),
+                ),
+            }
+        }
+        self.trees.clear();
+        let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
+        let pairs = self.job.environment.clone();
+        delete::delete(self.host, &self.record, epilog, &pairs, pinned, self.removal);
+    }
+}

@@ -1,0 +1,24 @@
+//! How a job gets its namespaces, in the extern slurmstepd: from settings to a plan, to directories and mounts, to a
+//! process that attaches them and then holds the namespaces.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`plan`] | settings + job to names and flags; no system call |
+//! | [`create`] | directories, journal, scripts, clone, in order |
+//! | [`private_dirs`], [`proc_keep`] | the detached mounts |
+//! | [`ns_limits`] | how much of the node one job's user namespace may use |
+//! | [`holder`] | the program of PID 1, ready to be executed |
+//! | [`told`] | the plan and what was made, in words |
+//! | [`handshake`], [`id_maps`] | talk with the child |
+//! | [`child`] | the clone3 child: attaches the mounts, becomes the holder; no allocation |
+
+pub mod child;
+pub mod create;
+pub mod handshake;
+pub mod holder;
+pub mod id_maps;
+pub mod ns_limits;
+pub mod plan;
+pub mod private_dirs;
+pub mod proc_keep;
+pub mod told;

@@ -1,0 +1,225 @@
+//! What a job's private directories are made of: detached mounts with their final flags.
+//!
+//! Made by the parent before the clone; the child only attaches them.
+
+use crate::base::base_dir::make_private_dir;
+use crate::base::error::{Doing, Error};
+use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::config::spelling::key;
+use crate::job::Job;
+use crate::job::make::child::Target;
+use crate::job::make::plan::{Plan, PlannedDir, Source};
+use crate::sys::mount::{Attributes, set_attributes};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+
+/// A detached mount for every private directory, with its final flags, and where it goes. `source` is
+/// `$SLURM_JOB_MOUNTPOINT_SRC`, `trees` the job's directories in the plan's bases, the first of which contains it;
+/// `after_script`: init_script may have made some itself.
+///
+/// # Errors
+///
+/// The first that cannot be made.
+pub fn make(
+    plan: &Plan,
+    job: &Job,
+    (source, trees): (&OwnedFd, &[OwnedFd]),
+    after_script: bool,
+) -> Result<Vec<(OwnedFd, Target)>, Error> {
+    let mut made: Vec<Made> = Vec::with_capacity(plan.dirs.len());
+    for dir in &plan.dirs {
+        let target = match &dir.within {
+            Some((outer, below)) => Target::Within(make_target(dir, below, job, made.get(*outer))?),
+            None => Target::Path(c_path(&dir.target)?),
+        };
+        let (mount, tree, is_ours) = match &dir.source {
+            Source::Directory { base, name } => {
+                let (tree, is_ours) = directory(plan, job, (source, trees), after_script, (dir, *base, name))?;
+                (clone_mount(&tree, dir)?, Some(tree), is_ours)
+            }
+            Source::SameAs(other) => {
+                let other = made.get(*other).and_then(|other| Some((other.tree.as_ref()?, other.is_ours)));
+                let missing = || Error::because(format!("make {} private", dir.target), "what it is has no directory");
+                let (tree, is_ours) = other.ok_or_else(missing)?;
+                (clone_mount(tree, dir)?, None, is_ours)
+            }
+            Source::Tmpfs(_) => (make_tmpfs(dir)?, None, true),
+        };
+        made.push(Made { mount, target, tree, is_ours });
+    }
+    // Not before the targets in it are made: it may become read-only.
+    for (dir, Made { mount, .. }) in plan.dirs.iter().zip(&made) {
+        set_attributes(mount.as_fd(), dir.attributes)
+            .doing("mount_setattr", || format!("set the flags of the private directory {}", dir.target))?;
+    }
+    Ok(made.into_iter().map(|Made { mount, target, .. }| (mount, target)).collect())
+}
+
+struct Made {
+    mount: OwnedFd,
+    target: Target,
+    /// The directory below a base path, if it is one.
+    tree: Option<OwnedFd>,
+    /// Nobody else has been in it: it is not one that init_script has made.
+    is_ours: bool,
+}
+
+/// The target of `dir`, `below` another private directory, which hides what the node has there. Like
+/// that, all of it belongs to the job's user.
+fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -> Result<OwnedFd, Error> {
+    let intention = || format!("make {below} for {} in the private directory around it", dir.target);
+    let outer = outer.ok_or_else(|| Error::because(intention(), "it is not there"))?;
+    let mut here: Option<OwnedFd> = None;
+    for name in below.split('/') {
+        let name = c_path(name)?;
+        let parent = here.as_ref().unwrap_or(&outer.mount).as_fd();
+        // What init_script has mounted there may be a directory that its user can reach at this moment.
+        if outer.is_ours {
+            match make_private_dir(parent, &name, 0o700) {
+                Ok(made) => give(&made, job, true, intention)?,
+                // Of another directory below the same one.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+            }
+        }
+        let next = open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
+            let error = Error::call(intention(), "openat2", errno);
+            match errno {
+                Errno::NOENT => error
+                    .with_hint(format!("{} has made the one around it and must make this, too", key("init_script"))),
+                _ => error,
+            }
+        })?;
+        here = Some(next);
+    }
+    here.ok_or_else(|| Error::because(intention(), "it has no name"))
+}
+
+/// The directory of the job's below a base path, and whether it is new.
+fn directory(
+    plan: &Plan,
+    job: &Job,
+    (source, trees): (&OwnedFd, &[OwnedFd]),
+    after_script: bool,
+    (dir, base, name): (&PlannedDir, usize, &str),
+) -> Result<(OwnedFd, bool), Error> {
+    let base_path = plan.bases.get(base).map_or("", String::as_str);
+    let intention = || format!("make {base_path}/{}/{name} for {}", job.id, dir.target);
+    let tree = if base == 0 { Some(source) } else { trees.get(base) };
+    let tree = tree.ok_or_else(|| Error::because(intention(), "no job directory"))?;
+    let name = c_path(name)?;
+    let (fd, is_new) = match make_private_dir(tree.as_fd(), &name, 0o700) {
+        // init_script may have made it, or mounted something there.
+        Err(Errno::EXIST) if after_script => {
+            let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
+            (open_beneath(tree.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve), false)
+        }
+        result => (result, true),
+    };
+    let fd = fd.doing("mkdirat", intention)?;
+    give(&fd, job, is_new, intention)?;
+    if let Some(mode) = dir.mode {
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
+    }
+    Ok((fd, is_new))
+}
+
+/// Gives a directory to the job's user. A script may have mounted what users can write to around it, and one of them
+/// may have put somebody else's directory in its place.
+fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
+    let owner = rustix::fs::fstat(dir).doing("fstat", &intention)?.st_uid;
+    if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.uid) {
+        return Err(Error::because(intention(), format!("what is there belongs to uid {owner}"))
+            .with_hint("it must belong to root or to the job's user: see what init_script makes or mounts there"));
+    }
+    rustix::fs::fchown(dir, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)
+}
+
+/// A clone of the mount that the directory lies in.
+fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
+    rustix::mount::open_tree(
+        tree.as_fd(),
+        c"",
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+    .doing("open_tree", || format!("clone the mount of the private directory {}", dir.target))
+}
+
+/// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
+///
+/// # Errors
+///
+/// What the kernel says of its parameters.
+pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
+    let intention = || format!("make a tmpfs for {}", dir.target);
+    let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing("fsopen", intention)?;
+    let set = |key: &str, value: Option<&str>| {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(fs.as_fd(), key, value),
+            None => rustix::mount::fsconfig_set_flag(fs.as_fd(), key),
+        }
+        .doing("fsconfig", || {
+            let value = value.map_or_else(String::new, |value| format!("={value}"));
+            format!("set {key}{value} for the tmpfs on {}", dir.target)
+        })
+        .map_err(|error| match error.errno() {
+            Some(Errno::INVAL) => {
+                error.with_hint("this kernel does not know the parameter, or not the value: take it out of the options")
+            }
+            _ => error,
+        })
+    };
+    set("source", Some("tmpfs"))?;
+    let mut has_mode = false;
+    if let Source::Tmpfs(params) = &dir.source {
+        for param in params {
+            has_mode |= param.key == "mode";
+            set(&param.key, param.value.as_deref())?;
+        }
+    }
+    if !has_mode {
+        // The kernel's own default (tmpfs(5)), which programs expect of /dev/shm.
+        set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
+    }
+    rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;
+    let mount = rustix::mount::fsmount(
+        fs.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::from_bits_retain(Attributes { read_only: false, ..dir.attributes }.bits()),
+    )
+    .doing("fsmount", intention)?;
+    Ok(mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_directory_of_somebody_else_is_not_given_away() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let job = Job {
+            id: 7,
+            sluid: 0,
+            sluid_text: String::new(),
+            uid: 1000,
+            gid: 1000,
+            user: "alice".into(),
+            node: "n1".into(),
+            environment: Vec::new(),
+            boot: crate::job::record::process::BootId::current().unwrap(),
+        };
+        let give = |is_new| give(&dir, &job, is_new, || "make it".to_owned());
+        give(true).unwrap();
+        assert_eq!(rustix::fs::fstat(&dir).unwrap().st_uid, 1000);
+        give(false).unwrap();
+        assert!(give(true).is_err(), "a new one is root's");
+        rustix::fs::fchown(&dir, Some(Uid::from_raw(1001)), None).unwrap();
+        assert!(give(false).unwrap_err().to_string().contains("belongs to uid 1001"));
+        assert_eq!(rustix::fs::fstat(&dir).unwrap().st_uid, 1001);
+    }
+}

@@ -1,0 +1,225 @@
+//! What is planned for a job and what was made of it, in words: for `DebugFlags=Namespace` and `jobns run --verbose`.
+
+use crate::config::settings::{Backing, HidePid, Namespaces, Script, Settings, TmpfsParam};
+use crate::job::make::plan::{Plan, PlannedDir, Source};
+use crate::job::record::job::Record;
+use crate::job::record::namespaces::describe;
+use crate::sys::mount::{Atime, Attributes, Propagation};
+use core::fmt;
+
+/// Words of a settings file, which say only what is on.
+fn words(on: &[(bool, &'static str)]) -> Vec<String> {
+    on.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned()).collect()
+}
+
+fn of_tmpfs(params: &[TmpfsParam]) -> impl Iterator<Item = String> {
+    params.iter().map(|TmpfsParam { key, value }| match value {
+        Some(value) => format!("{key}={value}"),
+        None => key.clone(),
+    })
+}
+
+/// `(nosuid,nodev)`, or nothing.
+fn in_brackets(words: &[String]) -> String {
+    if words.is_empty() { String::new() } else { format!("({})", words.join(",")) }
+}
+
+/// The plan for the job of this number.
+#[derive(Debug)]
+pub struct PlanOf<'a>(pub u32, pub &'a Plan);
+
+impl fmt::Display for PlanOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(job, plan) = self;
+        write!(f, "plan: namespaces={}", describe(plan.namespaces, ","))?;
+        if plan.propagation == Propagation::Slave {
+            write!(f, " shared=true")?;
+        }
+        if let Some(hide_pid) = plan.proc.as_ref().and_then(|proc| proc.hide_pid) {
+            write!(f, " /proc=hidepid={}", hide_pid.to_string_lossy())?;
+        }
+        for PlannedDir { target, source, attributes, mode, .. } in &plan.dirs {
+            let Attributes { nosuid, nodev, noexec, read_only, nodiratime, atime } = *attributes;
+            let mut options = words(&[
+                (nosuid, "nosuid"),
+                (nodev, "nodev"),
+                (noexec, "noexec"),
+                (read_only, "ro"),
+                (nodiratime, "nodiratime"),
+                (atime == Some(Atime::Noatime), "noatime"),
+                (atime == Some(Atime::Relatime), "relatime"),
+            ]);
+            let from = match source {
+                Source::Directory { base, name } => {
+                    format!("{}/{job}/{name}", plan.bases.get(*base).map_or("", String::as_str))
+                }
+                Source::SameAs(other) => plan.dirs.get(*other).map_or("", |dir| dir.target.as_str()).to_owned(),
+                Source::Tmpfs(params) => {
+                    options.extend(of_tmpfs(params));
+                    "tmpfs".to_owned()
+                }
+            };
+            options.extend(mode.map(|mode| format!("mode={mode:04o}")));
+            write!(f, " {target}={from}{}", in_brackets(&options))?;
+        }
+        if !plan.proc_keep.is_empty() {
+            write!(f, " proc_keep={}", plan.proc_keep.join(","))?;
+        }
+        if let Some(limits) = &plan.limits {
+            let files = limits.files.iter();
+            let limits: Vec<String> = files
+                .map(|(path, value)| format!("{}={value}", path.rsplit('/').next().unwrap_or_default()))
+                .chain([
+                    format!("pending_signals={}", limits.pending_signals),
+                    format!("message_bytes={}", limits.message_bytes),
+                ])
+                .collect();
+            write!(f, " limits={}", limits.join(","))?;
+        }
+        if !plan.hidden.is_empty() {
+            write!(f, " hidden={}", plan.hidden.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, sluid, uid, gid, user, node, namespaces, holder, trees, .. } = self;
+        write!(f, "made: user={user} uid={uid} gid={gid} node={node}")?;
+        if *sluid != 0 {
+            write!(f, " sluid={sluid:#x}")?;
+        }
+        write!(f, " namespaces={}", describe(*namespaces, ","))?;
+        if let Some(holder) = holder {
+            write!(f, " holder={}", holder.pid.as_raw_nonzero())?;
+        }
+        let trees: Vec<String> = trees.iter().map(|tree| format!("{}/{job}", tree.base)).collect();
+        write!(f, " directories={}", trees.join(","))
+    }
+}
+
+/// The keys as namespace.yaml writes them, and those that are off left out.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "settings: base_path={}", self.base_path)?;
+        let Namespaces { pid, user, ipc } = self.namespaces;
+        let flags = words(&[(pid, "CLONE_NEWPID"), (user, "CLONE_NEWUSER"), (ipc, "CLONE_NEWIPC")]);
+        if !flags.is_empty() {
+            write!(f, " clone_ns_flags={}", flags.join(","))?;
+        }
+        for (is_on, key) in [
+            (self.auto_base_path, "auto_base_path"),
+            (self.hide_base_path, "hide_base_path"),
+            (self.shared, "shared"),
+            (self.disable_bpf_token, "disable_bpf_token"),
+            (self.scripts_may_be_missing, "scripts_may_be_missing"),
+            (self.entire_step_in_ns, "EntireStepInNS"),
+        ] {
+            if is_on {
+                write!(f, " {key}=true")?;
+            }
+        }
+        if user {
+            write!(f, " user_ns_limits={}", self.user_ns_limits)?;
+        }
+        for (key, script) in [
+            ("init_script", &self.init_script),
+            ("user_ns_script", &self.user_ns_script),
+            ("clone_ns_script", &self.clone_ns_script),
+            ("clone_ns_epilog", &self.clone_ns_epilog),
+        ] {
+            if let Some(Script { path, wait_seconds }) = script {
+                write!(f, " {key}={path}({wait_seconds} s)")?;
+            }
+        }
+        write!(f, " removal_timeout={}", self.removal_timeout)?;
+        match self.hide_pid {
+            HidePid::Off => {}
+            HidePid::NoAccess => write!(f, " proc_options=hidepid=noaccess")?,
+            HidePid::Invisible => write!(f, " proc_options=hidepid=invisible")?,
+            HidePid::Ptraceable => write!(f, " proc_options=hidepid=ptraceable")?,
+        }
+        if !self.proc_keep.is_empty() {
+            write!(f, " proc_keep={}", self.proc_keep.join(","))?;
+        }
+        for dir in &self.dirs {
+            let flags = dir.flags;
+            let mut options = words(&[
+                (flags.nosuid, "nosuid"),
+                (flags.nodev, "nodev"),
+                (flags.noexec, "noexec"),
+                (flags.read_only, "ro"),
+                (flags.noatime, "noatime"),
+                (flags.nodiratime, "nodiratime"),
+                (flags.relatime, "relatime"),
+            ]);
+            let backing = match &dir.backing {
+                Backing::BasePath => "base_path",
+                Backing::OtherBase(path) | Backing::SameAs(path) => path,
+                Backing::Tmpfs(params) => {
+                    options.extend(of_tmpfs(params));
+                    "tmpfs"
+                }
+            };
+            options.extend(dir.mode.map(|mode| format!("mode={mode:04o}")));
+            write!(f, " {}={backing}{}", dir.path, in_brackets(&options))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::settings::NodeSettings;
+    use crate::job::Job;
+    use crate::job::make::plan;
+    use crate::job::record::job::TreeRecord;
+    use crate::job::record::process::BootId;
+
+    #[test]
+    fn plan_and_settings_read_as_their_author_wrote_them() {
+        let yaml = "defaults:\n  base_path: /nvme/%n\n  clone_ns_flags: CLONE_NEWPID\n  shared: true\n  proc_options: hidepid=invisible\n  clone_ns_script: /s\n  hide_base_path: true\n  dir_confs:\n  - {path: /tmp, mode: 01777}\n  - {path: /fast, base_path: /ssd}\n  - {path: /dev/shm, tmpfs: true, options: \"size=4g,noexec\"}\n";
+        let node = config::settings::Node { name: "n1", hostname: "n1" };
+        let parsed = config::namespace_yaml::parse_namespace_yaml("x", yaml.as_bytes(), &node);
+        let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        assert_eq!(
+            settings.to_string(),
+            "settings: base_path=/nvme/n1 clone_ns_flags=CLONE_NEWPID hide_base_path=true shared=true EntireStepInNS=true clone_ns_script=/s(10 s) removal_timeout=60 proc_options=hidepid=invisible /tmp=base_path(mode=1777) /fast=/ssd /dev/shm=tmpfs(nosuid,nodev,noexec,size=4g)"
+        );
+        let job = Job {
+            id: 17,
+            sluid: 0,
+            sluid_text: String::new(),
+            uid: 7,
+            gid: 8,
+            user: "alice".to_owned(),
+            node: "n1".to_owned(),
+            environment: Vec::new(),
+            boot: BootId::current().unwrap(),
+        };
+        let plan = Plan::new(&settings, &job, None).unwrap();
+        assert_eq!(
+            PlanOf(17, &plan).to_string(),
+            "plan: namespaces=mount,PID shared=true /proc=hidepid=invisible /tmp=/nvme/n1/17/_tmp(mode=1777) /fast=/ssd/17/_fast /dev/shm=tmpfs(nosuid,nodev,noexec,size=4g) hidden=/nvme/n1,/ssd"
+        );
+        let record = Record {
+            job: 17,
+            sluid: 0,
+            uid: 7,
+            gid: 8,
+            user: "alice".to_owned(),
+            node: "n1".to_owned(),
+            namespaces: plan::namespaces(&settings),
+            holder: None,
+            of_this_boot: true,
+            trees: ["/nvme/n1", "/ssd"].map(|base| TreeRecord { base: base.to_owned(), device: 1, inode: 2 }).to_vec(),
+        };
+        assert_eq!(
+            record.to_string(),
+            "made: user=alice uid=7 gid=8 node=n1 namespaces=mount,PID directories=/nvme/n1/17,/ssd/17"
+        );
+    }
+}

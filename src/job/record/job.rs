@@ -1,0 +1,246 @@
+//! What is known about a job's namespaces: in the slurmstepd that made them, or read back from the
+//! job's state file.
+
+use crate::base::base_dir::open_base;
+use crate::base::error::{Doing, Error};
+use crate::base::io::read_all;
+use crate::base::listing::names;
+use crate::base::trusted_path::{BENEATH, is_trusted_owner, mode_of, open_beneath};
+use crate::job::record::namespaces::Pins;
+use crate::job::record::process::{BootId, Identity};
+use crate::job::record::state::{MAX_SIZE, State};
+use crate::sys::clone::NamespaceFlags;
+use crate::sys::process::has_ended;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::time::SystemTime;
+
+/// The mode of a job's directory whose job has ended, and that could not be moved. It needs no space on a full disk.
+pub const DEAD_MODE: u32 = 0o500;
+
+/// All that deleting a job needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub job: u32,
+    pub sluid: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub user: String,
+    pub node: String,
+    pub namespaces: NamespaceFlags,
+    pub holder: Option<Identity>,
+    /// It is of this boot, so device numbers mean what they meant.
+    pub of_this_boot: bool,
+    /// The directories made for it, the one under `base_path` first.
+    pub trees: Vec<TreeRecord>,
+}
+
+impl Record {
+    /// Is what `stat` describes the directory of `tree`? Device numbers change with a reboot: disks come up
+    /// in another order, and some file systems have a number for each mount.
+    #[must_use]
+    pub fn is_at(&self, tree: &TreeRecord, stat: &Stat) -> bool {
+        tree.inode == stat.st_ino && (tree.device == stat.st_dev || !self.of_this_boot)
+    }
+}
+
+/// The directory `<base>/<job>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeRecord {
+    pub base: String,
+    pub device: u64,
+    /// 0: it was about to be made.
+    pub inode: u64,
+}
+
+/// A record as found on disk, with what tells whether its job can be alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub record: Record,
+    /// The extern slurmstepd that made it.
+    pub stepd: Identity,
+    pub boot_id: Vec<u8>,
+    /// It is marked as dead: the job has ended, and its directory could not be moved.
+    pub is_marked: bool,
+}
+
+impl Found {
+    /// It was made since this boot: its processes can be alive.
+    #[must_use]
+    pub fn is_of(&self, boot: BootId) -> bool {
+        self.boot_id == boot.as_bytes()
+    }
+
+    /// The job's namespaces, by its holder.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended, or there is none yet.
+    pub fn pins(&self) -> Result<Pins, Error> {
+        let intention = || format!("find the namespaces of job {}", self.record.job);
+        let gone = || Error::because(intention(), "the process that holds them has ended");
+        let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "they are still being set up"))?;
+        // Open while the number is known to be the holder's.
+        let pidfd = holder.open().map_err(|_| gone())?;
+        let pins = Pins::open(&holder.pid.as_raw_nonzero().to_string(), self.record.namespaces)?;
+        if has_ended(pidfd.as_fd()).unwrap_or(true) { Err(gone()) } else { Ok(pins) }
+    }
+
+    /// The slurmstepd or the holder lives.
+    #[must_use]
+    pub fn has_live_process(&self, boot: BootId) -> bool {
+        self.is_of(boot) && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
+    }
+}
+
+/// Is `name` a job directory whose state file a power cut has taken?
+///
+/// The state file is not fsynced, which would cost each job milliseconds: what it tells that outlives a
+/// reboot is only that the directory may be removed. A file system that wrote its metadata, and not yet
+/// this data, shows an empty file, or zeros. A directory gets its name only after its state file was
+/// written, so no live job has such a file; and all else must be as we make it, before this boot.
+#[must_use]
+pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
+    let check = || -> Result<bool, Errno> {
+        let name_c = CString::new(name).unwrap_or_default();
+        let dir = open_beneath(base, &name_c, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let ns = open_beneath(dir.as_fd(), c".ns", OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let file = open_beneath(ns.as_fd(), c"state", OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)?;
+        let is_ours = |fd: &OwnedFd, kind: FileType, mode: u32| {
+            rustix::fs::fstat(fd).is_ok_and(|stat| {
+                FileType::from_raw_mode(stat.st_mode) == kind
+                    && is_trusted_owner(stat.st_uid)
+                    && mode_of(&stat) == mode
+                    && stat.st_ctime < booted
+            })
+        };
+        let link = format!(".{name}");
+        let only_ours = names(dir.as_fd(), name)
+            .is_ok_and(|names| names.iter().all(|entry| entry == ".ns" || *entry == link || entry.starts_with('_')));
+        let mut buffer = vec![0_u8; MAX_SIZE];
+        let is_empty = read_all(file.as_fd(), &mut buffer)?.iter().all(|byte| *byte == 0);
+        Ok(is_empty
+            && only_ours
+            && is_ours(&dir, FileType::Directory, 0o700)
+            && is_ours(&ns, FileType::Directory, 0o700)
+            && is_ours(&file, FileType::RegularFile, 0o600))
+    };
+    check().unwrap_or(false)
+}
+
+/// When this system was booted, in seconds of its clock of today (`sysinfo(2)`).
+#[must_use]
+pub fn boot_time() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(rustix::system::sysinfo().uptime)
+}
+
+/// Reads the record of a job under `base_path`.
+///
+/// # Errors
+///
+/// As [`read`]; when there is no such base.
+pub fn of_job(base_path: &str, job: u32) -> Result<Found, Error> {
+    read(open_base(base_path)?.as_fd(), base_path, &job.to_string())
+}
+
+/// Reads the record of the job directory `name` in `base`. Fails for everything that is not
+/// provably a job directory that this code has made: owner, mode, place, state file and job id must
+/// agree.
+///
+/// # Errors
+///
+/// What does not agree. The directory must then be left alone.
+pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, Error> {
+    let intention = || format!("take {base_path}/{name} for a job's directory");
+    let name_c = CString::new(name).unwrap_or_default();
+    let dir = open_beneath(base, &name_c, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
+    if !is_trusted_owner(stat.st_uid) || !matches!(mode_of(&stat), 0o700 | DEAD_MODE) {
+        return Err(Error::because(
+            intention(),
+            format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
+        ));
+    }
+    let file = open_beneath(dir.as_fd(), c".ns/state", OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)
+        .doing("openat2(.ns/state)", intention)?;
+    let file_stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
+    if FileType::from_raw_mode(file_stat.st_mode) != FileType::RegularFile
+        || !is_trusted_owner(file_stat.st_uid)
+        || file_stat.st_mode & 0o077 != 0
+    {
+        return Err(Error::because(intention(), "its state file is not root's alone"));
+    }
+    let mut buffer = vec![0_u8; MAX_SIZE];
+    let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
+    let state = State::parse(text).map_err(|why| Error::because(intention(), why.to_string()))?;
+    if state.job.to_string() != name {
+        return Err(Error::because(intention(), format!("its state file is about job {}", state.job)));
+    }
+    let mut trees: Vec<TreeRecord> = Vec::new();
+    for tree in state.trees() {
+        let new = TreeRecord { base: tree.base.to_owned(), device: tree.device, inode: tree.inode };
+        match trees.iter_mut().find(|known| known.base == new.base) {
+            Some(known) => *known = new,
+            None => trees.push(new),
+        }
+    }
+    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
+    let record = Record {
+        job: state.job,
+        sluid: state.sluid,
+        uid: state.uid,
+        gid: state.gid,
+        user: state.user.to_owned(),
+        node: state.node.to_owned(),
+        namespaces: state.namespaces,
+        holder: state.holder,
+        of_this_boot: state.boot == boot.as_bytes(),
+        trees,
+    };
+    match record.trees.first() {
+        Some(main) if main.base == base_path && record.is_at(main, &stat) => {}
+        _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
+    }
+    Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec(), is_marked: mode_of(&stat) == DEAD_MODE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{Permissions, create_dir, set_permissions, write};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn an_empty_state_file_from_before_this_boot_is_what_a_power_cut_leaves() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join("77").join(name);
+        let chmod = |name: &str, mode| set_permissions(path(name), Permissions::from_mode(mode)).unwrap();
+        for (dir, mode) in [("", 0o700), (".ns", 0o700), ("_tmp", 0o700)] {
+            create_dir(path(dir)).unwrap();
+            chmod(dir, mode);
+        }
+        symlink(".", path(".77")).unwrap();
+        write(path(".ns/state"), b"").unwrap();
+        chmod(".ns/state", 0o600);
+        let base = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap();
+        let lost = |booted| is_lost(base.as_fd(), "77", booted);
+        assert!(lost(i64::MAX));
+        assert!(!lost(boot_time()), "it was made since this boot");
+        write(path(".ns/state"), [0; 300]).unwrap();
+        assert!(lost(i64::MAX));
+        write(path(".ns/state"), b"\0\0slurm-jobns").unwrap();
+        assert!(!lost(i64::MAX), "something is known");
+        write(path(".ns/state"), b"").unwrap();
+        for (name, mode) in [("", 0o755), (".ns", 0o711), (".ns/state", 0o644)] {
+            let before = std::fs::metadata(path(name)).unwrap().permissions();
+            chmod(name, mode);
+            assert!(!lost(i64::MAX), "{name:?} is not as we make it");
+            set_permissions(path(name), before).unwrap();
+        }
+        write(path("thesis.tex"), b"").unwrap();
+        assert!(!lost(i64::MAX), "somebody else's file is in it");
+    }
+}

@@ -1,0 +1,149 @@
+//! Which namespaces a process is in, and descriptors that keep a job's alive.
+
+use crate::base::error::{Doing, Error};
+use crate::config::settings::NamespaceInodes;
+use crate::job::record::state::PinNumbers;
+use crate::sys::clone::NamespaceFlags;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::DupFlags;
+use std::mem::ManuallyDrop;
+
+/// The inodes of this process's namespaces.
+///
+/// # Errors
+///
+/// `stat(2)`.
+pub fn own_namespaces() -> Result<NamespaceInodes, Error> {
+    let inode = |name: &str| {
+        let path = format!("/proc/self/ns/{name}");
+        rustix::fs::stat(path.as_str())
+            .map(|stat| stat.st_ino)
+            .doing("stat", || format!("look which namespace {path} is"))
+    };
+    Ok(NamespaceInodes { mount: inode("mnt")?, pid: inode("pid")?, user: inode("user")?, ipc: inode("ipc")? })
+}
+
+/// The namespaces that are not the same.
+#[must_use]
+pub fn different(one: &NamespaceInodes, other: &NamespaceInodes) -> NamespaceFlags {
+    [
+        (one.mount != other.mount, NamespaceFlags::MOUNT),
+        (one.pid != other.pid, NamespaceFlags::PID),
+        (one.user != other.user, NamespaceFlags::USER),
+        (one.ipc != other.ipc, NamespaceFlags::IPC),
+    ]
+    .into_iter()
+    .filter(|(differs, _)| *differs)
+    .fold(NamespaceFlags::NONE, |all, (_, kind)| all.with(kind))
+}
+
+/// Descriptors of the job's namespaces, which keep them alive when the holder has ended. They are
+/// close-on-exec, and nothing but nsfs: a directory kept open here could be reached from the job.
+#[derive(Debug)]
+pub struct Pins {
+    pub mount: OwnedFd,
+    pub pid: Option<OwnedFd>,
+    pub user: Option<OwnedFd>,
+    pub ipc: Option<OwnedFd>,
+}
+
+impl Pins {
+    /// The namespaces of process `pid`, which must be alive and not recycled: our unreaped child,
+    /// or ourselves.
+    ///
+    /// # Errors
+    ///
+    /// `open(2)`.
+    pub fn open(process: &str, namespaces: NamespaceFlags) -> Result<Self, Error> {
+        let open = |name: &str| {
+            let path = format!("/proc/{process}/ns/{name}");
+            rustix::fs::openat(CWD, path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .doing("openat", || format!("keep the job's namespace {path}"))
+        };
+        let optional = |flag, name| namespaces.contains(flag).then(|| open(name)).transpose();
+        Ok(Self {
+            mount: open("mnt")?,
+            pid: optional(NamespaceFlags::PID, "pid")?,
+            user: optional(NamespaceFlags::USER, "user")?,
+            ipc: optional(NamespaceFlags::IPC, "ipc")?,
+        })
+    }
+
+    /// The same under other numbers. Under the old ones there is /dev/null from now on, for as long as this
+    /// process lives: who was given those numbers, and uses them late, gets nothing else that is opened meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// `openat(2)`, `fcntl(2)`, `dup3(2)`.
+    pub fn with_other_numbers(self) -> Result<Self, Error> {
+        let intention = || "take back the job's namespaces".to_owned();
+        let null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing("openat", intention)?;
+        let renumber = |fd: OwnedFd| -> Result<OwnedFd, Error> {
+            let other = rustix::io::fcntl_dupfd_cloexec(&fd, 3).doing("fcntl", intention)?;
+            let mut old = ManuallyDrop::new(fd);
+            rustix::io::dup3(&null, &mut old, DupFlags::CLOEXEC).doing("dup3", intention)?;
+            Ok(other)
+        };
+        let Self { mount, pid, user, ipc } = self;
+        Ok(Self {
+            mount: renumber(mount)?,
+            pid: pid.map(renumber).transpose()?,
+            user: user.map(renumber).transpose()?,
+            ipc: ipc.map(renumber).transpose()?,
+        })
+    }
+
+    /// As the state file has them.
+    #[must_use]
+    pub fn numbers(&self) -> PinNumbers {
+        let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        PinNumbers {
+            mount: self.mount.as_raw_fd(),
+            pid: number(&self.pid),
+            user: number(&self.user),
+            ipc: number(&self.ipc),
+        }
+    }
+}
+
+/// The namespaces in words, with `between` between them.
+#[must_use]
+pub fn describe(namespaces: NamespaceFlags, between: &str) -> String {
+    let mut names = vec!["mount"];
+    for (flag, name) in [(NamespaceFlags::PID, "PID"), (NamespaceFlags::USER, "user"), (NamespaceFlags::IPC, "IPC")] {
+        if namespaces.contains(flag) {
+            names.push(name);
+        }
+    }
+    names.join(between)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_the_old_numbers_there_is_nothing_any_more() {
+        let link = |number: i32| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
+        let pins = Pins::open("self", NamespaceFlags::MOUNT.with(NamespaceFlags::IPC)).unwrap();
+        let (mount, ipc) = (pins.numbers().mount, pins.numbers().ipc);
+        let (old_mount, old_ipc) = (link(mount), link(ipc));
+        let pins = pins.with_other_numbers().unwrap();
+        assert_eq!((link(pins.numbers().mount), link(pins.numbers().ipc)), (old_mount, old_ipc));
+        assert_eq!((pins.numbers().pid, pins.numbers().user), (-1, -1));
+        drop(pins);
+        for number in [mount, ipc] {
+            assert_eq!(link(number).to_str(), Some("/dev/null"));
+        }
+    }
+
+    #[test]
+    fn namespaces_are_told_apart() {
+        let own = own_namespaces().unwrap();
+        assert_eq!(different(&own, &own), NamespaceFlags::NONE);
+        let other = NamespaceInodes { user: own.user + 1, ..own };
+        assert_eq!(different(&own, &other), NamespaceFlags::USER);
+    }
+}

@@ -1,0 +1,586 @@
+//! Ends a job's namespaces and gives its directories to the removal.
+//!
+//! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of the pins, then
+//! move all directories into `.trash`, so that the job id is free at once. Nothing here looks into a directory that
+//! the job's user could write to: that is the removal program's work, and `jobns` does it in its own process. A
+//! directory that cannot be moved is marked as dead where it is. Every step may be done twice.
+
+use crate::base::base_dir::open_base;
+use crate::base::base_dir::{UNFINISHED, remove_unfinished};
+use crate::base::error::{Doing, Error};
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path::{BENEATH, open_beneath};
+use crate::config::settings::{Script, Settings};
+use crate::config::spelling;
+use crate::job::kill::{Members, kill_members};
+use crate::job::record::job;
+use crate::job::record::job::DEAD_MODE;
+pub use crate::job::record::job::{Record, TreeRecord};
+use crate::job::record::namespaces::Pins;
+use crate::job::remove::mounts;
+use crate::job::remove::trash;
+use crate::job::remove::trash::{Moved, Waited, move_to_trash, wait_until_gone};
+use crate::job::remove::tree::{Summary, Terms, remove_tree};
+use crate::job::{Job, Milliseconds, script};
+use crate::sys::clone::NamespaceFlags;
+use crate::sys::process::{reap, wait_ended};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::ffi::{CStr, CString};
+use std::time::{Duration, Instant};
+
+/// How long a killed holder, and with it every process of its PID namespace, may take to end. One in uninterruptible
+/// sleep (a dead file server, or one that its user does not let answer) takes longer, and is left to the removal
+/// program.
+pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
+
+/// How long this process waits for the lock of a tree, and how often it tries.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// The variables of the epilog, besides `SLURM_NS`: of a job that ran no more is known.
+const OF_EPILOG: [&str; 6] =
+    ["SLURM_JOB_ID", "SLURM_CONF", "SLURMD_NODENAME", "SLURM_JOB_UID", "SLURM_JOB_GID", "SLURM_JOB_USER"];
+
+fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
+    environment.iter().filter(|(name, _)| OF_EPILOG.contains(name)).map(|(n, v)| (*n, v.as_slice())).collect()
+}
+
+/// What the record of a job says to the epilog.
+#[must_use]
+pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
+    [
+        ("SLURM_JOB_ID", record.job.to_string().into_bytes()),
+        ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),
+        ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
+        ("SLURM_JOB_USER", record.user.clone().into_bytes()),
+    ]
+}
+
+/// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
+pub type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
+
+/// Who removes what a deleted job leaves. Its directories are gone from their place at once.
+#[derive(Clone, Copy, Debug)]
+pub enum Removal {
+    /// The removal program; `delete` waits for it, at most so long.
+    ByProgram(Duration),
+    /// This process, before `delete` returns: `jobns`.
+    Here(Remove),
+    /// This process is one of the removal program, where each tree has turns of its own.
+    InProgram,
+}
+
+impl Removal {
+    pub const HERE: Self = Self::Here(remove_locked);
+
+    /// What the settings want at the end of a job.
+    #[must_use]
+    pub const fn at_end_of_job(settings: &Settings) -> Self {
+        Self::ByProgram(Duration::from_secs(settings.removal_timeout as u64))
+    }
+}
+
+/// What is left of a job after [`delete`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    Nothing,
+    /// The removal program has it.
+    InTrash,
+    /// What could not be moved: the removal program goes on with [`remove_in_place`].
+    InPlace,
+    Some,
+}
+
+impl Left {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::InTrash => "in_trash",
+            Self::InPlace | Self::Some => "some",
+        }
+    }
+
+    /// Nothing is left in its place.
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        matches!(self, Self::Nothing | Self::InTrash)
+    }
+}
+
+/// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each.
+pub fn delete(
+    host: &dyn Log,
+    record: &Record,
+    epilog: Option<&Script>,
+    environment: &[(&'static str, Vec<u8>)],
+    pins: Option<Pins>,
+    removal: Removal,
+) -> Left {
+    let job = record.job;
+    let start = Instant::now();
+    if let Err(error) = end_holder(record) {
+        host.log(Level::Error, format_args!("job {job}: {error}; its directories stay until it has ended"));
+        notify(record);
+        return Left::Some;
+    }
+    if let Some(epilog) = epilog {
+        run_epilog(host, record, epilog, environment, pins.as_ref());
+    }
+    // At the end of the extern step, Slurm has ended them.
+    if !matches!(removal, Removal::ByProgram(_)) && !end_members(host, record, pins.as_ref()) {
+        host.log(
+            Level::Error,
+            format_args!(
+                "job {job}: processes of it do not end after SIGKILL; its directories stay until they have ended"
+            ),
+        );
+        mark_dead(record);
+        return Left::Some;
+    }
+    drop(pins);
+    if let Err(error) = mounts::detach_below(&paths_in_place(record)) {
+        host.log(Level::Error, format_args!("job {job}: {error}"));
+    }
+    let aside = set_all_aside(host, record);
+    if aside.kept > 0 {
+        mark_dead(record);
+    }
+    let left = match removal {
+        Removal::ByProgram(wait) => left_after_waiting(host, job, &aside, wait),
+        Removal::Here(remove) => left_after_removal(host, record, &aside, remove),
+        Removal::InProgram if aside.kept > 0 => Left::InPlace,
+        Removal::InProgram => Left::InTrash,
+    };
+    let ms = Milliseconds(start.elapsed());
+    host.log(
+        if matches!(removal, Removal::InProgram) { Level::Debug } else { Level::Info },
+        format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.uid),
+    );
+    left
+}
+
+fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -> Left {
+    let bases = || aside.moved.iter().map(|moved| moved.base.as_str()).collect::<Vec<_>>().join(", ");
+    let waited = if wait.is_zero() { Waited::OutOfTime } else { wait_until_gone(&aside.moved, wait) };
+    match waited {
+        Waited::Gone => {}
+        Waited::OutOfTime if wait.is_zero() => {}
+        Waited::OutOfTime => host.log(
+            Level::Info,
+            format_args!(
+                "job {job}: its files are not all removed after {} s ({}); the rest is in .trash of {} and removed in the background: see jobns list",
+                wait.as_secs(),
+                spelling::key("removal_timeout"),
+                bases()
+            ),
+        ),
+        Waited::NoProgram => host.log(
+            Level::Info,
+            format_args!(
+                "job {job}: its files are in .trash of {}; the removal program does not run now, and removes them when slurmd has started it",
+                bases()
+            ),
+        ),
+    }
+    match (aside.kept, waited) {
+        (0, Waited::Gone) => Left::Nothing,
+        (0, _) => Left::InTrash,
+        _ => Left::Some,
+    }
+}
+
+/// `jobns` removes them itself.
+fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
+    let mut left = Left::Nothing;
+    if aside.kept > 0 {
+        match remove_in_place(record, &Terms::default(), remove) {
+            Ok(summary) if summary.complete() => {}
+            result => {
+                is_removed(host, &format!("job {}", record.job), &result);
+                left = Left::Some;
+            }
+        }
+    }
+    for Moved { base, trash, name } in &aside.moved {
+        let name_text = name.to_string_lossy();
+        let result = remove(trash.as_fd(), name, &Terms::default());
+        if !is_removed(host, &format!("job {}: {base}/.trash/{name_text}", record.job), &result) {
+            left = Left::Some;
+        }
+    }
+    left
+}
+
+/// Logs how a removal went; true when nothing is left.
+fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bool {
+    match result {
+        Ok(summary) if summary.complete() => host.log(Level::Debug, format_args!("{what}: {summary}")),
+        Ok(summary) => host.log(Level::Error, format_args!("{what}: {summary}")),
+        Err(error) => host.log(Level::Error, format_args!("{what}: {error}")),
+    }
+    result.as_ref().is_ok_and(Summary::complete)
+}
+
+/// Removes a tree under its lock.
+///
+/// # Errors
+///
+/// EWOULDBLOCK: another process removes it.
+pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
+    let intention = || format!("remove {}", name.to_string_lossy());
+    let tree = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
+    let start = Instant::now();
+    loop {
+        match trash::lock(tree.as_fd()) {
+            // A child of a slurmstepd that was just killed may have its descriptor still.
+            Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => {
+                return Err(
+                    Error::call(intention(), "flock", errno).with_hint("another process removes it: see jobns list")
+                );
+            }
+            Ok(()) => break,
+        }
+    }
+    Ok(remove_tree(parent, name, terms))
+}
+
+/// Removes the directories that could not be moved, the one with the state file last.
+///
+/// # Errors
+///
+/// When one cannot be looked at.
+pub fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
+    let mut sum = Summary::default();
+    for (index, tree) in record.trees.iter().enumerate().rev() {
+        let Some(base) = base_of(tree)? else { continue };
+        if let Some(name) = find(record, tree, base.as_fd(), index == 0)? {
+            sum.add(&remove(base.as_fd(), &name, terms)?);
+        }
+        if !sum.complete() {
+            break;
+        }
+    }
+    Ok(sum)
+}
+
+/// The directories of a job that are where they were made, and their paths.
+fn in_place(record: &Record) -> impl Iterator<Item = (OwnedFd, String)> {
+    record.trees.iter().enumerate().filter_map(|(index, tree)| {
+        let base = base_of(tree).ok()??;
+        let name = find(record, tree, base.as_fd(), index == 0).ok()??;
+        let dir = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()?;
+        Some((dir, format!("{}/{}", tree.base, record.job)))
+    })
+}
+
+fn paths_in_place(record: &Record) -> Vec<String> {
+    in_place(record).map(|(_, path)| path).collect()
+}
+
+/// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
+#[must_use]
+pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
+    let source = CString::new(format!(".{}", record.job)).unwrap_or_default();
+    // Not opened: the server of what is mounted there may not answer.
+    let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+    let mut found = Vec::new();
+    for (dir, path) in in_place(record) {
+        let own = open_beneath(dir.as_fd(), &source, OFlags::PATH | OFlags::DIRECTORY, resolve).ok();
+        found.push(dir);
+        found.extend(own.filter(|own| mounts::is_only_below(own.as_fd(), &path)));
+    }
+    found
+}
+
+/// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
+/// when some do not end.
+fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
+    if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
+        return true;
+    }
+    let members = Members {
+        namespace: pins.map(|pins| pins.mount.as_fd()),
+        directories: trees_in_place(record),
+        uid: record.uid,
+    };
+    kill_members(host, record.job, &members)
+}
+
+fn run_epilog(
+    host: &dyn Log,
+    record: &Record,
+    epilog: &Script,
+    environment: &[(&'static str, Vec<u8>)],
+    pins: Option<&Pins>,
+) {
+    let job = record.job;
+    remove_links(record);
+    let ns =
+        pins.map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
+    let mut pairs = of_epilog(environment);
+    match &ns {
+        Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
+        None => host.log(
+            Level::Info,
+            format_args!(
+                "job {job}: its mount namespace is gone; {} runs without SLURM_NS",
+                spelling::key("clone_ns_epilog")
+            ),
+        ),
+    }
+    match script::run(host, job, "clone_ns_epilog", epilog, script::environment(&pairs)) {
+        Ok(output) => host.log(Level::Debug, format_args!("job {job}: its epilog succeeded: {output}")),
+        Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
+    }
+}
+
+/// Jobs of earlier versions have links in `.ns` that name the holder by its number. It may be another process's by
+/// now, so no script gets to see them.
+fn remove_links(record: &Record) {
+    let Some(tree) = record.trees.first() else { return };
+    let Ok(base) = open_base(&tree.base) else { return };
+    for link in ["mnt", "pid", "user", "ipc"] {
+        let path = CString::new(format!("{}/.ns/{link}", record.job)).unwrap_or_default();
+        let _ = rustix::fs::unlinkat(&base, &path, AtFlags::empty());
+    }
+}
+
+/// Marks a job as dead in its place, after its epilog, which does not run again. The removal program sees the change.
+fn mark_dead(record: &Record) {
+    set_mode(record, DEAD_MODE);
+}
+
+/// Tells the removal program to look at a job that has not quite ended. It sees every change of mode.
+pub fn notify(record: &Record) {
+    set_mode(record, 0o700);
+}
+
+fn set_mode(record: &Record, mode: u32) {
+    let Some(tree) = record.trees.first() else { return };
+    if let Ok(Some(base)) = base_of(tree)
+        && let Ok(Some(_)) = find(record, tree, base.as_fd(), true)
+    {
+        let name = CString::new(record.job.to_string()).unwrap_or_default();
+        if let Ok(dir) = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
+            let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
+        }
+    }
+}
+
+/// Kills the holder, and with it every process of its PID namespace, and waits for that.
+fn end_holder(record: &Record) -> Result<(), Error> {
+    let Some(holder) = record.holder else { return Ok(()) };
+    let intention = || format!("end the process {} that holds the job's namespaces", holder.pid.as_raw_nonzero());
+    let pidfd = match holder.open() {
+        // Killed and reaped with the extern step, as usual.
+        Err(Errno::SRCH) => return Ok(()),
+        result => result.doing("pidfd_open", intention)?,
+    };
+    match rustix::process::pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => return Err(Error::call(intention(), "pidfd_send_signal", errno)),
+    }
+    if !wait_ended(pidfd.as_fd(), HOLDER_TIMEOUT_MS).doing("poll", intention)? {
+        return Err(Error::because(
+            intention(),
+            format!("it did not end within {} seconds after SIGKILL", HOLDER_TIMEOUT_MS / 1000),
+        )
+        .with_hint("a process of the job may be waiting for a dead file server"));
+    }
+    // ECHILD: it is init's to reap, or somebody has.
+    let _ = reap(pidfd.as_fd());
+    Ok(())
+}
+
+/// What became of a job's directories.
+struct Aside {
+    moved: Vec<Moved>,
+    /// How many stay in their place.
+    kept: usize,
+}
+
+/// Moves all directories into the trash. The one with the state file is the last, and stays while another stays:
+/// until then it says what else there is.
+fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
+    let mut aside = Aside { moved: Vec::new(), kept: 0 };
+    for (index, tree) in record.trees.iter().enumerate().rev() {
+        if index == 0 && aside.kept > 0 {
+            aside.kept += 1;
+            break;
+        }
+        match set_aside(record, tree, index == 0) {
+            Ok(None) => {}
+            Ok(Some(moved)) => aside.moved.push(moved),
+            Err(error) => {
+                aside.kept += 1;
+                host.log(Level::Error, format_args!("job {}: {error}; it is removed where it is", record.job));
+            }
+        }
+    }
+    aside
+}
+
+/// None: there is no such base any more.
+fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
+    match open_base(&tree.base) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Moves one recorded directory into the trash, the one with the state file if it `is_main`. None: it was gone
+/// already.
+fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<Moved>, Error> {
+    let Some(base) = base_of(tree)? else { return Ok(None) };
+    let Some(name) = find(record, tree, base.as_fd(), is_main)? else { return Ok(None) };
+    move_to_trash(base.as_fd(), &tree.base, &name, record.uid).map(Some)
+}
+
+/// The name of a recorded directory in its base, if it is there.
+fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool) -> Result<Option<CString>, Error> {
+    let name = CString::new(record.job.to_string()).unwrap_or_default();
+    let intention = || format!("remove {}/{}", tree.base, record.job);
+    // Killed before it got its name; the main one would have no record then. One that is locked is
+    // being made for another instance.
+    let had_no_name = || {
+        let unfinished = CString::new(format!("{UNFINISHED}{}", record.job)).unwrap_or_default();
+        !is_main && remove_unfinished(base, &unfinished).is_ok()
+    };
+    if tree.inode == 0 {
+        had_no_name();
+        return Ok(None);
+    }
+    let dir = match open_beneath(base, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
+        Err(Errno::NOENT) => {
+            had_no_name();
+            return Ok(None);
+        }
+        Err(Errno::XDEV) => {
+            return Err(Error::because(intention(), "something is mounted over it").with_hint("unmount it"));
+        }
+        result => result.doing("openat2", intention)?,
+    };
+    let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
+    if record.is_at(tree, &stat) {
+        return Ok(Some(name));
+    }
+    if had_no_name() {
+        return Ok(None);
+    }
+    Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"))
+}
+
+/// Takes the lock under which the directory of a dead job is deleted, so that one process does that, and runs its
+/// epilog. What was read about the job before may have changed. The lock ends with the descriptor.
+///
+/// # Errors
+///
+/// ENOENT: it is gone. EWOULDBLOCK: another process deletes it, also after `wait`.
+pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, Errno> {
+    let name = CString::new(format!("{job}/.ns")).unwrap_or_default();
+    let start = Instant::now();
+    loop {
+        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        match trash::lock(ns.as_fd()) {
+            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(errno),
+            // Whoever had the lock has moved it, and another may have its name.
+            Ok(()) if rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode(&ns)? => {
+                return Ok(ns);
+            }
+            Ok(()) => {}
+        }
+    }
+}
+
+fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
+    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
+}
+
+/// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
+///
+/// # Errors
+///
+/// When it is alive, or not provably ours.
+pub(crate) fn dispose_of_stale(
+    host: &dyn Log,
+    settings: &Settings,
+    base: &OwnedFd,
+    job: &Job,
+    removal: Removal,
+) -> Result<(), Error> {
+    let intention = || format!("make {}/{}", settings.base_path, job.id);
+    let name = job.id.to_string();
+    // Another process may be deleting it, and run its epilog.
+    let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
+    let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
+    let _lock = match lock_job(base.as_fd(), job.id, wait) {
+        Err(Errno::WOULDBLOCK) => {
+            return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
+                .with_hint("see jobns list"));
+        }
+        lock => lock,
+    };
+    if matches!(rustix::fs::statat(base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+        return Ok(());
+    }
+    let found = job::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {
+        Error::because(intention(), format!("it exists: {why}"))
+            .with_hint("look at it, and move it away if nobody needs it")
+    })?;
+    if found.record.node != job.node {
+        return Err(Error::because(intention(), format!("it belongs to node {}", found.record.node))
+            .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));
+    }
+    if found.has_live_process(job.boot) {
+        return Err(Error::because(intention(), "another instance of this job still lives on this node"));
+    }
+    host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
+    // What cannot be moved is logged, and in the way.
+    let mut environment = job.environment.clone();
+    environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
+    environment.extend(of_record(&found.record));
+    // One that is marked as dead has had its epilog.
+    let epilog = settings.clone_ns_epilog.as_ref().filter(|_| !found.is_marked);
+    delete(host, &found.record, epilog, &environment, None, removal);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
+        let environment = [("SLURM_JOB_ID", b"7".to_vec()), ("SLURM_JOB_MEM", b"1".to_vec())];
+        assert_eq!(of_epilog(&environment), [("SLURM_JOB_ID", &b"7"[..])]);
+    }
+    #[test]
+    fn what_is_mounted_is_detached_from_directories_of_the_job_only() {
+        use std::os::unix::fs::MetadataExt;
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name).display().to_string();
+        for dir in ["ours/7", "planned/7", "of-others/7"] {
+            std::fs::create_dir_all(path(dir)).unwrap();
+        }
+        let stat = std::fs::metadata(path("ours/7")).unwrap();
+        let tree = |base: &str, inode| TreeRecord { base: path(base), device: stat.dev(), inode };
+        let record = Record {
+            job: 7,
+            sluid: 0,
+            uid: 1000,
+            gid: 1000,
+            user: "alice".into(),
+            node: "n1".into(),
+            namespaces: NamespaceFlags::MOUNT,
+            holder: None,
+            of_this_boot: true,
+            trees: vec![tree("ours", stat.ino()), tree("planned", 0), tree("of-others", stat.ino())],
+        };
+        assert_eq!(paths_in_place(&record), [path("ours/7")]);
+    }
+}

@@ -1,0 +1,211 @@
+//! What root's scripts have mounted below the directories of jobs.
+//!
+//! A mount is found in `proc_pid_mountinfo(5)` and known again by its number: its path leads through directories of the
+//! job's user, who can change them. It is detached, and what is on it stays as it is.
+
+use crate::base::base_dir::open_base;
+use crate::base::error::{Doing, Error};
+use crate::base::listing::is_job_id;
+use crate::base::mountinfo::{Mount, mounts, table_of};
+use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
+use crate::config::path::path_below;
+use crate::job::inside::on_thread_inside;
+use crate::job::record::job;
+use crate::job::remove::trash::{TRASH, parse_name};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use std::collections::BTreeMap;
+
+/// One may lie on another, and a path may be changed while it is looked up.
+const MAX_ROUNDS: usize = 16;
+
+/// A mount point, and the number of the mount.
+type Point = (String, u64);
+
+/// The mounts that `is_wanted` wants, the outermost first: with it go those that are mounted on it, and none of them is
+/// looked up through it.
+fn points(table: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Point> {
+    let wanted = |mount: Mount<'_>| Some((mount.point.to_string(), mount.id.parse().ok()?));
+    mounts(table).filter(|mount| is_wanted(&mount.point)).filter_map(wanted).collect()
+}
+
+fn table(process: &str) -> Result<String, Error> {
+    table_of(process).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::call(format!("read /proc/{process}/mountinfo"), "read", errno)
+    })
+}
+
+/// Detaches one mount; `proc` is the /proc in which this thread is found. Not that of another one at its path.
+fn detach(proc: BorrowedFd<'_>, (path, id): &Point) -> Result<(), Errno> {
+    let name = c_path(path).map_err(|_| Errno::INVAL)?;
+    let fd = open_beneath(CWD, &name, OFlags::PATH, NO_LINKS)?;
+    let found = rustix::fs::statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)?;
+    if found.stx_mnt_id != *id {
+        return Err(Errno::AGAIN);
+    }
+    rustix::process::fchdir(proc)?;
+    rustix::mount::unmount(format!("thread-self/fd/{}", fd.as_raw_fd()), UnmountFlags::DETACH)
+}
+
+fn open_proc() -> Result<OwnedFd, Error> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, c"/proc", flags, Mode::empty()).doing("openat", || "open /proc".to_owned())
+}
+
+/// Detaches what is mounted below the directories `paths`, which are provably those of jobs, on this node.
+///
+/// # Errors
+///
+/// When a mount stays.
+pub fn detach_below(paths: &[String]) -> Result<(), Error> {
+    let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
+    let mut failed = None;
+    for _ in 0..MAX_ROUNDS {
+        let found = points(&table("self")?, is_below);
+        if found.is_empty() {
+            return Ok(());
+        }
+        // The thread has a working directory of its own.
+        failed = with_own_directory(|proc| {
+            found.iter().fold(None, |failed, point| match detach(proc, point) {
+                Ok(()) => failed,
+                Err(errno) => failed.or_else(|| Some((point.0.clone(), errno))),
+            })
+        })?;
+    }
+    match failed {
+        None => Ok(()),
+        Some((path, errno)) => Err(Error::call(format!("detach what is mounted on {path}"), "umount2", errno)
+            .with_hint("unmount it: a script has mounted it for a job that has ended")),
+    }
+}
+
+/// Calls `work` with /proc, on a thread whose working directory is its own.
+fn with_own_directory<T: Send>(work: impl FnOnce(BorrowedFd<'_>) -> T + Send) -> Result<T, Error> {
+    let proc = open_proc()?;
+    std::thread::scope(|scope| {
+        let run = || {
+            crate::sys::process::unshare_fs().doing("unshare(CLONE_FS)", || "detach mounts of scripts".to_owned())?;
+            Ok(work(proc.as_fd()))
+        };
+        let thread = std::thread::Builder::new()
+            .spawn_scoped(scope, run)
+            .map_err(|error| Error::because("start a thread that detaches mounts of scripts", error.to_string()))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(Error::because("detach mounts of scripts", "the thread that did so panicked")))
+    })
+}
+
+/// Is all that this node has mounted of the file system of `dir` below `path`?
+#[must_use]
+pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
+    let check = || -> Option<bool> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let id = rustix::fs::statx(dir, c"", flags, StatxFlags::MNT_ID).ok()?.stx_mnt_id.to_string();
+        let table = table_of("self").ok()?;
+        let device = mounts(&table).find(|mount| mount.id == id)?.device;
+        Some(
+            mounts(&table).filter(|mount| mount.device == device).all(|mount| path_below(&mount.point, path).is_some()),
+        )
+    };
+    check().unwrap_or(false)
+}
+
+/// Detaches, in the mount namespace of a new job only, what scripts have mounted for other jobs: its copy would keep
+/// those file systems in use until the new job ends. `holder` is a process in the namespace.
+///
+/// A user namespace locks those copies (`mount_namespaces(7)`), and they stay.
+///
+/// # Errors
+///
+/// When they cannot be looked at.
+pub fn detach_those_of_others(
+    mount_namespace: BorrowedFd<'_>,
+    holder: &str,
+    bases: &[String],
+    job: u32,
+) -> Result<(), Error> {
+    let mut known: BTreeMap<(usize, String), bool> = BTreeMap::new();
+    let table = table(holder)?;
+    let mut found = points(&table, |point| bases.iter().any(|base| path_below(point, base).is_some()));
+    found.retain(|(point, _)| {
+        let of_base = bases.iter().enumerate().find_map(|(index, base)| Some((index, base, path_below(point, base)?)));
+        let Some((index, base, below)) = of_base else { return false };
+        let name = below.split('/').next().unwrap_or_default();
+        if name == job.to_string() {
+            return false;
+        }
+        let name = if name.as_bytes() == TRASH.to_bytes() { below } else { name };
+        *known.entry((index, name.to_owned())).or_insert_with(|| is_of_a_job(base, name))
+    });
+    if found.is_empty() {
+        return Ok(());
+    }
+    let proc = open_proc()?;
+    on_thread_inside(mount_namespace, || {
+        // Of two at one place, the upper one goes first.
+        for point in found.iter().chain(found.iter().rev()) {
+            // What is locked stays.
+            let _ = detach(proc.as_fd(), point);
+        }
+        Ok(())
+    })
+}
+
+/// Is `name`, below a base path, provably the directory of a job, or of one that is being removed?
+fn is_of_a_job(base_path: &str, name: &str) -> bool {
+    if let Some(tree) = path_below(name, ".trash") {
+        return parse_name(tree.split('/').next().unwrap_or_default().as_bytes()).is_some();
+    }
+    is_job_id(name) && open_base(base_path).is_ok_and(|base| job::read(base.as_fd(), base_path, name).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outermost_comes_first_and_neighbours_do_not_count() {
+        let table = "\
+1 0 8:1 / / rw - ext4 /dev/a rw
+2 1 8:2 / /base/7/.7 rw - ext4 /dev/b rw
+3 2 8:3 / /base/7/.7/_tmp/x\\040y rw - ext4 /dev/c rw
+4 1 8:4 / /base/77 rw - ext4 /dev/d rw
+5 1 8:5 / /base/7 rw - ext4 /dev/e rw
+";
+        let below = |path: &str| {
+            points(table, |point| path_below(point, path).is_some()).into_iter().map(|(_, id)| id).collect::<Vec<_>>()
+        };
+        assert_eq!(below("/base/7"), [2, 3]);
+        assert_eq!(below("/base/7/.7"), [3]);
+        assert_eq!(below("/base/8"), [0; 0]);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn mounts_of_a_script_are_detached_and_what_is_on_them_stays() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        for name in ["outside/kept", "7/a", "70"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        let bind = |from: &str, to: &str| rustix::mount::mount_bind(path(from), path(to)).unwrap();
+        bind("outside", "7/a");
+        bind("outside", "7/a/kept");
+        // Two at one place.
+        bind("outside", "7/a");
+        bind("outside", "70");
+        let at = path("7").display().to_string();
+        let directory = std::env::current_dir().unwrap();
+        detach_below(std::slice::from_ref(&at)).unwrap();
+        let left = points(&table_of("self").unwrap(), |point| point.starts_with(&at));
+        rustix::mount::unmount(path("70"), UnmountFlags::DETACH).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(path("7/a").exists() && !path("7/a/kept").exists() && path("outside/kept").exists());
+        assert_eq!(std::env::current_dir().unwrap(), directory);
+    }
+}

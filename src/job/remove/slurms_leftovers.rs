@@ -1,0 +1,154 @@
+//! The job directories of Slurm's own plugins, which a node has after a switch-over.
+//!
+//! `base_path/<job>` (with builds for several slurmds per host, as Debian's, `base_path/<node>/<job>`)
+//! is mounted on itself and holds `.ns`, with the job's namespaces mounted on empty files, and
+//! `.<job>`, the private directories (namespace_linux.c, `_create_ns`); for namespace/tmpfs see [`is_of_tmpfs`]. A directory that has anything
+//! else, or belongs to anybody else, is not taken for one. Only removal is here; `join` enters them.
+
+use crate::base::error::{Doing, Error};
+use crate::base::listing::names;
+use crate::base::log::{Level, Log};
+use crate::base::trusted_path::{BENEATH, NO_LINKS, c_path, is_trusted_owner, mode_of, open_beneath};
+use crate::job::kill::{Members, kill_members};
+use crate::job::remove::trash::move_to_trash;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+/// The names in `.ns`.
+const NAMESPACES: [&str; 3] = ["pid", "user", "mnt"];
+
+/// Below, on whatever mount: the directory is mounted on itself.
+const BELOW: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH);
+
+/// A job directory that Slurm's plugin has made.
+#[derive(Debug)]
+pub struct Leftover {
+    pub job: u32,
+    dir: OwnedFd,
+}
+
+fn is_private(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        && is_trusted_owner(stat.st_uid)
+        && mode_of(stat) == 0o700
+}
+
+/// Is `name`, a job id, provably a directory of Slurm's plugin?
+#[must_use]
+pub fn recognise(base: BorrowedFd<'_>, name: &str) -> Option<Leftover> {
+    let job = name.parse().ok()?;
+    let dir = open_beneath(base, &c_path(name).ok()?, OFlags::RDONLY | OFlags::DIRECTORY, BELOW).ok()?;
+    let (stat, base_stat) = (rustix::fs::fstat(&dir).ok()?, rustix::fs::fstat(base).ok()?);
+    let private_dirs = format!(".{job}");
+    let has_only_its_own = names(dir.as_fd(), name).ok()?.iter().all(|entry| entry == ".ns" || *entry == private_dirs);
+    if !is_private(&stat) || stat.st_dev != base_stat.st_dev || !has_only_its_own {
+        return None;
+    }
+    if is_of_tmpfs(dir.as_fd(), &private_dirs) {
+        return Some(Leftover { job, dir });
+    }
+    let ns = open_beneath(dir.as_fd(), c".ns", OFlags::RDONLY | OFlags::DIRECTORY, BELOW).ok()?;
+    let entries = names(ns.as_fd(), ".ns").ok()?;
+    let is_its_own = entries.iter().all(|entry| NAMESPACES.contains(&entry.as_str()));
+    let has_mount = entries.iter().any(|entry| entry == "mnt");
+    (is_private(&rustix::fs::fstat(&ns).ok()?) && is_its_own && has_mount).then_some(Leftover { job, dir })
+}
+
+/// namespace/tmpfs mounts the one namespace on a file `.ns`, which it made with mode 0700, and its
+/// `.<job>` belongs to the user (namespace_tmpfs.c, `_create_ns`).
+fn is_of_tmpfs(dir: BorrowedFd<'_>, private_dirs: &str) -> bool {
+    let stat = |name: &str, flags| {
+        let fd = open_beneath(dir, &c_path(name).ok()?, OFlags::PATH | flags, BELOW).ok()?;
+        rustix::fs::fstat(&fd).ok()
+    };
+    let is_ns = |ns: &Stat| {
+        FileType::from_raw_mode(ns.st_mode) == FileType::RegularFile
+            && is_trusted_owner(ns.st_uid)
+            && ns.st_size == 0
+            && (mode_of(ns) == 0o700 || is_namespace(ns))
+    };
+    stat(".ns", OFlags::empty()).is_some_and(|ns| is_ns(&ns))
+        && stat(private_dirs, OFlags::DIRECTORY).is_some_and(|stat| mode_of(&stat) == 0o700)
+}
+
+/// Is it of the file system of namespaces?
+fn is_namespace(stat: &Stat) -> bool {
+    rustix::fs::stat(c"/proc/self/ns/mnt").is_ok_and(|own| own.st_dev == stat.st_dev)
+}
+
+impl Leftover {
+    /// Ends the processes that live in its mount namespace, undoes its mounts and moves it into the trash. True when
+    /// nothing is left in its place.
+    #[must_use]
+    pub fn move_to_trash(self, host: &dyn Log, base: BorrowedFd<'_>, base_path: &str) -> bool {
+        let job = self.job;
+        // By the namespace alone: all jobs of Slurm's plugin have copies of its mounts.
+        if let Some(namespace) = self.mount_namespace() {
+            kill_members(host, job, &Members { namespace: Some(namespace.as_fd()), ..Members::default() });
+        }
+        match self.unmount_and_move(base, base_path) {
+            Ok(()) => true,
+            Err(error) => {
+                host.log(Level::Error, format_args!("job {job}: {error}"));
+                false
+            }
+        }
+    }
+
+    /// The job's mount namespace, if it is still mounted.
+    fn mount_namespace(&self) -> Option<OwnedFd> {
+        [c".ns/mnt", c".ns"].into_iter().find_map(|name| {
+            let fd = open_beneath(self.dir.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK, BELOW).ok()?;
+            is_namespace(&rustix::fs::fstat(&fd).ok()?).then_some(fd)
+        })
+    }
+
+    /// Whose job it is: the private directories belong to its user.
+    #[must_use]
+    pub fn uid(&self) -> u32 {
+        let inside = c_path(&format!(".{}", self.job))
+            .map(|name| open_beneath(self.dir.as_fd(), &name, OFlags::PATH, BELOW).and_then(rustix::fs::fstat));
+        inside.ok().and_then(Result::ok).map_or(0, |stat| stat.st_uid)
+    }
+
+    /// The files below its directory on which its namespaces are mounted, each with nsenter(1)'s name for the kind.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<(&'static str, &'static str)> {
+        [("mount", ".ns"), ("mount", ".ns/mnt"), ("pid", ".ns/pid"), ("user", ".ns/user")]
+            .into_iter()
+            .filter(|(_, file)| {
+                let fd = c_path(file).map(|file| open_beneath(self.dir.as_fd(), &file, OFlags::PATH, BELOW));
+                fd.is_ok_and(|fd| fd.and_then(rustix::fs::fstat).is_ok_and(|stat| is_namespace(&stat)))
+            })
+            .collect()
+    }
+
+    fn unmount_and_move(self, base: BorrowedFd<'_>, base_path: &str) -> Result<(), Error> {
+        let name = c_path(&self.job.to_string())?;
+        let path = format!("{base_path}/{}", self.job);
+        let intention = || format!("undo the mounts of Slurm's own plugin on {path}");
+        let unmount = |path: &str| match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // NOTDIR: of the other of Slurm's two plugins.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(errno) => Err(Error::call(intention(), "umount2", errno)),
+        };
+        for namespace in NAMESPACES.map(|name| format!("/{name}")).iter().map(String::as_str).chain([""]) {
+            unmount(&format!("/proc/self/fd/{}/.ns{namespace}", self.dir.as_raw_fd()))?;
+        }
+        let uid = self.uid();
+        drop(self);
+        // Once, unless somebody has mounted it more often.
+        for _ in 0..8 {
+            match open_beneath(base, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
+                Err(Errno::XDEV) => unmount(&path)?,
+                result => {
+                    result.doing("openat2", intention)?;
+                    break;
+                }
+            }
+        }
+        move_to_trash(base, base_path, &name, uid).map(drop)
+    }
+}

@@ -1,0 +1,475 @@
+//! Removes a tree that a user made, as root.
+//!
+//! Only the removal program and `jobns` run this, in a process of its own for each tree: any call here can wait
+//! for as long as the user likes (a directory's lock is the user's to hold), and a daemon must not.
+//!
+//! It works by descriptor only. Every directory is opened below the one before with `openat2`, without following
+//! links and without crossing a mount, even one of the same file system, so nothing outside the tree can be
+//! reached. Nothing but directories is opened; everything else is unlinked by name.
+//!
+//! A directory is taken from the user before it is listed: owner root, mode 0700. From then on no process of the
+//! user makes, renames or removes anything in it, by whatever descriptor. So what lies above a directory that is
+//! being emptied does not change any more, and `..` leads to where the walk came from.
+//!
+//! Nothing is ever renamed: a full disk, a quota, another project or an encrypted directory are no obstacle.
+//! [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and threads share them. Below that
+//! [`deep`] goes down and, by `..`, up again, so depth is no limit. Files go before directories are entered,
+//! so that a full disk gets room first.
+
+mod deep;
+mod pool;
+
+use self::pool::Handed;
+use self::pool::Shared;
+use crate::base::error::Words;
+use crate::base::trusted_path::{BENEATH, open_beneath};
+use core::fmt;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Gid, IFlags, Mode, OFlags, RawDir, SeekFrom, Stat, Uid};
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+/// Levels that are walked with a descriptor each.
+const MAX_DEPTH: usize = 6;
+
+/// Bytes of directory entries that are read at once.
+const BUFFER: usize = 16 * 1024;
+
+/// A directory that could not be taken from its user may be full again after each round.
+const MAX_ROUNDS: usize = 16;
+
+/// Files after which a tree is large enough for threads.
+const LARGE: u64 = 2000;
+
+/// More do not help: they meet in the file system's own locks.
+const MAX_THREADS: usize = 8;
+
+/// How often progress is reported.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// What was removed and what was not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub files: u64,
+    pub directories: u64,
+    /// Mounts found inside, left alone.
+    pub mounts: u64,
+    /// Other entries that could not be removed.
+    pub failed: u64,
+    /// Its time was over before all was removed.
+    pub out_of_time: bool,
+    /// The first reason why something was left.
+    pub first_failure: Option<Errno>,
+    pub took: Duration,
+}
+
+impl Summary {
+    /// Nothing is left of the tree.
+    #[must_use]
+    pub const fn complete(&self) -> bool {
+        self.mounts == 0 && self.failed == 0 && !self.out_of_time
+    }
+
+    fn failed(&mut self, errno: Errno) {
+        self.failed += 1;
+        self.first_failure.get_or_insert(errno);
+    }
+
+    /// The sum of two removals.
+    pub fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.mounts += other.mounts;
+        self.failed += other.failed;
+        self.out_of_time |= other.out_of_time;
+        self.first_failure = self.first_failure.or(other.first_failure);
+    }
+
+    /// Why something is left, as a part of a sentence.
+    #[must_use]
+    pub fn why_incomplete(&self) -> String {
+        let mut reasons = Vec::new();
+        if self.mounts > 0 {
+            reasons.push(format!("it contains {} mounts, which are left alone", self.mounts));
+        }
+        if let Some(errno) = self.first_failure {
+            reasons.push(format!("{} entries could not be removed, the first because: {}", self.failed, Words(errno)));
+        }
+        if self.out_of_time {
+            reasons.push("its time was over".to_owned());
+        }
+        reasons.join("; ")
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "removed {} files and {} directories in {}.{:03} s",
+            self.files,
+            self.directories,
+            self.took.as_secs(),
+            self.took.subsec_millis()
+        )?;
+        if !self.complete() {
+            write!(f, "; {}", self.why_incomplete())?;
+        }
+        Ok(())
+    }
+}
+
+/// How a tree is removed.
+#[derive(Default)]
+pub struct Terms<'a> {
+    /// When to stop, with the rest left.
+    pub deadline: Option<Instant>,
+    /// From when on to work at the lowest priority.
+    pub polite_after: Option<Instant>,
+    /// Is told about once a second how many files and directories were removed, while there are more of them.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
+}
+
+impl fmt::Debug for Terms<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terms").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// Removes the directory `name` in `parent` and all that is in it, with the help of threads if it is large.
+/// `.ns`, the state of a job, goes last: until then it says what the tree is. Only root may write to `parent`.
+#[must_use]
+pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Summary {
+    let shared = Shared::new(terms);
+    let mut summary = std::thread::scope(|scope| {
+        let mut walker = Walker::new(&shared);
+        walker.scope = Some(scope);
+        walker.top(parent, name);
+        shared.lock().closing = true;
+        shared.changed.notify_all();
+        walker.summary
+    });
+    // Only now have all threads said what they did.
+    summary.add(&shared.lock().summary);
+    summary.took = shared.start.elapsed();
+    summary
+}
+
+/// One thread's part of the work.
+struct Walker<'scope, 'env> {
+    shared: &'env Shared<'env>,
+    summary: Summary,
+    /// Where threads can be started, as long as none was.
+    scope: Option<&'scope Scope<'scope, 'env>>,
+    polite: bool,
+}
+
+/// What a pass over a directory's entries does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Files,
+    Directories,
+}
+
+impl<'env> Walker<'_, 'env> {
+    fn new(shared: &'env Shared<'env>) -> Self {
+        Self { shared, summary: Summary::default(), scope: None, polite: false }
+    }
+
+    /// Removes the tree itself. Its name may be given to another directory meanwhile, which is then left alone.
+    fn top(&mut self, parent: BorrowedFd<'_>, name: &CStr) {
+        let mut first = None;
+        for _ in 0..MAX_ROUNDS {
+            let Some(tree) = self.enter(parent, name) else { return };
+            let Ok(stat) = rustix::fs::fstat(&tree) else { return };
+            if *first.get_or_insert((stat.st_dev, stat.st_ino)) != (stat.st_dev, stat.st_ino) {
+                return;
+            }
+            // A job's directory is root's already, and its mode may say that its job is dead.
+            if !is_private(&stat) {
+                take(tree.as_fd());
+            }
+            let before = (self.summary.failed, self.summary.mounts);
+            let tree = Arc::new(tree);
+            self.contents(&tree, 0);
+            if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
+                return;
+            }
+            self.directory(tree.as_fd(), c".ns", 1);
+            match self.rmdir(parent, name) {
+                Removed::NotEmpty if before == (self.summary.failed, self.summary.mounts) => {}
+                Removed::Done | Removed::NotEmpty | Removed::Failed | Removed::IsFile => return,
+            }
+        }
+        self.summary.failed(Errno::NOTEMPTY);
+    }
+
+    /// Removes directory `name` of `dir`, which may have become a file.
+    fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, depth: usize) {
+        for _ in 0..MAX_ROUNDS {
+            match self.rmdir(dir, name) {
+                Removed::Done | Removed::Failed => return,
+                Removed::IsFile => return self.file(dir, name),
+                Removed::NotEmpty => {}
+            }
+            if self.is_late() {
+                return;
+            }
+            let Some(fd) = self.enter(dir, name) else { return };
+            take(fd.as_fd());
+            let before = (self.summary.failed, self.summary.mounts);
+            if depth < MAX_DEPTH {
+                self.contents(&Arc::new(fd), depth);
+            } else {
+                self.deep(fd);
+            }
+            if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
+                // What is left was counted.
+                return;
+            }
+        }
+        // Full again after every round.
+        self.summary.failed(Errno::NOTEMPTY);
+    }
+
+    /// Opens a directory of the tree; None when there is nothing to be entered, which was counted.
+    fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Option<OwnedFd> {
+        match open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, BENEATH) {
+            Ok(fd) => Some(fd),
+            Err(Errno::XDEV) => {
+                self.summary.mounts += 1;
+                None
+            }
+            Err(Errno::NOENT) => None,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                self.file(dir, name);
+                None
+            }
+            Err(errno) => {
+                self.summary.failed(errno);
+                None
+            }
+        }
+    }
+
+    fn rmdir(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Removed {
+        match unlink(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                self.summary.directories += 1;
+                self.shared.directories.fetch_add(1, Ordering::Relaxed);
+                Removed::Done
+            }
+            Err(Errno::NOENT) => Removed::Done,
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Removed::NotEmpty,
+            Err(Errno::NOTDIR) => Removed::IsFile,
+            // A mount point of this mount namespace.
+            Err(Errno::BUSY) => {
+                self.summary.mounts += 1;
+                Removed::Failed
+            }
+            Err(errno) => {
+                self.summary.failed(errno);
+                Removed::Failed
+            }
+        }
+    }
+
+    /// Removes `name` of `dir`, which is no directory, or was none when it was listed.
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) {
+        match unlink(dir, name, AtFlags::empty()) {
+            Ok(()) => {
+                self.summary.files += 1;
+                self.shared.files.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(Errno::NOENT) => {}
+            Err(Errno::BUSY) => self.summary.mounts += 1,
+            Err(errno) => self.summary.failed(errno),
+        }
+    }
+
+    /// True when there is no time left, which is noted. Looks at the clock for all that depends on it.
+    fn is_late(&mut self) -> bool {
+        let now = Instant::now();
+        let terms = self.shared.terms;
+        if !self.polite && terms.polite_after.is_some_and(|moment| now >= moment) {
+            self.polite = true;
+            crate::sys::process::lowest_priority();
+        }
+        self.shared.report();
+        self.summary.out_of_time |= terms.deadline.is_some_and(|deadline| now >= deadline);
+        self.summary.out_of_time
+    }
+
+    /// Removes what is in the directory `dir`, files first.
+    fn contents(&mut self, dir: &Arc<OwnedFd>, depth: usize) {
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        let mut has_directories = false;
+        for pass in [Pass::Files, Pass::Directories] {
+            if pass == Pass::Directories && !has_directories {
+                break;
+            }
+            let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
+            let mut entries = RawDir::new(dir, &mut buffer);
+            while let Some(entry) = entries.next() {
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(errno) => {
+                        self.summary.failed(errno);
+                        break;
+                    }
+                };
+                let name = entry.file_name();
+                // At the top, `.ns` is done last.
+                if matches!(name.to_bytes(), b"." | b"..") || (depth == 0 && name == c".ns") {
+                    continue;
+                }
+                if self.is_late() {
+                    break;
+                }
+                let is_directory = is_directory(dir.as_fd(), name, entry.file_type());
+                has_directories |= is_directory;
+                match (pass, is_directory) {
+                    (Pass::Files, false) => self.file(dir.as_fd(), name),
+                    (Pass::Directories, true) => {
+                        self.get_help();
+                        if !self.shared.hand_over(dir, name, depth + 1, &outstanding) {
+                            self.directory(dir.as_fd(), name, depth + 1);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if outstanding.load(Ordering::Acquire) > 0 {
+            while let Some(handed) = self.shared.take_of(&outstanding) {
+                self.handed(handed);
+            }
+        }
+    }
+
+    fn handed(&mut self, Handed { parent, name, depth, outstanding }: Handed) {
+        self.directory(parent.as_fd(), &name, depth);
+        drop(parent);
+        self.shared.done(&outstanding);
+    }
+
+    /// Starts the other threads once the tree has proved large.
+    fn get_help(&mut self) {
+        if self.summary.files < LARGE {
+            return;
+        }
+        let Some(scope) = self.scope.take() else { return };
+        // It fails where there are more CPUs than a `CpuSet` has room for, 1024.
+        let cpus = rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
+        let threads = usize::try_from(cpus).unwrap_or(usize::MAX);
+        let threads = threads.min(deep::Descriptors::of_this_process().threads()).min(MAX_THREADS);
+        for _ in 1..threads {
+            let shared = self.shared;
+            let help = move || {
+                let mut helper = Walker::new(shared);
+                while let Some(handed) = shared.take() {
+                    helper.handed(handed);
+                }
+                shared.lock().summary.add(&helper.summary);
+            };
+            // Without it, the others do the work.
+            if std::thread::Builder::new().spawn_scoped(scope, help).is_ok() {
+                shared.add_helper();
+            }
+        }
+    }
+}
+
+enum Removed {
+    /// It is gone.
+    Done,
+    NotEmpty,
+    /// It is a file by now.
+    IsFile,
+    /// It stays, which was counted.
+    Failed,
+}
+
+/// Some file systems do not tell types in a listing.
+fn is_directory(dir: BorrowedFd<'_>, name: &CStr, listed: FileType) -> bool {
+    if listed != FileType::Unknown {
+        return listed == FileType::Directory;
+    }
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// As this project makes the directory of a job, or marks it as dead.
+fn is_private(stat: &Stat) -> bool {
+    stat.st_uid == 0 && matches!(stat.st_mode & 0o7777, 0o700 | 0o500) && rustix::process::geteuid().is_root()
+}
+
+/// Takes a directory from its user: from now on only we write to it. False where that cannot be done, as on a
+/// network file system that does not trust this node's root.
+fn take(dir: BorrowedFd<'_>) -> bool {
+    static ME: OnceLock<Uid> = OnceLock::new();
+    let me = *ME.get_or_init(rustix::process::geteuid);
+    let is_taken = |stat: Stat| stat.st_uid == me.as_raw() && stat.st_mode & 0o7777 == 0o700;
+    let Ok(stat) = rustix::fs::fstat(dir) else { return false };
+    if is_taken(stat) {
+        return true;
+    }
+    let own = || -> Result<(), Errno> {
+        // The owner first, who could give the mode back. Its group gets nothing from the mode.
+        if stat.st_uid != me.as_raw() {
+            rustix::fs::fchown(dir, Some(Uid::from_raw(me.as_raw())), None::<Gid>)?;
+        }
+        rustix::fs::fchmod(dir, Mode::RWXU)
+    };
+    match own() {
+        Ok(()) => true,
+        Err(Errno::PERM) if clear_flags_of(dir) => own().is_ok(),
+        // A user can make a subvolume read-only.
+        Err(Errno::ROFS) if crate::sys::btrfs::make_writable(dir).is_ok() => own().is_ok(),
+        Err(_) => false,
+    }
+}
+
+fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, name, flags) {
+        Err(Errno::PERM) if clear_flags(dir, name) => rustix::fs::unlinkat(dir, name, flags),
+        result => result,
+    }
+}
+
+/// Takes the flags that forbid removal (chattr +i, +a) from `name` and from `dir`, which is a
+/// directory of the tree. True when one was taken. A file with another name elsewhere may not be the
+/// job's alone, and is left as it is.
+fn clear_flags(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    let mut cleared = clear_flags_of(dir);
+    let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return cleared };
+    let ours = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => true,
+        FileType::RegularFile => stat.st_nlink == 1,
+        // Opening a device or a FIFO could do something, and neither can have these flags.
+        _ => false,
+    };
+    if ours && let Ok(fd) = open_beneath(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW, BENEATH) {
+        cleared |= clear_flags_of(fd.as_fd());
+    }
+    cleared
+}
+
+fn clear_flags_of(fd: BorrowedFd<'_>) -> bool {
+    let forbidding = IFlags::IMMUTABLE | IFlags::APPEND;
+    match rustix::fs::ioctl_getflags(fd) {
+        Ok(flags) if flags.intersects(forbidding) => {
+            rustix::fs::ioctl_setflags(fd, flags.difference(forbidding)).is_ok()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What the threads that remove one tree share.
+
+use crate::job::remove::tree::{REPORT, Summary, Terms};
+use rustix::fd::OwnedFd;
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What the threads that remove one tree share.
+pub(super) struct Shared<'a> {
+    pub terms: &'a Terms<'a>,
+    pub start: Instant,
+    pub pool: Mutex<Pool>,
+    pub changed: Condvar,
+    /// How many directories may be handed over now; a copy of the pool's numbers, without its lock.
+    pub room: AtomicUsize,
+    pub files: AtomicU64,
+    pub directories: AtomicU64,
+    /// Reports that were due so far, and what the last one said.
+    pub reports: AtomicU64,
+    pub reported: AtomicU64,
+}
+
+#[derive(Default)]
+pub(super) struct Pool {
+    /// Threads besides the first.
+    pub helpers: usize,
+    /// At most one for each of them, so that each finds the next one at once.
+    pub handed: VecDeque<Handed>,
+    pub closing: bool,
+    /// What the threads that have ended removed.
+    pub summary: Summary,
+}
+
+/// A directory that another thread is to remove.
+pub(super) struct Handed {
+    pub parent: Arc<OwnedFd>,
+    pub name: CString,
+    pub depth: usize,
+    /// Of the directory that it is in: how many such are not done.
+    pub outstanding: Arc<AtomicUsize>,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(terms: &'a Terms<'a>) -> Self {
+        Self {
+            terms,
+            start: Instant::now(),
+            pool: Mutex::default(),
+            changed: Condvar::new(),
+            room: AtomicUsize::new(0),
+            files: AtomicU64::new(0),
+            directories: AtomicU64::new(0),
+            reports: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_room(&self, pool: &Pool) {
+        self.room.store(pool.helpers.saturating_sub(pool.handed.len()), Ordering::Relaxed);
+    }
+
+    pub fn add_helper(&self) {
+        let mut pool = self.lock();
+        pool.helpers += 1;
+        self.count_room(&pool);
+    }
+
+    /// Hands a directory to the next thread that has nothing to do; false when enough wait for one.
+    pub fn hand_over(&self, parent: &Arc<OwnedFd>, name: &CStr, depth: usize, outstanding: &Arc<AtomicUsize>) -> bool {
+        if self.room.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let mut pool = self.lock();
+        if pool.helpers <= pool.handed.len() {
+            return false;
+        }
+        outstanding.fetch_add(1, Ordering::Relaxed);
+        pool.handed.push_back(Handed {
+            parent: Arc::clone(parent),
+            name: name.to_owned(),
+            depth,
+            outstanding: Arc::clone(outstanding),
+        });
+        self.count_room(&pool);
+        drop(pool);
+        self.changed.notify_all();
+        true
+    }
+
+    /// The next directory that was handed over; None when there will be no more.
+    pub fn take(&self) -> Option<Handed> {
+        self.next(|pool| {
+            let next = pool.handed.pop_front();
+            if next.is_none() && pool.closing { None } else { Some(next) }
+        })
+    }
+
+    /// One that was handed over from a directory and that nobody has taken, to be done by whoever waits for them; None
+    /// when all are done.
+    pub fn take_of(&self, outstanding: &Arc<AtomicUsize>) -> Option<Handed> {
+        self.next(|pool| {
+            if outstanding.load(Ordering::Acquire) == 0 {
+                return None;
+            }
+            let own = pool.handed.iter().position(|handed| Arc::ptr_eq(&handed.outstanding, outstanding));
+            Some(own.and_then(|position| pool.handed.remove(position)))
+        })
+    }
+
+    /// Waits until `find` has found one, or gives up.
+    fn next(&self, mut find: impl FnMut(&mut Pool) -> Option<Option<Handed>>) -> Option<Handed> {
+        let mut pool = self.lock();
+        loop {
+            if let Some(handed) = find(&mut pool)? {
+                self.count_room(&pool);
+                return Some(handed);
+            }
+            pool = self.changed.wait(pool).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Says that a directory that was handed over is done.
+    pub fn done(&self, outstanding: &AtomicUsize) {
+        let pool = self.lock();
+        outstanding.fetch_sub(1, Ordering::Release);
+        drop(pool);
+        self.changed.notify_all();
+    }
+
+    /// Reports progress when it is time, and there is some.
+    pub fn report(&self) {
+        let Some(progress) = self.terms.progress else { return };
+        let due = self.start.elapsed().as_secs() / REPORT.as_secs();
+        if self.reports.load(Ordering::Relaxed) >= due || self.reports.swap(due, Ordering::Relaxed) >= due {
+            return;
+        }
+        let (files, directories) = (self.files.load(Ordering::Relaxed), self.directories.load(Ordering::Relaxed));
+        if self.reported.swap(files + directories, Ordering::Relaxed) != files + directories {
+            progress(files, directories);
+        }
+    }
+}
