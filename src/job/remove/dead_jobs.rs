@@ -434,10 +434,14 @@ fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A process that was killed while it deleted the job may have started a script, which shares its lock until it is
+/// executed.
+const UNTIL_EXEC: Duration = Duration::from_millis(500);
+
 /// What is in the trash afterwards is for somebody else.
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
     let id = seen.record.job;
-    let lock = match lock_job(base.as_fd(), id, Duration::ZERO) {
+    let lock = match lock_job(base.as_fd(), id, UNTIL_EXEC) {
         Err(Errno::NOENT) => return Became::Gone,
         Err(Errno::WOULDBLOCK) => return Became::Busy,
         lock => lock.doing("flock", || format!("lock {base_path}/{id}/.ns")),
