@@ -1,4 +1,5 @@
-//! The configurations in `examples/` are accepted without a warning and mean what their comments say.
+//! The configurations in `examples/` are accepted without a warning and mean what their comments say, and README.md shows
+//! the first of them.
 //!
 //! `jobns check` reads each for the nodes that it is about, as its first lines tell a reader to do.
 
@@ -107,4 +108,14 @@ fn none_is_without_a_test() {
     let there = std::fs::read_dir(directory()).unwrap();
     let there: BTreeSet<String> = there.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(there, EXAMPLES.iter().map(|(file, ..)| (*file).to_owned()).collect());
+}
+
+#[test]
+fn readme_shows_the_first_without_its_comments() {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let readme = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let shown = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let file = read(&directory().join("namespace.yaml"));
+    let settings: Vec<&str> = file.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    assert_eq!(shown.lines().collect::<Vec<_>>(), settings);
 }
