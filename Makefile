@@ -3,6 +3,7 @@
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns-remover,jobns}
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [BINDIR=/usr/bin] [DATADIR=/usr/share]
 #                [ZSHDIR=/usr/share/zsh/site-functions]
+#   make install-doc [DOCDIR=...]    README.md, SECURITY.md, CHANGELOG.md, docs/ and examples/; packages do this by themselves
 #   make check                       the tests that need no root and no Slurm
 #   make check-root                  those that need root, too
 #   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
@@ -22,6 +23,7 @@ BINDIR ?= $(PREFIX)/bin
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
 ZSHDIR ?= $(DATADIR)/zsh/site-functions
+DOCDIR ?= $(DATADIR)/doc/slurm-jobns
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := target/dist
 
@@ -100,10 +102,16 @@ install-completions:
 	install -m 0644 completions/_jobns $(DESTDIR)$(ZSHDIR)/_jobns
 	install -m 0644 completions/jobns.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/jobns.fish
 
+install-doc:
+	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 README.md SECURITY.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
+	install -m 0644 docs/* $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 examples/* $(DESTDIR)$(DOCDIR)/examples
+
 deb rpm dsc:
 	packaging/build $@
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all linux tmpfs check check-root abi-check install install-man install-completions deb rpm dsc clean
+.PHONY: all linux tmpfs check check-root abi-check install install-man install-completions install-doc deb rpm dsc clean
