@@ -2,73 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_TMPFS_PARAMS};
+use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
 use crate::config::mount_options::is_valid_param;
-use crate::config::path::{depth, is_at_or_below, normalise};
+use crate::config::path::{Clash, bases_clash, clash, depth, kept_in_proc, normalise, not_private};
 use crate::config::pattern::{JobNames, check_job_pattern, expand_job};
 use crate::config::problem::quote;
-use crate::config::settings::{Backing, DEV_SHM, Dir, Script, Settings};
-use crate::config::{proc, short, wire};
-
-/// How a private directory and a base path get in each other's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clash {
-    /// They are the same directory.
-    Same,
-    /// The private directory lies in the base path: it would cover job directories.
-    DirBelowBase,
-    /// The base path lies in the private directory: it works, as sources are opened before the
-    /// directory is covered, but the job cannot see the place.
-    BaseBelowDir,
-}
-
-/// Both paths normalised and expanded as far as they can be.
-#[must_use]
-pub fn clash(dir: &str, base: &str) -> Option<Clash> {
-    if dir == base {
-        Some(Clash::Same)
-    } else if is_at_or_below(dir, base) {
-        Some(Clash::DirBelowBase)
-    } else if is_at_or_below(base, dir) {
-        Some(Clash::BaseBelowDir)
-    } else {
-        None
-    }
-}
-
-/// Why a path cannot be a private directory, wherever it comes from.
-#[must_use]
-pub fn not_private(path: &str) -> Option<&'static str> {
-    ["/proc", "/sys"].into_iter().find(|top| is_at_or_below(path, top))
-}
-
-/// The directory around a base path that everybody can write to, and that systemd-tmpfiles(8) empties by default,
-/// also of the files of live jobs.
-#[must_use]
-pub fn is_cleaned(base: &str) -> Option<&'static str> {
-    ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
-}
-
-/// What is wrong with it.
-pub const CLEANED: &str =
-    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
-
-/// What to do about it.
-pub const CLEANED_HINT: &str =
-    "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
-
-/// Why two base paths cannot be used together: the job directories of the one would be among those
-/// of the other, or in the place of one.
-#[must_use]
-pub fn bases_clash(main: &str, other: &str) -> bool {
-    let below = |path: &str, top: &str| {
-        path.strip_prefix(top)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .and_then(|rest| rest.split('/').next())
-            .is_some_and(|name| name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit()))
-    };
-    below(main, other) || below(other, main)
-}
+use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, Script, Settings};
+use crate::config::short;
 
 /// Parents before what is nested in them; otherwise in the order of the file.
 pub fn sort_dirs(dirs: &mut [Dir]) {
@@ -100,13 +40,34 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
     if !(1..=100).contains(&settings.user_ns_limits) {
         return Err(format!("user_ns_limits is {}, not a percentage from 1 to 100", settings.user_ns_limits));
     }
-    proc::check(settings.hide_pid, &settings.proc_keep, settings.namespaces.pid)?;
+    proc(settings)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
     }
-    all_dirs(&settings.dirs, settings)?;
-    if !wire::fits(settings) {
-        return Err("the settings are too long to be sent to slurmstepd".to_owned());
+    all_dirs(&settings.dirs, settings)
+}
+
+/// `proc_options` and `proc_keep`.
+fn proc(settings: &Settings) -> Result<(), String> {
+    let keep = &settings.proc_keep;
+    if settings.hide_pid != HidePid::Off && !settings.namespaces.pid {
+        return Err("there is a hidepid without CLONE_NEWPID".to_owned());
+    }
+    if keep.len() > MAX_PROC_KEEP {
+        return Err(format!("proc_keep has more than {MAX_PROC_KEEP} paths"));
+    }
+    for path in keep {
+        match kept_in_proc(path) {
+            Ok(normal) if normal == *path => {}
+            Ok(_) => return Err(format!("the path {} in proc_keep is not normalised", quote(path))),
+            Err(error) => return Err(format!("the path {} in proc_keep {error}", quote(path))),
+        }
+    }
+    if !keep.is_sorted_by_key(|path| depth(path)) {
+        return Err("a path of proc_keep comes before the one that it lies below".to_owned());
+    }
+    if !short::are_distinct(keep.iter().map(String::as_str)) {
+        return Err("a path is in proc_keep twice".to_owned());
     }
     Ok(())
 }

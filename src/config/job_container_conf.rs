@@ -23,10 +23,9 @@ mod words;
 
 use crate::config::cluster::Named;
 use crate::config::hostlist;
-use crate::config::hostlist::HostlistError;
 use crate::config::limits::{MAX_PROBLEMS, MAX_SETTINGS};
 use crate::config::outcome::Parsed;
-use crate::config::problem::{Report, quote};
+use crate::config::problem::{Refusal, Report, quote};
 use crate::config::settings::Node;
 use crate::config::suggest;
 use lines::Loader;
@@ -294,7 +293,7 @@ impl Reader<'_, '_, '_> {
                         );
                     }
                     for name in hostlist::names(&setting.text) {
-                        if let Some(HostlistError { what, hint }) = hostlist::idiom(name, self.node.name) {
+                        if let Some(Refusal { what, hint }) = hostlist::idiom(name, self.node.name) {
                             self.reports.warning(setting.at, what, hint);
                         }
                     }

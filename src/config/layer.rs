@@ -8,11 +8,11 @@ use crate::config::convert::Boolean;
 use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_WORDS};
 use crate::config::pasted;
 use crate::config::pasted::Remark;
-use crate::config::path::{PathError, normalise};
+use crate::config::path::normalise;
 use crate::config::pattern::{check_node_pattern, has_other_percent};
 use crate::config::private_dirs;
 use crate::config::private_dirs::DirSpec;
-use crate::config::problem::{Level, Report, Span, quote};
+use crate::config::problem::{Level, Refusal, Report, Span, quote};
 use crate::config::settings::{HidePid, Namespaces};
 use crate::config::yaml::{Key, Kind, Scalar, Value};
 use crate::config::{proc, suggest};
@@ -340,7 +340,7 @@ pub(super) fn odd_path(name: &str, text: &str, at: Span, report: &mut Report<'_>
     level == Level::Error
 }
 
-pub(super) fn bad_path(name: &str, text: &str, at: Span, error: &PathError, report: &mut Report<'_>) {
+pub(super) fn bad_path(name: &str, text: &str, at: Span, error: &Refusal, report: &mut Report<'_>) {
     report.error(at, format!("{name} {} {}", quote(text), error.what), error.hint.clone());
 }
 

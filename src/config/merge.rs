@@ -4,12 +4,11 @@
 //! `dirs` wherever each of them was set. Here is checked what needs the merged values and the names
 //! of the node: the private directories against the base paths, above all.
 
-use crate::config::check;
-use crate::config::check::Clash;
 use crate::config::layer::{BasePath, Layer, SCRIPTS, ScriptKeys, Set};
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_BASE_PATH};
 use crate::config::namespace_yaml::File;
 use crate::config::outcome::{Origin, Source};
+use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, is_cleaned};
 use crate::config::pattern::expand_node;
 use crate::config::private_dirs::DirSpec;
 use crate::config::problem::{Report, Span, quote};
@@ -17,6 +16,7 @@ use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_USER_NS_LIMITS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid,
     MountFlags, Namespaces, Node, NodeSettings, Script, Settings,
 };
+use crate::config::{check, wire};
 
 /// Builds the settings of the node from `defaults` and its entry.
 pub(super) struct Merge<'r, 't, 'n> {
@@ -93,7 +93,7 @@ impl Merge<'_, '_, '_> {
             dirs,
         };
         if self.report.errors() == 0
-            && let Err(sentence) = check::settings(&settings)
+            && let Err(sentence) = check::settings(&settings).and_then(|()| wire::fits(&settings))
         {
             // Everything that can be wrong has a message with a place above; this is the net below.
             self.report.error_without_place(sentence, "please report this: the message should name a line");
@@ -191,9 +191,9 @@ impl Merge<'_, '_, '_> {
     fn base(&mut self, key: &str, pattern: &str, at: Span) -> Option<String> {
         match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
-                if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("{key} {} lies in {top}, {}", quote(&path), check::CLEANED);
-                    self.report.warning(at, what, check::CLEANED_HINT);
+                if let Some(top) = is_cleaned(&path) {
+                    let what = format!("{key} {} lies in {top}, {}", quote(&path), CLEANED);
+                    self.report.warning(at, what, CLEANED_HINT);
                 }
                 Some(path)
             }
@@ -255,7 +255,7 @@ impl Merge<'_, '_, '_> {
             let other = spec.other_base.as_ref();
             match other.and_then(|set| Some((self.base("base_path", &set.value, set.at)?, set.at))) {
                 Some((other, at)) if base_path != Some(other.as_str()) => {
-                    if base_path.is_some_and(|base| check::bases_clash(base, &other)) {
+                    if base_path.is_some_and(|base| bases_clash(base, &other)) {
                         let what = format!("base_path {} would be among the job directories of another", quote(&other));
                         self.report.error(at, what, "do not nest base paths in a name of digits or a hidden name");
                     }
@@ -273,7 +273,7 @@ impl Merge<'_, '_, '_> {
     /// A private directory cannot be, or lie in, a base path; the reverse works, but is said.
     fn clash(&mut self, spec: &DirSpec, name: &str, base: &str, is_other: bool) {
         let dir = quote(&spec.path);
-        match check::clash(&spec.path, base) {
+        match clash(&spec.path, base) {
             None => {}
             Some(Clash::Same) => {
                 let what = format!("private directory {dir} is {name} itself");
@@ -296,7 +296,7 @@ impl Merge<'_, '_, '_> {
         for path in DEFAULT_DIRS {
             let is_tmpfs = path == DEV_SHM;
             let path = path.to_owned();
-            let how = match base_path.and_then(|base| check::clash(&path, base)) {
+            let how = match base_path.and_then(|base| clash(&path, base)) {
                 Some(Clash::Same) => "is",
                 Some(Clash::DirBelowBase) => "contains",
                 Some(Clash::BaseBelowDir) | None => "",

@@ -5,12 +5,11 @@
 
 use crate::config::cluster::Named;
 use crate::config::hostlist;
-use crate::config::hostlist::HostlistError;
 use crate::config::layer;
 use crate::config::layer::{Layer, Set};
 use crate::config::merge::Merge;
 use crate::config::outcome::Parsed;
-use crate::config::problem::{Report, quote};
+use crate::config::problem::{Refusal, Report, quote};
 use crate::config::settings::Node;
 use crate::config::yaml;
 use crate::config::yaml::{Key, Kind, Value};
@@ -171,7 +170,7 @@ fn nodes(key: &Key, value: &Value, node: &Node<'_>, named: &mut Vec<Named>, repo
                 is_ours |= found;
                 named.push(Named { list: scalar.text.clone(), line: report.line_of(item.at.start), is_ours: found });
                 for name in hostlist::names(&scalar.text) {
-                    if let Some(HostlistError { what, hint }) = hostlist::idiom(name, node.name) {
+                    if let Some(Refusal { what, hint }) = hostlist::idiom(name, node.name) {
                         report.warning(scalar.place_of(name), what, hint);
                     }
                 }

@@ -1,15 +1,15 @@
 //! The private directories of one mapping: `dirs` and `dir_confs`, each checked for itself.
 
+use crate::config::convert;
 use crate::config::layer::{Set, bad_path, base_pattern, boolean, odd_path, text, unknown_key};
 use crate::config::limits::{MAX_DIRS, MAX_WORDS};
 use crate::config::mount_options;
 use crate::config::mount_options::MountOptions;
-use crate::config::path::{PathError, normalise};
+use crate::config::path::{normalise, not_private};
 use crate::config::pattern::check_job_pattern;
-use crate::config::problem::{Level, Report, Span, quote};
+use crate::config::problem::{Level, Refusal, Report, Span, quote};
 use crate::config::settings::DEV_SHM;
 use crate::config::yaml::{Key, Kind, Scalar, Value};
-use crate::config::{check, convert};
 
 /// A private directory as written.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ fn dir_path(
     name: &str,
     text: &str,
     at: Span,
-    normal: Result<String, PathError>,
+    normal: Result<String, Refusal>,
     before: &[DirSpec],
     report: &mut Report<'_>,
 ) -> Option<String> {
@@ -70,7 +70,7 @@ fn dir_path(
             return None;
         }
     };
-    if let Some(top) = check::not_private(&path) {
+    if let Some(top) = not_private(&path) {
         let what = format!("{} cannot be private, it lies in {top}", quote(text));
         report.error(at, what, "a PID namespace brings a /proc of its own; remove this directory");
         return None;

@@ -106,6 +106,27 @@ impl Problem {
     }
 }
 
+/// Why a value is refused. Neither sentence quotes the value: the caller does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, as what follows the value: `is not an absolute path`.
+    pub what: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+impl Refusal {
+    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.hint)
+    }
+}
+
 /// A part of the text of a file, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {

@@ -171,6 +171,32 @@ pub enum HidePid {
     Ptraceable,
 }
 
+impl HidePid {
+    pub const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];
+
+    /// The kernel's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::NoAccess => "noaccess",
+            Self::Invisible => "invisible",
+            Self::Ptraceable => "ptraceable",
+        }
+    }
+
+    /// The kernel's number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Off => 0,
+            Self::NoAccess => 1,
+            Self::Invisible => 2,
+            Self::Ptraceable => 4,
+        }
+    }
+}
+
 /// The inodes of a process's namespaces (nsfs), which tell them apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceInodes {

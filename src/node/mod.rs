@@ -265,7 +265,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
     surroundings::tell_of_slurm_user(host, of_slurm_user, &place(""));
     // After the links are followed, two bases may have become one, or one a private directory.
     if errors.is_empty()
-        && let Err(why) = config::check::settings(settings)
+        && let Err(why) = config::check::settings(settings).and_then(|()| config::wire::fits(settings))
     {
         errors.push(format!("{}{why}", place("base_path")));
     }

@@ -1,20 +1,19 @@
 //! Words to values, and the values that count to settings.
 
-use crate::config::check;
-use crate::config::check::Clash;
 use crate::config::job_container_conf::words::{Place, Word};
 use crate::config::job_container_conf::{Key, Reports, Setting, Value};
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
 use crate::config::outcome::{Origin, Source};
 use crate::config::pasted;
 use crate::config::pasted::Remark;
-use crate::config::path::{PathError, normalise};
+use crate::config::path::{CLEANED, CLEANED_HINT, Clash, clash, is_cleaned, normalise, not_private};
 use crate::config::pattern::{check_node_pattern, expand_node, has_other_percent};
-use crate::config::problem::{Level, quote};
+use crate::config::problem::{Level, Refusal, quote};
 use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid, MountFlags, Namespaces, Node,
     NodeSettings, Script, Settings,
 };
+use crate::config::{check, wire};
 use crate::config::{convert, suggest};
 
 /// A word, checked for itself.
@@ -51,7 +50,7 @@ fn odd_path(name: &str, text: &str, at: Place, reports: &mut Reports<'_>) -> boo
     level == Level::Error
 }
 
-fn bad_path(name: &str, text: &str, at: Place, error: PathError, reports: &mut Reports<'_>) {
+fn bad_path(name: &str, text: &str, at: Place, error: Refusal, reports: &mut Reports<'_>) {
     reports.error(at, format!("{name} {} {}", quote(text), error.what), error.hint);
 }
 
@@ -177,7 +176,7 @@ fn dirs(word: &Word, reports: &mut Reports<'_>) -> Value {
                 continue;
             }
         };
-        if let Some(top) = check::not_private(&path) {
+        if let Some(top) = not_private(&path) {
             let what = format!("{} cannot be private, it lies in {top}", quote(text));
             reports.error(at, what, "jobs need what is there; remove this directory");
         } else if path.contains('%') {
@@ -223,9 +222,9 @@ impl<'s> Merge<'_, '_, 's> {
         };
         let base_path = match expand_node(pattern, self.node) {
             Ok(path) if path.len() <= MAX_BASE_PATH => {
-                if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("BasePath {} lies in {top}, {}", quote(&path), check::CLEANED);
-                    self.reports.warning(base.at, what, check::CLEANED_HINT);
+                if let Some(top) = is_cleaned(&path) {
+                    let what = format!("BasePath {} lies in {top}, {}", quote(&path), CLEANED);
+                    self.reports.warning(base.at, what, CLEANED_HINT);
                 }
                 path
             }
@@ -275,7 +274,7 @@ impl<'s> Merge<'_, '_, 's> {
             dirs,
         };
         if self.reports.errors() == 0
-            && let Err(sentence) = check::settings(&settings)
+            && let Err(sentence) = check::settings(&settings).and_then(|()| wire::fits(&settings))
         {
             self.reports.error(base.at, sentence, "please report this: the message should name another line");
         }
@@ -318,7 +317,7 @@ impl<'s> Merge<'_, '_, 's> {
         let mut dirs = Vec::with_capacity(list.len());
         for (path, at, why) in list {
             let (dir, base_shown) = (quote(path), quote(base));
-            match check::clash(path, base) {
+            match clash(path, base) {
                 Some(Clash::Same) => {
                     let what = format!("BasePath is the private directory {dir}{why}");
                     self.reports.error(at, what, "use another directory for one of the two");
