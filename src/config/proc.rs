@@ -1,17 +1,14 @@
-//! `proc_options` and `proc_keep`: what the fresh `/proc` of a PID namespace is like. Ours, not Slurm's.
+//! `proc_options`: what the fresh `/proc` of a PID namespace is like. Ours, not Slurm's.
 
-use crate::config::layer::{Set, bad_path};
-use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
-use crate::config::path::{depth, kept_in_proc};
-use crate::config::problem::{Report, Span, quote};
+use crate::config::limits::MAX_WORDS;
+use crate::config::problem::{Place, Report, Scalar, quote};
 use crate::config::settings::HidePid;
-use crate::config::yaml::{Key, Kind, Scalar, Value};
-use crate::config::{short, suggest};
+use crate::config::suggest;
 
 const HIDE_PIDS: &str = "hidepid is off (0), noaccess (1), invisible (2) or ptraceable (4)";
 
 /// `proc_options`: options with commas between them.
-pub(super) fn options(scalar: &Scalar, report: &mut Report<'_>) -> HidePid {
+pub(super) fn options(scalar: &Scalar, report: &mut Report) -> HidePid {
     let mut found = None;
     for (index, word) in scalar.text.split(',').enumerate() {
         let word = word.trim();
@@ -51,7 +48,7 @@ pub(super) fn options(scalar: &Scalar, report: &mut Report<'_>) -> HidePid {
     found.unwrap_or_default()
 }
 
-fn hide_pid(word: &str, value: &str, at: Span, report: &mut Report<'_>) -> HidePid {
+fn hide_pid(word: &str, value: &str, at: Place, report: &mut Report) -> HidePid {
     let found = HidePid::ALL.into_iter().find(|known| known.name() == value || is_number(*known, value));
     found.unwrap_or_else(|| {
         let hint = suggest::hint(value, HidePid::ALL.iter().map(|known| known.name()), || HIDE_PIDS.to_owned());
@@ -62,39 +59,6 @@ fn hide_pid(word: &str, value: &str, at: Span, report: &mut Report<'_>) -> HideP
 
 fn is_number(hide_pid: HidePid, text: &str) -> bool {
     text.parse() == Ok(hide_pid.number()) && text.len() == 1
-}
-
-/// `proc_keep`: a path or a list of them. A parent comes before what is below it.
-pub(super) fn keep(key: &Key, value: &Value, report: &mut Report<'_>) -> Option<Set<Vec<String>>> {
-    let items = match &value.kind {
-        Kind::Scalar(_) => std::slice::from_ref(value),
-        Kind::List(items) => items.as_slice(),
-        Kind::Map(_) => {
-            report.error(value.at, "proc_keep must be a list, and this is a mapping", "write - /proc/some/file");
-            return None;
-        }
-    };
-    let mut paths: Vec<String> = Vec::new();
-    for item in items {
-        let Kind::Scalar(scalar) = &item.kind else {
-            let what = format!("a path of proc_keep must be text, and this is {}", item.describe());
-            report.error(item.at, what, "write - /proc/some/file");
-            continue;
-        };
-        match kept_in_proc(&scalar.text) {
-            Ok(path) if paths.contains(&path) => {
-                report.error(item.at, format!("{} is in proc_keep twice", quote(&scalar.text)), "remove one");
-            }
-            Ok(_) if paths.len() >= MAX_PROC_KEEP => {
-                report.error(item.at, format!("proc_keep has more than {MAX_PROC_KEEP} paths"), "keep fewer mounts");
-                break;
-            }
-            Ok(path) => paths.push(path),
-            Err(error) => bad_path("the path in proc_keep", &scalar.text, item.at, &error, report),
-        }
-    }
-    short::sort_by_key(&mut paths, |path| depth(path));
-    Some(Set { value: paths, at: key.at })
 }
 
 #[cfg(test)]

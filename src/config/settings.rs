@@ -1,5 +1,7 @@
 //! What a file says about one node, checked: the types that the rest of the plugin works with.
 
+use crate::config::limits::DEFAULT_REMOVAL_TIMEOUT;
+
 /// Seconds that a script may run when the file does not say: Slurm's default.
 pub const DEFAULT_WAIT_SECONDS: u32 = 10;
 
@@ -46,7 +48,7 @@ pub enum DisabledWhy {
 /// [`check::settings`](super::check::settings) checks: absolute normalised paths, distinct directories, a parent before what
 /// is nested in it, no directory at or below a base path, `nosuid` and `nodev` on every tmpfs.
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
@@ -86,6 +88,19 @@ pub struct Settings {
     pub proc_keep: Vec<String>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
+}
+
+impl Settings {
+    /// What a file without any other key comes to; no directory is private.
+    #[must_use]
+    pub fn new(base_path: String) -> Self {
+        Self {
+            base_path,
+            user_ns_limits: DEFAULT_USER_NS_LIMITS,
+            removal_timeout: DEFAULT_REMOVAL_TIMEOUT,
+            ..Self::default()
+        }
+    }
 }
 
 /// Which namespaces a job gets besides the mount namespace.
