@@ -1,5 +1,7 @@
 //! What is planned for a job and what was made of it, in words: for `DebugFlags=Namespace` and `jobns run --verbose`.
 
+use crate::config::keys;
+use crate::config::keys::{KEYS, Kind};
 use crate::config::settings::{Backing, HidePid, Namespaces, Script, Settings, TmpfsParam};
 use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
@@ -108,30 +110,18 @@ impl fmt::Display for Settings {
         if !flags.is_empty() {
             write!(f, " clone_ns_flags={}", flags.join(","))?;
         }
-        for (is_on, key) in [
-            (self.auto_base_path, "auto_base_path"),
-            (self.hide_base_path, "hide_base_path"),
-            (self.shared, "shared"),
-            (self.disable_bpf_token, "disable_bpf_token"),
-            (self.scripts_may_be_missing, "scripts_may_be_missing"),
-            (self.entire_step_in_ns, "EntireStepInNS"),
-        ] {
-            if is_on {
-                write!(f, " {key}=true")?;
+        for key in &KEYS {
+            if let Kind::Flag(field) = &key.kind
+                && *(field.of)(self)
+            {
+                write!(f, " {}=true", key.yaml.or(key.conf).unwrap_or(key.name))?;
             }
         }
         if user {
             write!(f, " user_ns_limits={}", self.user_ns_limits)?;
         }
-        for (key, script) in [
-            ("init_script", &self.init_script),
-            ("user_ns_script", &self.user_ns_script),
-            ("clone_ns_script", &self.clone_ns_script),
-            ("clone_ns_epilog", &self.clone_ns_epilog),
-        ] {
-            if let Some(Script { path, wait_seconds }) = script {
-                write!(f, " {key}={path}({wait_seconds} s)")?;
-            }
+        for (key, Script { path, wait_seconds }) in keys::scripts(self) {
+            write!(f, " {key}={path}({wait_seconds} s)")?;
         }
         write!(f, " removal_timeout={}", self.removal_timeout)?;
         match self.hide_pid {
