@@ -6,7 +6,7 @@
 //! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
 
 use crate::config::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
-use crate::config::problem::{Refusal, quote};
+use crate::config::problem::{Refusal, quote, refuse};
 
 /// The most digits of a number: those of the greatest `u64`.
 const MAX_DIGITS: usize = 20;
@@ -17,10 +17,10 @@ const MAX_DIGITS: usize = 20;
 /// When Slurm could not read the list either, or it exceeds [`super::limits`].
 pub fn contains(list: &str, node: &str) -> Result<bool, Refusal> {
     if node.len() > MAX_NODE_NAME {
-        return Err(Refusal::new(
+        return refuse(
             format!("cannot be searched for a node name of {} bytes", node.len()),
             format!("a node name can have {MAX_NODE_NAME}"),
-        ));
+        );
     }
     let mut work = MAX_HOST_WORK;
     let mut found = false;
@@ -161,25 +161,19 @@ fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, Refusal> {
             None => (rest, None),
         };
         if literal.contains(']') {
-            return Err(Refusal::new(
-                format!("holds a \"]\" without a \"[\" in {}", quote(name)),
-                "add the missing bracket",
-            ));
+            return refuse(format!("contains a \"]\" without a \"[\" in {}", quote(name)), "add the missing bracket");
         }
         reached = after_literal(reached, literal, node);
         let Some(group) = group else { break };
         let Some((ranges, tail)) = group.split_once(']') else {
-            return Err(Refusal::new(
-                format!("holds a \"[\" without a \"]\" in {}", quote(name)),
-                "add the missing bracket",
-            ));
+            return refuse(format!("contains a \"[\" without a \"]\" in {}", quote(name)), "add the missing bracket");
         };
         groups += 1;
         if groups > MAX_HOST_GROUPS {
-            return Err(Refusal::new(
+            return refuse(
                 format!("has more than {MAX_HOST_GROUPS} bracket groups in {}", quote(name)),
                 "write several names",
-            ));
+            );
         }
         reached = after_group(reached, ranges, node, work)?;
         rest = tail;
@@ -257,31 +251,25 @@ impl Range {
         let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
             if let Some(dash) = text.chars().find(|&c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
                 let what =
-                    format!("holds {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
-                return Err(Refusal::new(what, "write \"-\" between the two numbers"));
+                    format!("contains {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
+                return refuse(what, "write \"-\" between the two numbers");
             }
-            return Err(Refusal::new(
-                format!("holds {}, which is no number or range", quote(text)),
+            return refuse(
+                format!("contains {}, which is no number or range", quote(text)),
                 "write digits, or two numbers with \"-\" between them",
-            ));
+            );
         };
         if low_value > high_value {
-            return Err(Refusal::new(
-                format!("holds the range {}, which runs backwards", quote(text)),
-                "swap its ends",
-            ));
+            return refuse(format!("contains the range {}, which runs backwards", quote(text)), "swap its ends");
         }
         if high_value - low_value >= MAX_HOST_RANGE {
-            return Err(Refusal::new(
-                format!("holds the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
+            return refuse(
+                format!("contains the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
                 "Slurm does not take more: split it",
-            ));
+            );
         }
         if low.len() > MAX_DIGITS {
-            return Err(Refusal::new(
-                format!("holds a number of {} digits", low.len()),
-                format!("use at most {MAX_DIGITS}"),
-            ));
+            return refuse(format!("contains a number of {} digits", low.len()), format!("use at most {MAX_DIGITS}"));
         }
         Ok(Self { low: low_value, high: high_value, width: low.len() })
     }

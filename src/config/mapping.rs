@@ -59,7 +59,7 @@ pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &m
     if let yaml::Kind::Scalar(scalar) = &tree.kind {
         return Some(scalar);
     }
-    report.error(tree.at, format!("{name} must be {}, and this is {}", wanted.0, tree.describe()), wanted.1);
+    report.error(tree.at, format!("{name} must be {}, and this is {}", wanted.what, tree.describe()), wanted.hint);
     None
 }
 
@@ -90,8 +90,8 @@ pub(super) fn unknown_key(key: &Scalar, place: &str, known: &[&str], report: &mu
     report.error(key.at, format!("unknown key {} in {place}", quote(&key.text)), hint);
 }
 
-/// The words of `clone_ns_flags`.
-const FLAGS: [&str; 4] = ["CLONE_NEWNS", "CLONE_NEWPID", "CLONE_NEWUSER", "CLONE_NEWIPC"];
+/// The flag that says nothing.
+const MOUNT: &str = "CLONE_NEWNS";
 
 /// `clone_ns_flags`: a list of flags, or flags with commas between them.
 fn flags(name: &str, tree: &Tree, report: &mut Report) -> Option<Value> {
@@ -124,22 +124,24 @@ fn flags(name: &str, tree: &Tree, report: &mut Report) -> Option<Value> {
 
 /// Adds one word of `clone_ns_flags`, letter case aside; the hint when nobody knows it.
 fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), String> {
-    match word.to_ascii_uppercase().as_str() {
+    let upper = word.to_ascii_uppercase();
+    if let Some((_, flag)) = Namespaces::NAMES.into_iter().find(|(name, _)| *name == upper) {
+        *flag(namespaces) = true;
+        return Ok(());
+    }
+    let flags = || format!("the flags are {MOUNT}, {}", Namespaces::NAMES.map(|(name, _)| name).join(", "));
+    match upper.as_str() {
         // Every job gets a mount namespace.
-        "CLONE_NEWNS" => {}
-        "CLONE_NEWPID" => namespaces.pid = true,
-        "CLONE_NEWUSER" => namespaces.user = true,
-        "CLONE_NEWIPC" => namespaces.ipc = true,
+        MOUNT => Ok(()),
         "CLONE_NEWCGROUP" | "CLONE_NEWNET" | "CLONE_NEWTIME" | "CLONE_NEWUTS" => {
-            return Err(format!("there is no such namespace here, the flags are {}", FLAGS.join(", ")));
+            Err(format!("there is no such namespace here, {}", flags()))
         }
-        upper => {
+        _ => {
             // Without its prefix a flag is too far from its name to be found.
-            let full = if upper.starts_with("CLONE_") { upper.to_owned() } else { format!("CLONE_{upper}") };
-            return Err(suggest::hint(&full, FLAGS, || format!("the flags are {}", FLAGS.join(", "))));
+            let full = if upper.starts_with("CLONE_") { upper } else { format!("CLONE_{upper}") };
+            Err(suggest::hint(&full, Namespaces::NAMES.map(|(name, _)| name).into_iter().chain([MOUNT]), flags))
         }
     }
-    Ok(())
 }
 
 /// `proc_keep`: a path or a list of them. A parent comes before what is below it.
@@ -221,7 +223,8 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
         }
         !is_tmpfs
     });
-    let options = options.map_or_else(MountOptions::default, |options| mount_options(options, is_tmpfs, reader.report));
+    let options =
+        options.map_or_else(MountOptions::default, |options| mount_options::read(options, is_tmpfs, reader.report));
     if let Some(Set { at, .. }) = &mode
         && options.params.iter().any(|param| param.key == "mode")
     {
@@ -236,12 +239,4 @@ fn dir_mode(tree: &Tree, report: &mut Report) -> Option<Set<u32>> {
     let scalar = scalar("mode", tree, &MODE, report)?;
     let value = Reader { format: Format::NamespaceYaml, report }.mode("mode", scalar)?;
     Some(Set { value, at: tree.at })
-}
-
-fn mount_options(scalar: &Scalar, is_tmpfs: bool, report: &mut Report) -> MountOptions {
-    let (options, remarks) = mount_options::read(&scalar.text, is_tmpfs);
-    for remark in remarks {
-        report.say(remark.level, scalar.place_of(remark.part), remark.what, remark.hint);
-    }
-    options
 }

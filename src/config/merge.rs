@@ -219,9 +219,7 @@ impl<'a> Merge<'a> {
         let mut dir =
             Dir { path: spec.path.clone(), backing: Backing::BasePath, flags: spec.options.flags, mode: spec.mode };
         if spec.is_tmpfs {
-            dir.backing = Backing::Tmpfs(spec.options.params.clone());
-            dir.flags.nosuid = true;
-            dir.flags.nodev = true;
+            dir.make_tmpfs(spec.options.params.clone());
         } else if let Some(Set { value, at }) = &spec.other_base
             && let Some(other) = self.base(value, *at)
             && base_path != Some(other.as_str())

@@ -1,7 +1,7 @@
 //! Paths as text: absolute, normalised, and within the kernel's limits.
 
 use crate::config::limits::{MAX_COMPONENT, MAX_PATH};
-use crate::config::problem::Refusal;
+use crate::config::problem::{Refusal, refuse};
 
 /// The path with single slashes and none at the end, or why it cannot be taken.
 ///
@@ -23,30 +23,27 @@ pub fn normalise(path: &str) -> Result<String, Refusal> {
         });
     }
     if let Some(c) = path.chars().find(|c| c.is_control()) {
-        return Err(Refusal::new(format!("holds the control character U+{:04X}", u32::from(c)), "remove it"));
+        return refuse(format!("contains the control character U+{:04X}", u32::from(c)), "remove it");
     }
     let mut out = String::with_capacity(path.len());
     for component in path.split('/').filter(|component| !component.is_empty()) {
         if component == "." || component == ".." {
-            return Err(Refusal::new(
-                format!("holds a \"{component}\" component"),
-                "write the path without \".\" and \"..\"",
-            ));
+            return refuse(format!("contains a \"{component}\" component"), "write the path without \".\" and \"..\"");
         }
         if component.len() > MAX_COMPONENT {
-            return Err(Refusal::new(
-                format!("holds a name of {} bytes", component.len()),
+            return refuse(
+                format!("contains a name of {} bytes", component.len()),
                 format!("a name can have {MAX_COMPONENT}"),
-            ));
+            );
         }
         out.push('/');
         out.push_str(component);
     }
     if out.len() > MAX_PATH {
-        return Err(Refusal::new(format!("has {} bytes", out.len()), format!("a path can have {MAX_PATH}")));
+        return refuse(format!("has {} bytes", out.len()), format!("a path can have {MAX_PATH}"));
     }
     if out.is_empty() {
-        return Err(Refusal::new("is the root directory", "name a directory below it"));
+        return refuse("is the root directory", "name a directory below it");
     }
     Ok(out)
 }
@@ -133,7 +130,6 @@ pub fn bases_clash(main: &str, other: &str) -> bool {
 /// # Errors
 /// As [`normalise`]; when it is not below `/proc`, or not the same for all processes.
 pub fn kept_in_proc(path: &str) -> Result<String, Refusal> {
-    let refuse = |what, hint| Err(Refusal::new(what, hint));
     let path = normalise(path)?;
     let Some(below) = path.strip_prefix("/proc/") else {
         return refuse("does not lie below /proc", "only what is mounted over a part of /proc would be lost");

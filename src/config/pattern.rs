@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::config::path::normalise;
-use crate::config::problem::{Refusal, quote};
+use crate::config::problem::{Refusal, quote, refuse};
 use crate::config::settings::Node;
 
 /// The values of one job.
@@ -43,10 +43,7 @@ enum Piece<'a> {
 pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     let (mut hostnames, mut names) = (0, 0);
     if path.contains("%%") {
-        return Err(Refusal::new(
-            "holds \"%%\", which is no way to write a percent sign here",
-            "write %h or %n, or no %",
-        ));
+        return refuse("contains \"%%\", which is no way to write a percent sign here", "write %h or %n, or no %");
     }
     let out = expand(path, |source, _| match source {
         "%h" => {
@@ -61,10 +58,10 @@ pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     })?;
     for (count, field) in [(hostnames, "%h"), (names, "%n")] {
         if count > 1 {
-            return Err(Refusal::new(
-                format!("holds {field} {count} times, and Slurm replaces only the first"),
+            return refuse(
+                format!("contains {field} {count} times, and Slurm replaces only the first"),
                 format!("use {field} once"),
-            ));
+            );
         }
     }
     normalise(&out)
@@ -116,28 +113,28 @@ pub fn check_job_pattern(path: &str) -> Result<String, Refusal> {
 
 fn check_job_fields(path: &str) -> Result<(), Refusal> {
     if path.contains('\\') {
-        return Err(Refusal::new(
-            "holds a backslash, at which Slurm stops replacing %j and its like",
+        return refuse(
+            "contains a backslash, at which Slurm stops replacing %j and its like",
             "write the path without it",
-        ));
+        );
     }
     for piece in pieces(path) {
         match piece {
             Piece::Text(text) if text.contains('%') => {
-                return Err(Refusal::new("holds a % without a letter", "write %% for a percent sign"));
+                return refuse("contains a % without a letter", "write %% for a percent sign");
             }
             Piece::Field { letter: 'j', padding, source } if padding > MAX_PADDING => {
-                return Err(Refusal::new(
-                    format!("holds {}", quote(source)),
+                return refuse(
+                    format!("contains {}", quote(source)),
                     format!("a job id can be padded to at most {MAX_PADDING} digits"),
-                ));
+                );
             }
             Piece::Text(_) | Piece::Field { letter: 'j', .. } | Piece::Field { source: "%S" | "%u" | "%%", .. } => {}
             Piece::Field { source, .. } => {
-                return Err(Refusal::new(
-                    format!("holds {}, which stands for nothing here", quote(source)),
+                return refuse(
+                    format!("contains {}, which stands for nothing here", quote(source)),
                     "the patterns are %j (job id), %S (SLUID) and %u (user name), and %% is a percent sign",
-                ));
+                );
             }
         }
     }
@@ -170,10 +167,10 @@ fn expand<'v>(
         }
         let made = out.get(start..).unwrap_or("");
         if made.starts_with('-') && !component.starts_with('-') {
-            return Err(Refusal::new(
+            return refuse(
                 format!("becomes {}, a name that begins with \"-\"", quote(made)),
                 "put a letter before the pattern",
-            ));
+            );
         }
     }
     Ok(out)
@@ -184,11 +181,11 @@ fn check_value(name: &str, text: &str) -> Result<(), Refusal> {
     let found = match text {
         "" => "is empty".to_owned(),
         "." | ".." => format!("is {}", quote(text)),
-        _ if text.contains('/') => format!("({}) holds a \"/\"", quote(text)),
-        _ if text.chars().any(char::is_control) => format!("({}) holds a control character", quote(text)),
+        _ if text.contains('/') => format!("({}) contains a \"/\"", quote(text)),
+        _ if text.chars().any(char::is_control) => format!("({}) contains a control character", quote(text)),
         _ => return Ok(()),
     };
-    Err(Refusal::new(format!("cannot be filled in: {name} {found}"), "use a pattern with another value"))
+    refuse(format!("cannot be filled in: {name} {found}"), "use a pattern with another value")
 }
 
 /// Splits at `%`, digits, letter. What is no such sequence is text, a lone `%` included.

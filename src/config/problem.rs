@@ -122,6 +122,11 @@ impl Refusal {
     }
 }
 
+/// The refusal of a value.
+pub(super) fn refuse<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(what, hint))
+}
+
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}; {}", self.what, self.hint)
@@ -158,6 +163,12 @@ pub struct Scalar {
 }
 
 impl Scalar {
+    /// Text that begins a file.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), at: Place::new(0, text.len()), literal: Some(0) }
+    }
+
     /// The place of `part`, which must be a part of `self.text`; the whole scalar when in doubt.
     #[must_use]
     pub fn place_of(&self, part: &str) -> Place {

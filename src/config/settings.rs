@@ -103,6 +103,9 @@ impl Settings {
     }
 }
 
+/// One of several booleans that are written as words: its word and its field.
+type Flag<T> = (&'static str, fn(&mut T) -> &mut bool);
+
 /// Which namespaces a job gets besides the mount namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
@@ -112,6 +115,20 @@ pub struct Namespaces {
     pub user: bool,
     /// `CLONE_NEWIPC`. Ours, not Slurm's.
     pub ipc: bool,
+}
+
+impl Namespaces {
+    /// Each flag of `clone_ns_flags` with what it asks for, but for the mount namespace.
+    pub(super) const NAMES: [Flag<Self>; 3] = [
+        ("CLONE_NEWPID", |namespaces| &mut namespaces.pid),
+        ("CLONE_NEWUSER", |namespaces| &mut namespaces.user),
+        ("CLONE_NEWIPC", |namespaces| &mut namespaces.ipc),
+    ];
+
+    /// The flags of those that a job gets besides the mount namespace.
+    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
+    }
 }
 
 /// An administrator's script and how long it may run.
@@ -134,6 +151,14 @@ pub struct Dir {
     pub flags: MountFlags,
     /// Permission bits instead of the default 0700. Ours, not Slurm's.
     pub mode: Option<u32>,
+}
+
+impl Dir {
+    pub(super) fn make_tmpfs(&mut self, params: Vec<TmpfsParam>) {
+        self.backing = Backing::Tmpfs(params);
+        self.flags.nosuid = true;
+        self.flags.nodev = true;
+    }
 }
 
 /// Where the content of a private directory lives.
@@ -159,6 +184,16 @@ pub struct TmpfsParam {
     pub value: Option<String>,
 }
 
+/// As in `options`.
+impl std::fmt::Display for TmpfsParam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(&self.key),
+        }
+    }
+}
+
 /// The per-mount flags that `options` can ask for.
 #[allow(clippy::struct_excessive_bools, reason = "each is one flag of mount(2), free to combine")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,24 +207,42 @@ pub struct MountFlags {
     pub relatime: bool,
 }
 
+impl MountFlags {
+    /// Each flag with its name in `options`.
+    pub(super) const NAMES: [Flag<Self>; 7] = [
+        ("nosuid", |flags| &mut flags.nosuid),
+        ("nodev", |flags| &mut flags.nodev),
+        ("noexec", |flags| &mut flags.noexec),
+        ("ro", |flags| &mut flags.read_only),
+        ("noatime", |flags| &mut flags.noatime),
+        ("nodiratime", |flags| &mut flags.nodiratime),
+        ("relatime", |flags| &mut flags.relatime),
+    ];
+
+    /// The names of those that are set.
+    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
+    }
+}
+
 /// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
 /// is the kernel's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HidePid {
     #[default]
-    Off,
+    Off = 0,
     /// That they are there, and no more.
-    NoAccess,
+    NoAccess = 1,
     /// Nothing.
-    Invisible,
+    Invisible = 2,
     /// Nothing, and of the user's own only those that may be traced.
-    Ptraceable,
+    Ptraceable = 4,
 }
 
 impl HidePid {
     pub const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];
 
-    /// The kernel's name.
+    /// As mount(8) writes it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -200,15 +253,10 @@ impl HidePid {
         }
     }
 
-    /// The kernel's number.
+    /// The same as a number.
     #[must_use]
     pub const fn number(self) -> u8 {
-        match self {
-            Self::Off => 0,
-            Self::NoAccess => 1,
-            Self::Invisible => 2,
-            Self::Ptraceable => 4,
-        }
+        self as u8
     }
 }
 

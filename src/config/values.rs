@@ -15,7 +15,7 @@ use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORD
 use crate::config::pasted;
 use crate::config::path::{normalise, not_private};
 use crate::config::pattern::{check_job_pattern, check_node_pattern, has_other_percent};
-use crate::config::problem::{Level, Place, Refusal, Report, Scalar, quote};
+use crate::config::problem::{Level, Place, Refusal, Report, Scalar, quote, refuse};
 use crate::config::proc;
 use crate::config::settings::DEFAULT_WAIT_SECONDS;
 use crate::config::suggest;
@@ -23,16 +23,21 @@ use crate::config::suggest;
 /// Does the Slurm that this build is for know nulls and numbers by their looks?
 const TYPED: bool = crate::slurm_version::RELEASE.typed_scalars;
 
-/// What a key wants: its value is that, and what to write instead of something else.
-pub(super) struct Wanted(pub(super) &'static str, pub(super) &'static str);
+/// What a key wants.
+pub(super) struct Wanted {
+    pub(super) what: &'static str,
+    /// What to write instead of something else.
+    pub(super) hint: &'static str,
+}
 
-pub(super) const BOOLEAN: Wanted = Wanted("true or false", "write true or false");
-pub(super) const MODE: Wanted = Wanted("permission bits", "write them in octal, such as 0700 or 1777");
-pub(super) const TEXT: Wanted = Wanted("text", "write a single value here");
-pub(super) const HOSTLIST: Wanted = Wanted("a name or a hostlist", "write a hostlist such as n[1-9]");
-const SECONDS: Wanted = Wanted("a number of seconds", "write a whole number such as 10, without a unit");
-const PERCENT: Wanted = Wanted("a percentage from 1 to 100", "write a whole number such as 10, without a percent sign");
-const DIRS: Wanted = Wanted("text", "write the directories with commas, as in \"/tmp,/dev/shm\"");
+pub(super) const BOOLEAN: Wanted = Wanted { what: "true or false", hint: "write true or false" };
+pub(super) const MODE: Wanted = Wanted { what: "permission bits", hint: "write them in octal, such as 0700 or 1777" };
+pub(super) const TEXT: Wanted = Wanted { what: "text", hint: "write a single value here" };
+pub(super) const HOSTLIST: Wanted = Wanted { what: "a name or a hostlist", hint: "write a hostlist such as n[1-9]" };
+const SECONDS: Wanted = Wanted { what: "a number of seconds", hint: "write a whole number such as 10, without a unit" };
+const PERCENT: Wanted =
+    Wanted { what: "a percentage from 1 to 100", hint: "write a whole number such as 10, without a percent sign" };
+const DIRS: Wanted = Wanted { what: "text", hint: "write the directories with commas, as in \"/tmp,/dev/shm\"" };
 
 impl Kind {
     /// What a key of this kind wants, where that is a scalar.
@@ -98,10 +103,10 @@ impl Reader<'_> {
             text => suggest::hint(text, ["true", "false", "yes", "no"], || {
                 let slurm = !(text.starts_with('~') || is_zero(text));
                 let slurms = if is_yaml { format!(" (Slurm takes this for {slurm})") } else { String::new() };
-                format!("{}{slurms}", BOOLEAN.1)
+                format!("{}{slurms}", BOOLEAN.hint)
             }),
         };
-        self.report.error(scalar.at, format!("{name} must be {}, not {}", BOOLEAN.0, quote(&scalar.text)), hint);
+        self.report.error(scalar.at, format!("{name} must be {}, not {}", BOOLEAN.what, quote(&scalar.text)), hint);
         None
     }
 
@@ -114,8 +119,8 @@ impl Reader<'_> {
             && text.bytes().all(|b| b.is_ascii_digit());
         if number.is_none() || is_octal {
             let octal = "Slurm takes a number with a leading zero for an octal one: remove the zero";
-            let hint = if is_octal { octal } else { wanted.1 };
-            self.report.error(scalar.at, format!("{name} must be {}, not {}", wanted.0, quote(text)), hint);
+            let hint = if is_octal { octal } else { wanted.hint };
+            self.report.error(scalar.at, format!("{name} must be {}, not {}", wanted.what, quote(text)), hint);
         }
         number.filter(|_| !is_octal)
     }
@@ -124,8 +129,8 @@ impl Reader<'_> {
     pub(super) fn mode(&mut self, name: &str, scalar: &Scalar) -> Option<u32> {
         let mode = mode(&scalar.text);
         if mode.is_none() {
-            let what = format!("{name} must be {}, not {}", MODE.0, quote(&scalar.text));
-            self.report.error(scalar.at, what, MODE.1);
+            let what = format!("{name} must be {}, not {}", MODE.what, quote(&scalar.text));
+            self.report.error(scalar.at, what, MODE.hint);
         }
         mode
     }
@@ -188,7 +193,7 @@ impl Reader<'_> {
     pub(super) fn base_pattern(&mut self, name: &str, scalar: &Scalar) -> Option<String> {
         let pattern = self.path(name, &scalar.text, scalar.at, |text| match check_node_pattern(text)? {
             path if path.len() > MAX_BASE_PATH => {
-                Err(Refusal::new(format!("has {} bytes", path.len()), format!("it can have {MAX_BASE_PATH}")))
+                refuse(format!("has {} bytes", path.len()), format!("it can have {MAX_BASE_PATH}"))
             }
             path => Ok(path),
         })?;
@@ -237,7 +242,7 @@ impl Reader<'_> {
             }
             // Slurm makes a directory of that very name private; here a % stands for something.
             let hint = "name the directory; namespace.yaml has %u and %j";
-            Err(Refusal::new("contains a %, which stands for nothing in this file", hint))
+            refuse("contains a %, which stands for nothing in this file", hint)
         })?;
         if let Some(top) = not_private(&path) {
             let what = format!("{} cannot be private, it lies in {top}", quote(text));
@@ -360,7 +365,7 @@ mod tests {
     fn boolean(text: &str, format: Format) -> (Option<bool>, String) {
         let mut report = Report::default();
         report.add_file("f", text.as_bytes());
-        let scalar = Scalar { text: text.to_owned(), at: Place::default(), literal: None };
+        let scalar = Scalar::new(text);
         let found = Reader { format, report: &mut report }.boolean("key", &scalar);
         (found, report.finish().iter().map(crate::config::problem::Problem::one_line).collect())
     }

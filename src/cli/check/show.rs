@@ -9,7 +9,7 @@ use crate::config::keys::{Format, Key, Kind};
 use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::escape;
 use crate::config::problem::{Level, Problem};
-use crate::config::settings::{Backing, Dir, DisabledWhy, MountFlags, Namespaces, Node, NodeSettings, Settings};
+use crate::config::settings::{Backing, Dir, DisabledWhy, Node, NodeSettings, Settings};
 use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
@@ -124,10 +124,8 @@ impl Checked<'_> {
             Kind::Wait(field) => Value::Number((field.of)(settings).as_ref()?.wait_seconds),
             Kind::BasePath => Value::Text(&settings.base_path),
             Kind::Namespaces => {
-                let Namespaces { pid, user, ipc } = settings.namespaces;
-                let flags =
-                    [("CLONE_NEWNS", true), ("CLONE_NEWPID", pid), ("CLONE_NEWUSER", user), ("CLONE_NEWIPC", ipc)];
-                Value::Words(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_owned()).collect())
+                let flags = ["CLONE_NEWNS"].into_iter().chain(settings.namespaces.names());
+                Value::Words(flags.map(str::to_owned).collect())
             }
             Kind::HidePid => Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
             Kind::ProcPaths => Value::Paths(&settings.proc_keep),
@@ -330,23 +328,8 @@ impl Checked<'_> {
 
 /// The options of a directory, as they could be written in a file.
 fn options(dir: &Dir) -> Vec<String> {
-    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = dir.flags;
-    let flags = [
-        (nosuid, "nosuid"),
-        (nodev, "nodev"),
-        (noexec, "noexec"),
-        (read_only, "ro"),
-        (noatime, "noatime"),
-        (nodiratime, "nodiratime"),
-        (relatime, "relatime"),
-    ];
-    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
     let params: &[_] = if let Backing::Tmpfs(params) = &dir.backing { params } else { &[] };
-    let params = params.iter().map(|param| match &param.value {
-        Some(value) => format!("{}={value}", param.key),
-        None => param.key.clone(),
-    });
-    flags.chain(params).collect()
+    dir.flags.names().map(str::to_owned).chain(params.iter().map(ToString::to_string)).collect()
 }
 
 fn json_problem(problem: &Problem) -> String {
