@@ -82,6 +82,37 @@ pub(super) fn list<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut R
     }
 }
 
+/// The entries of a mapping; `example` is what to write.
+pub(super) fn entries<'t>(
+    name: &str,
+    tree: &'t Tree,
+    example: &str,
+    report: &mut Report,
+) -> Option<&'t [(Scalar, Tree)]> {
+    if let yaml::Kind::Map(entries) = &tree.kind {
+        return Some(entries);
+    }
+    report.error(
+        tree.at,
+        format!("{name} must be a mapping, and this is {}", tree.describe()),
+        format!("write {example}"),
+    );
+    None
+}
+
+/// The items of a list of mappings; `example` is what to write.
+pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
+    if let yaml::Kind::List(items) = &tree.kind {
+        return Some(items);
+    }
+    report.error(
+        tree.at,
+        format!("{name} must be a list, and this is {}", tree.describe()),
+        format!("write {example}"),
+    );
+    None
+}
+
 /// Says that nobody knows the key.
 pub(super) fn unknown_key(key: &Scalar, place: &str, known: &[&str], report: &mut Report) {
     let all = || format!("the keys here are {}", known.join(", "));
@@ -169,22 +200,15 @@ fn proc_keep(name: &str, tree: &Tree, report: &mut Report) -> Option<Vec<String>
 
 /// `dir_confs`: a list of mappings.
 fn dir_confs(key: &Scalar, tree: &Tree, report: &mut Report) -> Option<Vec<DirSpec>> {
-    let yaml::Kind::List(items) = &tree.kind else {
-        let what = format!("dir_confs must be a list, and this is {}", tree.describe());
-        report.error(tree.at, what, "write - path: /tmp and so on");
-        return None;
-    };
+    let items = mappings("dir_confs", tree, "- path: /tmp and so on", report)?;
     if items.is_empty() {
         report.warning(key.at, "dir_confs is empty: no directory is private", "leave it out for /tmp and /dev/shm");
     }
     let mut out = Vec::new();
     for item in items {
-        let yaml::Kind::Map(entries) = &item.kind else {
-            let what = format!("an entry of dir_confs must be a mapping, and this is {}", item.describe());
-            report.error(item.at, what, "write - path: and the directory");
-            continue;
-        };
-        if let Some(dir) = dir_conf(item, entries, &out, report) {
+        if let Some(entries) = entries("an entry of dir_confs", item, "- path: and the directory", report)
+            && let Some(dir) = dir_conf(item, entries, &out, report)
+        {
             out.push(dir);
         }
     }

@@ -41,17 +41,12 @@ pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Pa
 /// The layers for this node: its entry, then `defaults`.
 fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report) -> Vec<Layer> {
     let (mut defaults, mut entry, mut strict) = (Layer::default(), None, None);
-    let Kind::Map(entries) = &tree.kind else {
-        let what = format!("the file must be a mapping, and this is {}", tree.describe());
-        report.error(tree.at, what, "begin it with defaults:");
+    let Some(entries) = mapping::entries("the file", tree, "defaults: in its first line", report) else {
         return Vec::new();
     };
     for (key, value) in entries {
         match key.text.as_str() {
-            "defaults" => match &value.kind {
-                Kind::Map(entries) => defaults = mapping::read(entries, "defaults", report),
-                _ => not_a_mapping(key, value, report),
-            },
+            "defaults" => defaults = options(key, value, report),
             "node_confs" => entry = node_confs(value, node, named, report),
             "strict" => strict = mapping::boolean("strict", value, report),
             "disable_bpf_token" => report.warning(
@@ -74,47 +69,39 @@ fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut 
     entry.into_iter().chain([defaults]).collect()
 }
 
-fn not_a_mapping(key: &Scalar, value: &Tree, report: &mut Report) {
-    let what = format!("{} must be a mapping, and this is {}", key.text, value.describe());
-    let hint = match &value.kind {
-        Kind::Scalar(scalar) if scalar.text.is_empty() => "indent the lines that belong to it, or write {}",
-        _ => "write one key: value in each line, indented",
-    };
-    // An empty value has no text to mark.
-    let at = if value.at.start == value.at.end { key.at } else { value.at };
-    report.error(at, what, hint);
+/// `defaults`, or `options` of an entry.
+fn options(key: &Scalar, value: &Tree, report: &mut Report) -> Layer {
+    match &value.kind {
+        Kind::Map(entries) => return mapping::read(entries, &key.text, report),
+        Kind::Scalar(scalar) if scalar.text.is_empty() => {
+            // There is no text to mark.
+            let what = format!("{} is empty", key.text);
+            report.error(key.at, what, "indent the lines that belong to it, or write {}");
+        }
+        _ => {
+            mapping::entries(&key.text, value, "one key: value in each line, indented", report);
+        }
+    }
+    Layer::default()
 }
 
 /// Checks every entry, and returns the first one for this node.
 fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report) -> Option<Layer> {
-    let Kind::List(items) = &value.kind else {
-        let what = format!("node_confs must be a list, and this is {}", value.describe());
-        report.error(value.at, what, "begin each entry with \"- nodes:\"");
-        return None;
-    };
+    let items = mapping::mappings("node_confs", value, "- nodes: at the start of each entry", report)?;
     let mut found: Option<(usize, Layer)> = None;
     for item in items {
-        let Kind::Map(entries) = &item.kind else {
-            let what = format!("an entry of node_confs must be a mapping, and this is {}", item.describe());
-            report.error(item.at, what, "write - nodes: and options:");
+        let Some(entries) = mapping::entries("an entry of node_confs", item, "- nodes: and options:", report) else {
             continue;
         };
-        let (mut is_ours, mut options) = (None, None);
+        let (mut is_ours, mut layer) = (None, None);
         for (key, value) in entries {
             match key.text.as_str() {
                 "nodes" => is_ours = Some(nodes(key, value, node, named, report)),
-                "options" => {
-                    if let Kind::Map(entries) = &value.kind {
-                        options = Some(mapping::read(entries, "options", report));
-                    } else {
-                        not_a_mapping(key, value, report);
-                        options = Some(Layer::default());
-                    }
-                }
+                "options" => layer = Some(options(key, value, report)),
                 name if keys::find(name, Format::NamespaceYaml).is_some() => {
                     let what = format!("{} is beside nodes", quote(name));
                     report.error(key.at, what, "indent it under options:");
-                    options.get_or_insert_default();
+                    layer.get_or_insert_default();
                 }
                 _ => mapping::unknown_key(key, "an entry of node_confs", &keys::ENTRY_KEYS, report),
             }
@@ -122,7 +109,7 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
         if is_ours.is_none() {
             report.error(item.at, "an entry of node_confs has no nodes", "add nodes: and a hostlist such as n[1-9]");
         }
-        if options.is_none() {
+        if layer.is_none() {
             let hint = "add options: and what is different there, or options: {} for the defaults";
             report.error(item.at, "an entry of node_confs has no options", hint);
         }
@@ -133,7 +120,7 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
                     let what = format!("node {} is already in the entry of line {first}", quote(node.name));
                     report.warning(item.at, what, "only the first entry of a node counts");
                 }
-                None => found = Some((line, options.unwrap_or_default())),
+                None => found = Some((line, layer.unwrap_or_default())),
             }
         }
     }

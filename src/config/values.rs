@@ -106,33 +106,31 @@ impl Reader<'_> {
                 format!("{}{slurms}", BOOLEAN.hint)
             }),
         };
-        self.report.error(scalar.at, format!("{name} must be {}, not {}", BOOLEAN.what, quote(&scalar.text)), hint);
+        self.refuse(name, scalar, &BOOLEAN, &hint)
+    }
+
+    /// Says that the value is not what the key wants.
+    fn refuse<T>(&mut self, name: &str, scalar: &Scalar, wanted: &Wanted, hint: &str) -> Option<T> {
+        self.report.error(scalar.at, format!("{name} must be {}, not {}", wanted.what, quote(&scalar.text)), hint);
         None
     }
 
-    /// Says what is wrong with a number if it is none of those that are wanted.
     fn number(&mut self, name: &str, scalar: &Scalar, wanted: &Wanted, number: Option<u32>) -> Option<u32> {
         let text = scalar.text.as_str();
         let is_octal = self.format == Format::JobContainerConf
             && text.len() > 1
             && text.starts_with('0')
             && text.bytes().all(|b| b.is_ascii_digit());
-        if number.is_none() || is_octal {
-            let octal = "Slurm takes a number with a leading zero for an octal one: remove the zero";
-            let hint = if is_octal { octal } else { wanted.hint };
-            self.report.error(scalar.at, format!("{name} must be {}, not {}", wanted.what, quote(text)), hint);
+        if is_octal {
+            let hint = "Slurm takes a number with a leading zero for an octal one: remove the zero";
+            return self.refuse(name, scalar, wanted, hint);
         }
-        number.filter(|_| !is_octal)
+        number.or_else(|| self.refuse(name, scalar, wanted, wanted.hint))
     }
 
     /// Permission bits in octal: `0700`, `700`, `0o700`, `1777`.
     pub(super) fn mode(&mut self, name: &str, scalar: &Scalar) -> Option<u32> {
-        let mode = mode(&scalar.text);
-        if mode.is_none() {
-            let what = format!("{name} must be {}, not {}", MODE.what, quote(&scalar.text));
-            self.report.error(scalar.at, what, MODE.hint);
-        }
-        mode
+        mode(&scalar.text).or_else(|| self.refuse(name, scalar, &MODE, MODE.hint))
     }
 
     /// Seconds that a script may take.
