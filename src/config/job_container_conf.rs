@@ -29,7 +29,7 @@ use crate::config::outcome::Parsed;
 use crate::config::problem::{Place, Report, quote};
 use crate::config::settings::Node;
 use crate::config::suggest;
-use crate::config::values::Reader;
+use crate::config::values::ScalarReader;
 use lines::{Line, Loader};
 use words::Word;
 
@@ -140,7 +140,7 @@ impl File<'_, '_> {
                 let what = "NodeName is empty, so this line is for no node";
                 self.report.warning(*at, what, "name the nodes, or remove the line");
             }
-            let mut reader = Reader { format: Format::JobContainerConf, report: self.report };
+            let mut reader = ScalarReader { format: Format::JobContainerConf, report: self.report };
             if reader.hostlist(list, self.node.name, &mut self.nodes) != Some(true) {
                 return;
             }
@@ -177,7 +177,7 @@ impl File<'_, '_> {
             let what = format!("{} is twice in this line", key.conf.unwrap_or_default());
             self.report.error(word.key_at, what, "keep one of the two");
         }
-        let value = Reader { format: Format::JobContainerConf, report: self.report }.value(key, &word.value);
+        let value = ScalarReader { format: Format::JobContainerConf, report: self.report }.value(key, &word.value);
         layer.sets.extend(value.map(|value| (key, Set { value, at: word.value.at })));
     }
 }

@@ -9,9 +9,8 @@ use crate::config::pasted;
 use crate::config::path::{depth, kept_in_proc, normalise};
 use crate::config::problem::{Level, Report, Scalar, quote};
 use crate::config::settings::{DEV_SHM, Namespaces};
-use crate::config::values::{BOOLEAN, MODE, Reader, TEXT, Wanted, is_unset};
-use crate::config::yaml;
-use crate::config::yaml::Tree;
+use crate::config::values::{BOOLEAN, MODE, ScalarReader, TEXT, Wanted, is_unset};
+use crate::config::yaml::{Content, Tree};
 use crate::config::{mount_options, short, suggest};
 
 /// Reads one mapping; `place` names it in messages.
@@ -37,7 +36,7 @@ fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) ->
         known.kind,
         Kind::Flag(_) | Kind::Seconds(_) | Kind::Percent(_) | Kind::Wait(_) | Kind::DirConfs | Kind::Namespaces
     );
-    if let yaml::Kind::Scalar(scalar) = &tree.kind
+    if let Content::Scalar(scalar) = &tree.content
         && can_be_unset
         && is_unset(&scalar.text)
     {
@@ -49,14 +48,14 @@ fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) ->
         Kind::DirConfs => dir_confs(key, tree, report).map(Value::Dirs),
         kind => {
             let scalar = scalar(known.name, tree, kind.wanted(), report)?;
-            Reader { format: Format::NamespaceYaml, report }.value(known, scalar)
+            ScalarReader { format: Format::NamespaceYaml, report }.value(known, scalar)
         }
     }
 }
 
 /// The scalar of a key that wants one.
 pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &mut Report) -> Option<&'t Scalar> {
-    if let yaml::Kind::Scalar(scalar) = &tree.kind {
+    if let Content::Scalar(scalar) = &tree.content {
         return Some(scalar);
     }
     report.error(tree.at, format!("{name} must be {}, and this is {}", wanted.what, tree.describe()), wanted.hint);
@@ -66,16 +65,16 @@ pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &m
 /// The value of a key that wants a boolean.
 pub(super) fn boolean(name: &str, tree: &Tree, report: &mut Report) -> Option<Set<bool>> {
     let scalar = scalar(name, tree, &BOOLEAN, report)?;
-    let value = Reader { format: Format::NamespaceYaml, report }.boolean(name, scalar)?;
+    let value = ScalarReader { format: Format::NamespaceYaml, report }.boolean(name, scalar)?;
     Some(Set { value, at: tree.at })
 }
 
 /// The items of a list, or the one scalar in its place.
 pub(super) fn list<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
-    match &tree.kind {
-        yaml::Kind::Scalar(_) => Some(std::slice::from_ref(tree)),
-        yaml::Kind::List(items) => Some(items),
-        yaml::Kind::Map(_) => {
+    match &tree.content {
+        Content::Scalar(_) => Some(std::slice::from_ref(tree)),
+        Content::List(items) => Some(items),
+        Content::Map(_) => {
             report.error(tree.at, format!("{name} must be a list, and this is a mapping"), format!("write {example}"));
             None
         }
@@ -89,7 +88,7 @@ pub(super) fn entries<'t>(
     example: &str,
     report: &mut Report,
 ) -> Option<&'t [(Scalar, Tree)]> {
-    if let yaml::Kind::Map(entries) = &tree.kind {
+    if let Content::Map(entries) = &tree.content {
         return Some(entries);
     }
     report.error(
@@ -102,7 +101,7 @@ pub(super) fn entries<'t>(
 
 /// The items of a list of mappings; `example` is what to write.
 pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
-    if let yaml::Kind::List(items) = &tree.kind {
+    if let Content::List(items) = &tree.content {
         return Some(items);
     }
     report.error(
@@ -231,7 +230,7 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     if !entries.iter().any(|(key, _)| key.text == "path") {
         report.error(item.at, "an entry of dir_confs has no path", "add path: and the directory to make private");
     }
-    let mut reader = Reader { format: Format::NamespaceYaml, report };
+    let mut reader = ScalarReader { format: Format::NamespaceYaml, report };
     let other_base = other_base.filter(|scalar| !scalar.text.is_empty()).and_then(|scalar| {
         let value = reader.base_pattern("base_path of a directory", scalar)?;
         Some(Set { value, at: scalar.at })
@@ -261,6 +260,6 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
 
 fn dir_mode(tree: &Tree, report: &mut Report) -> Option<Set<u32>> {
     let scalar = scalar("mode", tree, &MODE, report)?;
-    let value = Reader { format: Format::NamespaceYaml, report }.mode("mode", scalar)?;
+    let value = ScalarReader { format: Format::NamespaceYaml, report }.mode("mode", scalar)?;
     Some(Set { value, at: tree.at })
 }

@@ -12,9 +12,9 @@ use crate::config::merge;
 use crate::config::outcome::Parsed;
 use crate::config::problem::{Report, Scalar, quote};
 use crate::config::settings::Node;
-use crate::config::values::{HOSTLIST, Reader};
+use crate::config::values::{HOSTLIST, ScalarReader};
 use crate::config::yaml;
-use crate::config::yaml::{Kind, Tree};
+use crate::config::yaml::{Content, Tree};
 
 /// Reads the file for one node. `file_name` only names it in messages.
 #[must_use]
@@ -71,9 +71,9 @@ fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut 
 
 /// `defaults`, or `options` of an entry.
 fn options(key: &Scalar, value: &Tree, report: &mut Report) -> Layer {
-    match &value.kind {
-        Kind::Map(entries) => return mapping::read(entries, &key.text, report),
-        Kind::Scalar(scalar) if scalar.text.is_empty() => {
+    match &value.content {
+        Content::Map(entries) => return mapping::read(entries, &key.text, report),
+        Content::Scalar(scalar) if scalar.text.is_empty() => {
             // There is no text to mark.
             let what = format!("{} is empty", key.text);
             report.error(key.at, what, "indent the lines that belong to it, or write {}");
@@ -134,7 +134,7 @@ fn nodes(key: &Scalar, value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, re
     for item in items {
         let Some(scalar) = mapping::scalar("a node", item, &HOSTLIST, report) else { continue };
         names_any |= !scalar.text.is_empty();
-        let mut reader = Reader { format: Format::NamespaceYaml, report };
+        let mut reader = ScalarReader { format: Format::NamespaceYaml, report };
         is_ours |= reader.hostlist(scalar, node.name, named) == Some(true);
     }
     if !names_any {

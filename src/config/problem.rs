@@ -1,7 +1,7 @@
 //! Errors and warnings about a configuration file, written for somebody at 3 a.m.
 //!
 //! A [`Problem`] is one sentence with a place. [`Report`] collects them while a file is read and
-//! turns byte offsets into lines and columns. Text from the file never reaches a terminal or a log
+//! turns byte offsets into lines and columns. It takes in UTF-8 without control characters only. Text from the file never reaches a terminal or a log
 //! unescaped.
 
 use std::fmt::Write as _;

@@ -54,12 +54,12 @@ impl Kind {
 }
 
 /// Reads scalars of one file. Names of keys are those of that file.
-pub(super) struct Reader<'r> {
+pub(super) struct ScalarReader<'r> {
     pub(super) format: Format,
     pub(super) report: &'r mut Report,
 }
 
-impl Reader<'_> {
+impl ScalarReader<'_> {
     /// The value of a key. `None` when it is refused, which is said, or is never a scalar.
     pub(super) fn value(&mut self, key: &Key, scalar: &Scalar) -> Option<Value> {
         let name = key.spelled(self.format)?;
@@ -364,7 +364,7 @@ mod tests {
         let mut report = Report::default();
         report.add_file("f", text.as_bytes());
         let scalar = Scalar::new(text);
-        let found = Reader { format, report: &mut report }.boolean("key", &scalar);
+        let found = ScalarReader { format, report: &mut report }.boolean("key", &scalar);
         (found, report.finish().iter().map(crate::config::problem::Problem::one_line).collect())
     }
 

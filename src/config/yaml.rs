@@ -5,9 +5,8 @@
 //! reported and not only the first, and because aliases are refused when they are seen, so that
 //! there is nothing to expand and no bomb to defuse. (Slurm's reader refuses aliases, too.)
 //!
-//! Refused here: text that is not UTF-8 or holds control characters, several documents, aliases,
-//! directives, foreign tags, keys that are not scalars, duplicate keys, and whatever exceeds
-//! [`super::limits`].
+//! Refused here: several documents, aliases, directives, foreign tags, keys that are not scalars, duplicate keys, and
+//! whatever exceeds [`super::limits`].
 
 use std::collections::BTreeMap;
 
@@ -21,12 +20,12 @@ use crate::config::problem::{Place, Report, Scalar, quote};
 pub struct Tree {
     /// Where the node is: a whole scalar, or the start of a list or mapping.
     pub at: Place,
-    pub kind: Kind,
+    pub content: Content,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Content {
     Scalar(Scalar),
     List(Vec<Tree>),
     /// Each key with its value.
@@ -37,11 +36,11 @@ impl Tree {
     /// What the node is, for messages: `a list`.
     #[must_use]
     pub fn describe(&self) -> &'static str {
-        match &self.kind {
-            Kind::Scalar(scalar) if scalar.text.is_empty() => "empty",
-            Kind::Scalar(_) => "plain text",
-            Kind::List(_) => "a list",
-            Kind::Map(_) => "a mapping",
+        match &self.content {
+            Content::Scalar(scalar) if scalar.text.is_empty() => "empty",
+            Content::Scalar(_) => "plain text",
+            Content::List(_) => "a list",
+            Content::Map(_) => "a mapping",
         }
     }
 }
@@ -119,7 +118,7 @@ impl Builder<'_, '_> {
                 let text = if is_absent { String::new() } else { text.into_owned() };
                 let literal = self.literal(at, &text, style);
                 let scalar = Scalar { text, at, literal };
-                self.value(Tree { at, kind: Kind::Scalar(scalar) })
+                self.value(Tree { at, content: Content::Scalar(scalar) })
             }
             Event::SequenceStart(_, _, tag) => {
                 self.check_tag(at, tag.as_deref(), &["seq"])?;
@@ -131,9 +130,11 @@ impl Builder<'_, '_> {
                 self.open(at, OpenKind::Map { entries, seen, key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open { at, kind: OpenKind::List(items) }) => self.value(Tree { at, kind: Kind::List(items) }),
+                Some(Open { at, kind: OpenKind::List(items) }) => {
+                    self.value(Tree { at, content: Content::List(items) })
+                }
                 Some(Open { at, kind: OpenKind::Map { entries, .. } }) => {
-                    self.value(Tree { at, kind: Kind::Map(entries) })
+                    self.value(Tree { at, content: Content::Map(entries) })
                 }
                 None => Ok(()),
             },
@@ -162,12 +163,12 @@ impl Builder<'_, '_> {
                 items.push(value);
                 Ok(())
             }
-            Some(Open { kind: OpenKind::Map { entries, seen, key }, .. }) => match (key.take(), value.kind) {
-                (Some(key), kind) => {
-                    entries.push((key, Tree { at: value.at, kind }));
+            Some(Open { kind: OpenKind::Map { entries, seen, key }, .. }) => match (key.take(), value.content) {
+                (Some(key), content) => {
+                    entries.push((key, Tree { at: value.at, content }));
                     Ok(())
                 }
-                (None, Kind::Scalar(name)) => {
+                (None, Content::Scalar(name)) => {
                     if let Some(first) = seen.insert(name.text.clone(), name.at) {
                         let line = self.report.line_of(first);
                         let what = format!("the key {} is already set in line {line}", quote(&name.text));

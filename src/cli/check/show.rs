@@ -27,7 +27,7 @@ pub(super) struct Checked<'a> {
 }
 
 /// A value as it is shown.
-enum Value<'a> {
+enum Shown<'a> {
     Flag(bool),
     Number(u32),
     Text(&'a str),
@@ -97,7 +97,7 @@ impl Checked<'_> {
     }
 
     /// The settings in the order of the table of keys.
-    fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Value<'s>)> {
+    fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Shown<'s>)> {
         let has_script = keys::scripts(settings).next().is_some();
         let mut rows = Vec::new();
         for (_, key) in keys::of(self.format) {
@@ -115,24 +115,24 @@ impl Checked<'_> {
         rows
     }
 
-    fn value<'s>(&self, key: &Key, settings: &'s Settings) -> Option<Value<'s>> {
+    fn value<'s>(&self, key: &Key, settings: &'s Settings) -> Option<Shown<'s>> {
         let has_confs = self.origin("dir_confs").is_some();
         Some(match &key.kind {
-            Kind::Flag(field) => Value::Flag(*(field.of)(settings)),
-            Kind::Seconds(field) | Kind::Percent(field) => Value::Number(*(field.of)(settings)),
-            Kind::Script(field) => Value::Text(&(field.of)(settings).as_ref()?.path),
-            Kind::Wait(field) => Value::Number((field.of)(settings).as_ref()?.wait_seconds),
-            Kind::BasePath => Value::Text(&settings.base_path),
+            Kind::Flag(field) => Shown::Flag(*(field.of)(settings)),
+            Kind::Seconds(field) | Kind::Percent(field) => Shown::Number(*(field.of)(settings)),
+            Kind::Script(field) => Shown::Text(&(field.of)(settings).as_ref()?.path),
+            Kind::Wait(field) => Shown::Number((field.of)(settings).as_ref()?.wait_seconds),
+            Kind::BasePath => Shown::Text(&settings.base_path),
             Kind::Namespaces => {
                 let flags = ["CLONE_NEWNS"].into_iter().chain(settings.namespaces.names());
-                Value::Words(flags.map(str::to_owned).collect())
+                Shown::Words(flags.map(str::to_owned).collect())
             }
-            Kind::HidePid => Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
-            Kind::ProcPaths => Value::Paths(&settings.proc_keep),
+            Kind::HidePid => Shown::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
+            Kind::ProcPaths => Shown::Paths(&settings.proc_keep),
             // It is that of all directories under the base path.
-            Kind::Mode => Value::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
-            Kind::Dirs if !has_confs => Value::Dirs(&settings.dirs),
-            Kind::DirConfs if has_confs => Value::Dirs(&settings.dirs),
+            Kind::Mode => Shown::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
+            Kind::Dirs if !has_confs => Shown::Dirs(&settings.dirs),
+            Kind::DirConfs if has_confs => Shown::Dirs(&settings.dirs),
             Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
         })
     }
@@ -220,14 +220,14 @@ impl Checked<'_> {
             .iter()
             .map(|(key, value)| {
                 let value = match value {
-                    Value::Flag(flag) => flag.to_string(),
-                    Value::Number(number) => number.to_string(),
-                    Value::Text(text) => escape(text),
-                    Value::Mode(mode) => format!("{mode:04o}"),
-                    Value::Words(words) => words.join(","),
-                    Value::Paths([]) | Value::Dirs([]) => "none".to_owned(),
-                    Value::Paths(paths) => escape(&paths.join(",")),
-                    Value::Dirs(_) => String::new(),
+                    Shown::Flag(flag) => flag.to_string(),
+                    Shown::Number(number) => number.to_string(),
+                    Shown::Text(text) => escape(text),
+                    Shown::Mode(mode) => format!("{mode:04o}"),
+                    Shown::Words(words) => words.join(","),
+                    Shown::Paths([]) | Shown::Dirs([]) => "none".to_owned(),
+                    Shown::Paths(paths) => escape(&paths.join(",")),
+                    Shown::Dirs(_) => String::new(),
                 };
                 [self.key(key).to_owned(), value, self.origin_in_words(key)]
             })
@@ -305,13 +305,13 @@ impl Checked<'_> {
         let rows = self.rows(settings);
         json::object(rows.iter().map(|(key, value)| {
             let shown = match value {
-                Value::Flag(flag) => flag.to_string(),
-                Value::Number(number) => number.to_string(),
-                Value::Text(text) => json::text(text),
-                Value::Mode(mode) => json::text(&format!("{mode:04o}")),
-                Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
-                Value::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
-                Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
+                Shown::Flag(flag) => flag.to_string(),
+                Shown::Number(number) => number.to_string(),
+                Shown::Text(text) => json::text(text),
+                Shown::Mode(mode) => json::text(&format!("{mode:04o}")),
+                Shown::Words(words) => json::list(words.iter().map(|word| json::text(word))),
+                Shown::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
+                Shown::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
             };
             let (from, line) = match self.origin(key) {
                 Some(Origin::Defaults { line }) => ("defaults", Some(line)),
