@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 #![allow(clippy::format_push_string, reason = "short beats fast here")]
 
-use slurm_jobns::config::job_container_conf::{ParsedConf, parse_job_container_conf};
+use slurm_jobns::config::job_container_conf::parse_job_container_conf;
 use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
 use slurm_jobns::config::problem::Problem;
 use slurm_jobns::config::settings::Node;
@@ -77,8 +77,7 @@ fn bombs_do_not_go_off() {
     let included = b"Include a\nInclude a\n".as_slice();
     for (name, bomb) in conf_bombs() {
         wrong.extend(measure(name, || {
-            let ParsedConf { parsed, .. } =
-                parse_job_container_conf("bomb.conf", &bomb, &NODE, &mut |_| Ok(included.to_vec()));
+            let parsed = parse_job_container_conf("bomb.conf", &bomb, &NODE, &mut |_| Ok(included.to_vec()));
             parsed.problems
         }));
     }

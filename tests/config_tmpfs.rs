@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use slurm_jobns::config::job_container_conf::{ParsedConf, parse_job_container_conf};
-use slurm_jobns::config::outcome::Origin;
+use slurm_jobns::config::job_container_conf::parse_job_container_conf;
+use slurm_jobns::config::outcome::{Origin, Parsed};
 use slurm_jobns::config::problem::{Level, Problem};
 use slurm_jobns::config::settings::{DisabledWhy, Node, NodeSettings, Script};
 
@@ -26,8 +26,7 @@ fn broken_files_are_explained() {
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap();
         let mut include = |file: &str| std::fs::read(dir.join(file)).map_err(|_| "no such file".to_owned());
-        let ParsedConf { parsed, .. } =
-            parse_job_container_conf(name, &std::fs::read(&path).unwrap(), &NODE, &mut include);
+        let parsed = parse_job_container_conf(name, &std::fs::read(&path).unwrap(), &NODE, &mut include);
         let errors = parsed.problems.iter().filter(|problem| problem.level == Level::Error).count();
         assert_eq!(parsed.settings.is_none(), errors > 0, "{name}");
         let mut said: String = parsed.problems.iter().map(Problem::render).collect();
@@ -45,9 +44,9 @@ fn broken_files_are_explained() {
 
 #[test]
 fn keys_that_only_this_plugin_has() {
-    let settings = |text: &str| match read(text).parsed.settings {
+    let settings = |text: &str| match read(text).settings {
         Some(NodeSettings::Enabled(settings)) => settings,
-        other => panic!("{other:?}: {:?}", read(text).parsed.problems),
+        other => panic!("{other:?}: {:?}", read(text).problems),
     };
     let plain = settings("BasePath=/b InitScript=/i");
     assert!(!plain.hide_base_path && plain.removal_timeout == 60 && plain.dirs.iter().all(|dir| dir.mode.is_none()));
@@ -70,15 +69,15 @@ fn what_tools_generate_is_read_as_slurm_reads_it() {
         parse_job_container_conf("f", &text, &node, &mut |_| Err("no such file".to_owned()))
     };
     for (name, base, shared) in [("c05", "/nvme/jc", true), ("x1", "/local/jc", false)] {
-        let ParsedConf { parsed, entire_step_in_ns } = settings(name);
+        let parsed = settings(name);
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
-        assert_eq!((settings.base_path.as_str(), settings.shared, entire_step_in_ns), (base, shared, true));
+        assert_eq!((settings.base_path.as_str(), settings.shared, settings.entire_step_in_ns), (base, shared, true));
         assert_eq!(settings.clone_ns_epilog, Some(Script { path: "/etc/slurm/cne.sh".to_owned(), wait_seconds: 30 }));
     }
-    assert_eq!(settings("login1").parsed.settings, Some(NodeSettings::Disabled(DisabledWhy::SetToNone)));
+    assert_eq!(settings("login1").settings, Some(NodeSettings::Disabled(DisabledWhy::SetToNone)));
 }
 
-fn read(text: &str) -> ParsedConf {
+fn read(text: &str) -> Parsed {
     let mut include = |file: &str| match file {
         "more" => Ok(b"\n\nBasePath=/included Shared=yes".to_vec()),
         _ => Err("no such file".to_owned()),
@@ -88,16 +87,17 @@ fn read(text: &str) -> ParsedConf {
 
 /// What the file comes to, in one line.
 fn verdict(text: &str) -> String {
-    let ParsedConf { parsed, entire_step_in_ns } = read(text);
-    match parsed.settings {
+    match read(text).settings {
         None => "refused".to_owned(),
         Some(NodeSettings::Disabled(DisabledWhy::NotConfigured)) => "off".to_owned(),
         Some(NodeSettings::Disabled(DisabledWhy::SetToNone)) => "none".to_owned(),
         Some(NodeSettings::Enabled(settings)) => {
             let mut out = settings.base_path.clone();
-            for (is_set, word) in
-                [(settings.auto_base_path, " auto"), (settings.shared, " shared"), (entire_step_in_ns, " entire")]
-            {
+            for (is_set, word) in [
+                (settings.auto_base_path, " auto"),
+                (settings.shared, " shared"),
+                (settings.entire_step_in_ns, " entire"),
+            ] {
                 out.push_str(if is_set { word } else { "" });
             }
             let scripts = [&settings.init_script, &settings.clone_ns_script, &settings.clone_ns_epilog];
@@ -211,7 +211,7 @@ fn files_mean_what_they_mean_to_slurm() {
         }
         let got = verdict(text);
         if got != ours {
-            let _ = writeln!(wrong, "{text:?}: wanted {ours:?}, got {got:?} {:?}", read(text).parsed.problems);
+            let _ = writeln!(wrong, "{text:?}: wanted {ours:?}, got {got:?} {:?}", read(text).problems);
         }
         if (slurm == ours) != why.is_empty() {
             let _ = writeln!(wrong, "{text:?}: a difference needs a reason, and only a difference");
@@ -223,7 +223,7 @@ fn files_mean_what_they_mean_to_slurm() {
 #[test]
 fn sources_are_lines_of_the_file_itself() {
     let text = "AutoBasePath=yes\n# more\nInclude more\nNodeName=n1 \\\n BasePath=/b\n";
-    let sources = read(text).parsed.sources;
+    let sources = read(text).sources;
     let of = |key: &str| sources.iter().find(|source| source.key == key).unwrap().origin;
     assert_eq!(of("auto_base_path"), Origin::Defaults { line: 1 });
     assert_eq!(of("shared"), Origin::Defaults { line: 3 });

@@ -39,6 +39,7 @@ use crate::cli::help::CHECK;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::config;
+use crate::config::keys::Format;
 use crate::config::problem::{Level, Problem};
 use crate::config::spelling;
 use crate::config::{cluster, hostlist};
@@ -46,7 +47,7 @@ use here::Here;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use show::{Checked, Format};
+use show::Checked;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
@@ -199,16 +200,14 @@ fn beside(file: &OsStr) -> Vec<u8> {
 fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::settings::Node<'a>) -> Checked<'a> {
     let is_tmpfs = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new("job_container.conf"));
     let format = if is_tmpfs { Format::JobContainerConf } else { Format::NamespaceYaml };
-    let (parsed, entire_step_in_ns) = if is_tmpfs {
-        let config::job_container_conf::ParsedConf { parsed, entire_step_in_ns } =
-            config::job_container_conf::parse_job_container_conf(name, text, &node, &mut |file| {
-                included(&options.file, file)
-            });
-        (parsed, Some(entire_step_in_ns))
-    } else {
-        (config::namespace_yaml::parse_namespace_yaml(name, text, &node), None)
+    let parsed = match format {
+        Format::NamespaceYaml => config::namespace_yaml::parse_namespace_yaml(name, text, &node),
+        Format::JobContainerConf => {
+            let mut include = |file: &str| included(&options.file, file);
+            config::job_container_conf::parse_job_container_conf(name, text, &node, &mut include)
+        }
     };
-    Checked { file: name, format, node, parsed, entire_step_in_ns, strangers: Vec::new(), here: None }
+    Checked { file: name, format, node, parsed, strangers: Vec::new(), here: None }
 }
 
 /// Reads a file that job_container.conf includes: as in Slurm, beside slurm.conf, where it is, too.

@@ -2,113 +2,67 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_TMPFS_PARAMS};
+use crate::config::keys;
+use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
 use crate::config::mount_options::is_valid_param;
-use crate::config::path::{depth, is_at_or_below, normalise};
+use crate::config::path::{Clash, bases_clash, clash, depth, kept_in_proc, normalise, not_private};
 use crate::config::pattern::{JobNames, check_job_pattern, expand_job};
-use crate::config::problem::quote;
-use crate::config::settings::{Backing, DEV_SHM, Dir, Script, Settings};
-use crate::config::{proc, short, wire};
-
-/// How a private directory and a base path get in each other's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clash {
-    /// They are the same directory.
-    Same,
-    /// The private directory lies in the base path: it would cover job directories.
-    DirBelowBase,
-    /// The base path lies in the private directory: it works, as sources are opened before the
-    /// directory is covered, but the job cannot see the place.
-    BaseBelowDir,
-}
-
-/// Both paths normalised and expanded as far as they can be.
-#[must_use]
-pub fn clash(dir: &str, base: &str) -> Option<Clash> {
-    if dir == base {
-        Some(Clash::Same)
-    } else if is_at_or_below(dir, base) {
-        Some(Clash::DirBelowBase)
-    } else if is_at_or_below(base, dir) {
-        Some(Clash::BaseBelowDir)
-    } else {
-        None
-    }
-}
-
-/// Why a path cannot be a private directory, wherever it comes from.
-#[must_use]
-pub fn not_private(path: &str) -> Option<&'static str> {
-    ["/proc", "/sys"].into_iter().find(|top| is_at_or_below(path, top))
-}
-
-/// The directory around a base path that everybody can write to, and that systemd-tmpfiles(8) empties by default,
-/// also of the files of live jobs.
-#[must_use]
-pub fn is_cleaned(base: &str) -> Option<&'static str> {
-    ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
-}
-
-/// What is wrong with it.
-pub const CLEANED: &str =
-    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
-
-/// What to do about it.
-pub const CLEANED_HINT: &str =
-    "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
-
-/// Why two base paths cannot be used together: the job directories of the one would be among those
-/// of the other, or in the place of one.
-#[must_use]
-pub fn bases_clash(main: &str, other: &str) -> bool {
-    let below = |path: &str, top: &str| {
-        path.strip_prefix(top)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .and_then(|rest| rest.split('/').next())
-            .is_some_and(|name| name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit()))
-    };
-    below(main, other) || below(other, main)
-}
+use crate::config::problem::{Refusal, quote};
+use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, Script, Settings};
+use crate::config::short;
 
 /// Parents before what is nested in them; otherwise in the order of the file.
 pub fn sort_dirs(dirs: &mut [Dir]) {
     short::sort_by_key(dirs, |dir| depth(&dir.path));
 }
 
-/// Do the settings hold all that [`Settings`] promises?
+/// Do the settings keep all that [`Settings`] promises?
 ///
 /// # Errors
-/// A sentence about the first thing that does not hold.
+/// A sentence about the first promise that they break.
 pub fn settings(settings: &Settings) -> Result<(), String> {
-    is_normal("base_path", &settings.base_path)?;
-    if settings.base_path.len() > MAX_BASE_PATH {
-        return Err(format!("base_path has more than {MAX_BASE_PATH} bytes"));
+    base("base_path", &settings.base_path)?;
+    for (name, Script { path, wait_seconds }) in keys::scripts(settings) {
+        unchanged(name, path, normalise)?;
+        ensure(*wait_seconds > 0, || format!("{name} has no time to run"))?;
     }
-    for (name, script) in [
-        ("init_script", &settings.init_script),
-        ("user_ns_script", &settings.user_ns_script),
-        ("clone_ns_script", &settings.clone_ns_script),
-        ("clone_ns_epilog", &settings.clone_ns_epilog),
-    ] {
-        if let Some(Script { path, wait_seconds }) = script {
-            is_normal(name, path)?;
-            if *wait_seconds == 0 {
-                return Err(format!("{name} has no time to run"));
-            }
-        }
-    }
-    if !(1..=100).contains(&settings.user_ns_limits) {
-        return Err(format!("user_ns_limits is {}, not a percentage from 1 to 100", settings.user_ns_limits));
-    }
-    proc::check(settings.hide_pid, &settings.proc_keep, settings.namespaces.pid)?;
+    let limits = settings.user_ns_limits;
+    ensure((1..=100).contains(&limits), || format!("user_ns_limits is {limits}, not a percentage from 1 to 100"))?;
+    proc(settings)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
     }
-    all_dirs(&settings.dirs, settings)?;
-    if !wire::fits(settings) {
-        return Err("the settings are too long to be sent to slurmstepd".to_owned());
+    all_dirs(&settings.dirs, settings)
+}
+
+fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(otherwise()) }
+}
+
+/// What a test of text makes of the path must be the path itself.
+fn unchanged(name: &str, path: &str, test: impl Fn(&str) -> Result<String, Refusal>) -> Result<(), String> {
+    let made = test(path).map_err(|refusal| format!("{name} {} {refusal}", quote(path)))?;
+    ensure(made == path, || format!("{name} {} is not normalised", quote(path)))
+}
+
+fn base(name: &str, path: &str) -> Result<(), String> {
+    unchanged(name, path, normalise)?;
+    ensure(path.len() <= MAX_BASE_PATH, || format!("{name} has more than {MAX_BASE_PATH} bytes"))
+}
+
+/// `proc_options` and `proc_keep`.
+fn proc(settings: &Settings) -> Result<(), String> {
+    let keep = &settings.proc_keep;
+    let can_hide = settings.namespaces.pid || settings.hide_pid == HidePid::Off;
+    ensure(can_hide, || "there is a hidepid without CLONE_NEWPID".to_owned())?;
+    ensure(keep.len() <= MAX_PROC_KEEP, || format!("proc_keep has more than {MAX_PROC_KEEP} paths"))?;
+    for path in keep {
+        unchanged("the path in proc_keep", path, kept_in_proc)?;
     }
-    Ok(())
+    let is_sorted = keep.is_sorted_by_key(|path| depth(path));
+    ensure(is_sorted, || "a path of proc_keep comes before the one that it lies below".to_owned())?;
+    let is_distinct = short::are_distinct(keep.iter().map(String::as_str));
+    ensure(is_distinct, || "a path is in proc_keep twice".to_owned())
 }
 
 /// The private directories of one job: `%j`, `%S` and `%u` are filled in, and what they came to is
@@ -123,90 +77,65 @@ pub fn dirs_for_job(settings: &Settings, job: &JobNames<'_>) -> Result<Vec<Dir>,
         dir.path = path;
         // A name that turned out to be /dev/shm gets what /dev/shm always gets.
         if dir.path == DEV_SHM && !matches!(dir.backing, Backing::Tmpfs(_)) {
-            dir.backing = Backing::Tmpfs(Vec::new());
-            dir.flags.nosuid = true;
-            dir.flags.nodev = true;
+            dir.make_tmpfs(Vec::new());
         }
-        if let Some(top) = not_private(&dir.path) {
-            return Err(format!("the directory {} lies in {top}", quote(&dir.path)));
-        }
+        is_allowed(dir)?;
     }
     sort_dirs(&mut dirs);
     all_dirs(&dirs, settings)?;
     Ok(dirs)
 }
 
+fn is_allowed(dir: &Dir) -> Result<(), String> {
+    let top = not_private(&dir.path);
+    ensure(top.is_none(), || format!("the directory {} lies in {}", quote(&dir.path), top.unwrap_or_default()))
+}
+
 fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
     let name = quote(&dir.path);
-    match check_job_pattern(&dir.path) {
-        Ok(normal) if normal == dir.path => {}
-        Ok(_) => return Err(format!("the directory {name} is not normalised")),
-        Err(error) => return Err(format!("the directory {name} {error}")),
-    }
-    if let Some(top) = not_private(&dir.path) {
-        return Err(format!("the directory {name} lies in {top}"));
-    }
-    if dir.mode.is_some_and(|mode| mode > 0o7777) {
-        return Err(format!("the mode of the directory {name} has bits that no mode has"));
-    }
+    unchanged("the directory", &dir.path, check_job_pattern)?;
+    is_allowed(dir)?;
+    let is_mode = dir.mode.is_none_or(|mode| mode <= 0o7777);
+    ensure(is_mode, || format!("the mode of the directory {name} has bits that no mode has"))?;
     match &dir.backing {
         Backing::BasePath | Backing::OtherBase(_) | Backing::SameAs(_) if dir.path == DEV_SHM => {
             Err(format!("{DEV_SHM} is not a tmpfs"))
         }
         Backing::BasePath => Ok(()),
-        Backing::SameAs(other) => is_normal("the private directory that is another", other),
-        Backing::OtherBase(base) => {
-            is_normal("the base_path of a directory", base)?;
-            if base.len() > MAX_BASE_PATH {
-                return Err(format!("the base_path of the directory {name} has more than {MAX_BASE_PATH} bytes"));
-            }
-            if *base == settings.base_path || bases_clash(&settings.base_path, base) {
-                return Err(format!("the base_path of the directory {name} and the main one are one another's"));
-            }
-            Ok(())
+        Backing::SameAs(other) => unchanged("the private directory that is another", other, normalise),
+        Backing::OtherBase(other) => {
+            base("the base_path of a directory", other)?;
+            let is_apart = *other != settings.base_path && !bases_clash(&settings.base_path, other);
+            ensure(is_apart, || {
+                format!("the base_path of the directory {name} is, or is in, a job directory of the main one")
+            })
         }
         Backing::Tmpfs(params) => {
-            if !(dir.flags.nosuid && dir.flags.nodev) {
-                return Err(format!("the tmpfs {name} lacks nosuid or nodev"));
-            }
-            if params.len() > MAX_TMPFS_PARAMS || !params.iter().all(is_valid_param) {
-                return Err(format!("the tmpfs {name} has a parameter that nobody knows"));
-            }
+            let has_flags = dir.flags.nosuid && dir.flags.nodev;
+            ensure(has_flags, || format!("the tmpfs {name} lacks nosuid or nodev"))?;
+            let is_known = params.len() <= MAX_TMPFS_PARAMS && params.iter().all(is_valid_param);
+            ensure(is_known, || format!("the tmpfs {name} has a parameter that nobody knows"))?;
             let keys = || params.iter().map(|param| param.key.as_str());
-            if !short::are_distinct(keys()) {
-                return Err(format!("the tmpfs {name} has a parameter twice"));
-            }
-            if dir.mode.is_some() && keys().any(|key| key == "mode") {
-                return Err(format!("the tmpfs {name} has two modes"));
-            }
-            Ok(())
+            ensure(short::are_distinct(keys()), || format!("the tmpfs {name} has a parameter twice"))?;
+            ensure(dir.mode.is_none() || keys().all(|key| key != "mode"), || format!("the tmpfs {name} has two modes"))
         }
     }
 }
 
 /// What the directories must be to each other and to the base paths.
 fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
-    if dirs.len() > MAX_DIRS {
-        return Err(format!("there are more than {MAX_DIRS} private directories"));
-    }
+    ensure(dirs.len() <= MAX_DIRS, || format!("there are more than {MAX_DIRS} private directories"))?;
     let mut seen = BTreeSet::new();
     for dir in dirs {
-        if let Backing::SameAs(other) = &dir.backing
-            && !seen.contains(other.as_str())
-        {
-            return Err(format!(
-                "the directory {} is {}, which does not come before it",
-                quote(&dir.path),
-                quote(other)
-            ));
+        let name = quote(&dir.path);
+        if let Backing::SameAs(other) = &dir.backing {
+            let is_seen = seen.contains(other.as_str());
+            ensure(is_seen, || format!("the directory {name} is {}, which does not come before it", quote(other)))?;
         }
-        if !seen.insert(dir.path.as_str()) {
-            return Err(format!("the directory {} is there twice", quote(&dir.path)));
-        }
+        ensure(seen.insert(dir.path.as_str()), || format!("the directory {name} is there twice"))?;
     }
-    if !dirs.is_sorted_by_key(|dir| depth(&dir.path)) {
-        return Err("a private directory comes before the one it is nested in".to_owned());
-    }
+    let is_sorted = dirs.is_sorted_by_key(|dir| depth(&dir.path));
+    ensure(is_sorted, || "a private directory comes before the one it is nested in".to_owned())?;
     let others = dirs.iter().filter_map(|dir| match &dir.backing {
         Backing::OtherBase(base) => Some(base.as_str()),
         _ => None,
@@ -215,18 +144,9 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     bases.extend(others.chain([settings.base_path.as_str()]));
     for dir in dirs {
         for base in &bases {
-            if let Some(Clash::Same | Clash::DirBelowBase) = clash(&dir.path, base) {
-                return Err(format!("the directory {} lies in the base path {}", quote(&dir.path), quote(base)));
-            }
+            let is_inside = matches!(clash(&dir.path, base), Some(Clash::Same | Clash::DirBelowBase));
+            ensure(!is_inside, || format!("the directory {} lies in the base path {}", quote(&dir.path), quote(base)))?;
         }
     }
     Ok(())
-}
-
-fn is_normal(name: &str, path: &str) -> Result<(), String> {
-    match normalise(path) {
-        Ok(normal) if normal == path => Ok(()),
-        Ok(_) => Err(format!("{name} {} is not normalised", quote(path))),
-        Err(error) => Err(format!("{name} {} {error}", quote(path))),
-    }
 }

@@ -6,24 +6,7 @@
 //! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
 
 use crate::config::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
-use crate::config::problem::quote;
-
-/// Why a hostlist is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostlistError {
-    pub what: String,
-    pub hint: String,
-}
-
-impl std::fmt::Display for HostlistError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; {}", self.what, self.hint)
-    }
-}
-
-fn error(what: impl Into<String>, hint: impl Into<String>) -> HostlistError {
-    HostlistError { what: what.into(), hint: hint.into() }
-}
+use crate::config::problem::{Refusal, quote, refuse};
 
 /// The most digits of a number: those of the greatest `u64`.
 const MAX_DIGITS: usize = 20;
@@ -32,12 +15,12 @@ const MAX_DIGITS: usize = 20;
 ///
 /// # Errors
 /// When Slurm could not read the list either, or it exceeds [`super::limits`].
-pub fn contains(list: &str, node: &str) -> Result<bool, HostlistError> {
+pub fn contains(list: &str, node: &str) -> Result<bool, Refusal> {
     if node.len() > MAX_NODE_NAME {
-        return Err(error(
+        return refuse(
             format!("cannot be searched for a node name of {} bytes", node.len()),
             format!("a node name can have {MAX_NODE_NAME}"),
-        ));
+        );
     }
     let mut work = MAX_HOST_WORK;
     let mut found = false;
@@ -51,7 +34,7 @@ pub fn contains(list: &str, node: &str) -> Result<bool, HostlistError> {
 ///
 /// # Errors
 /// As [`contains`].
-pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, HostlistError> {
+pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
     // The list is checked as a whole first.
     contains(list, "")?;
     let mut all = Vec::new();
@@ -86,7 +69,7 @@ pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, HostlistEr
 /// A name that stands for many nodes elsewhere, or is this node's by another rule, and that no node has here: what it
 /// is, and what to write.
 #[must_use]
-pub fn idiom(name: &str, node: &str) -> Option<HostlistError> {
+pub fn idiom(name: &str, node: &str) -> Option<Refusal> {
     // Most names have nothing odd about them, and what is longer than a name is not worth the time.
     let is_word = ["ALL", "DEFAULT"].iter().any(|word| name.eq_ignore_ascii_case(word));
     let odd = |c: char| matches!(c, '*' | '?' | '{' | '}' | '.') || c.is_ascii_uppercase();
@@ -95,26 +78,26 @@ pub fn idiom(name: &str, node: &str) -> Option<HostlistError> {
     }
     let quoted = quote(name);
     if is_word {
-        return Some(error(
+        return Some(Refusal::new(
             format!("{quoted} is a name like any other here, and does not stand for all nodes"),
             "write what is for all nodes without naming any",
         ));
     }
     if name.contains(['*', '?']) {
-        return Some(error(
+        return Some(Refusal::new(
             format!("{quoted} has a wildcard in it, which is a character like any other here"),
             "write a hostlist such as n[1-9]",
         ));
     }
     if name.contains(['{', '}']) || name.contains("..") {
-        return Some(error(
+        return Some(Refusal::new(
             format!("{quoted} has braces or dots of a shell in it, which stand for nothing here"),
             "write a hostlist such as n[1-9]",
         ));
     }
     let short = name.split_once('.').map_or(name, |(short, _)| short);
     if short != name && contains(short, node) == Ok(true) {
-        return Some(error(
+        return Some(Refusal::new(
             format!(
                 "{quoted} is not {}: names are compared whole, and without a domain where NodeName has none",
                 quote(node)
@@ -123,7 +106,10 @@ pub fn idiom(name: &str, node: &str) -> Option<HostlistError> {
         ));
     }
     if !name.contains('[') && name.eq_ignore_ascii_case(node) {
-        return Some(error(format!("{quoted} is not {}: letter case counts", quote(node)), format!("write {node}")));
+        return Some(Refusal::new(
+            format!("{quoted} is not {}: letter case counts", quote(node)),
+            format!("write {node}"),
+        ));
     }
     None
 }
@@ -163,7 +149,7 @@ impl Places {
 }
 
 /// Does one name, which may hold bracket groups, stand for the node?
-fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, HostlistError> {
+fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, Refusal> {
     // The pattern so far can stand for the node name up to each of these places.
     let mut reached = Places::default();
     reached.insert(0);
@@ -175,19 +161,19 @@ fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, HostlistErr
             None => (rest, None),
         };
         if literal.contains(']') {
-            return Err(error(format!("holds a \"]\" without a \"[\" in {}", quote(name)), "add the missing bracket"));
+            return refuse(format!("contains a \"]\" without a \"[\" in {}", quote(name)), "add the missing bracket");
         }
         reached = after_literal(reached, literal, node);
         let Some(group) = group else { break };
         let Some((ranges, tail)) = group.split_once(']') else {
-            return Err(error(format!("holds a \"[\" without a \"]\" in {}", quote(name)), "add the missing bracket"));
+            return refuse(format!("contains a \"[\" without a \"]\" in {}", quote(name)), "add the missing bracket");
         };
         groups += 1;
         if groups > MAX_HOST_GROUPS {
-            return Err(error(
+            return refuse(
                 format!("has more than {MAX_HOST_GROUPS} bracket groups in {}", quote(name)),
                 "write several names",
-            ));
+            );
         }
         reached = after_group(reached, ranges, node, work)?;
         rest = tail;
@@ -205,7 +191,7 @@ fn after_literal(reached: Places, literal: &str, node: &str) -> Places {
     next
 }
 
-fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> Result<Places, HostlistError> {
+fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> Result<Places, Refusal> {
     // The numbers that begin at each reached place, by their count of digits: read once, not per range.
     let numbers: Vec<(usize, Vec<u64>)> = reached.iter(node).map(|place| (place, numbers_at(node, place))).collect();
     let mut next = Places::default();
@@ -213,9 +199,9 @@ fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> R
         let range = Range::read(text)?;
         for (place, values) in &numbers {
             for digits in range.widths() {
-                *work = work
-                    .checked_sub(1)
-                    .ok_or_else(|| error("is too long to search", "split it into several entries of the list"))?;
+                *work = work.checked_sub(1).ok_or_else(|| {
+                    Refusal::new("is too long to search", "split it into several entries of the list")
+                })?;
                 let value = digits.checked_sub(1).and_then(|index| values.get(index));
                 if value.is_some_and(|&value| range.holds(value, digits)) {
                     next.insert(place + digits);
@@ -250,7 +236,7 @@ struct Range {
 }
 
 impl Range {
-    fn read(text: &str) -> Result<Self, HostlistError> {
+    fn read(text: &str) -> Result<Self, Refusal> {
         let (low, high) = match text.split_once('-') {
             // Slurm takes "5-" for "5".
             Some((low, "")) => (low, low),
@@ -265,25 +251,25 @@ impl Range {
         let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
             if let Some(dash) = text.chars().find(|&c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
                 let what =
-                    format!("holds {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
-                return Err(error(what, "write \"-\" between the two numbers"));
+                    format!("contains {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
+                return refuse(what, "write \"-\" between the two numbers");
             }
-            return Err(error(
-                format!("holds {}, which is no number or range", quote(text)),
+            return refuse(
+                format!("contains {}, which is no number or range", quote(text)),
                 "write digits, or two numbers with \"-\" between them",
-            ));
+            );
         };
         if low_value > high_value {
-            return Err(error(format!("holds the range {}, which runs backwards", quote(text)), "swap its ends"));
+            return refuse(format!("contains the range {}, which runs backwards", quote(text)), "swap its ends");
         }
         if high_value - low_value >= MAX_HOST_RANGE {
-            return Err(error(
-                format!("holds the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
+            return refuse(
+                format!("contains the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
                 "Slurm does not take more: split it",
-            ));
+            );
         }
         if low.len() > MAX_DIGITS {
-            return Err(error(format!("holds a number of {} digits", low.len()), format!("use at most {MAX_DIGITS}")));
+            return refuse(format!("contains a number of {} digits", low.len()), format!("use at most {MAX_DIGITS}"));
         }
         Ok(Self { low: low_value, high: high_value, width: low.len() })
     }

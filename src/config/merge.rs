@@ -1,322 +1,265 @@
-//! `defaults` and the entry of this node to the settings of this node.
+//! The layers that are for one node to the settings of this node, for both files.
 //!
-//! The rules are Slurm's: what an entry sets wins; empty text sets nothing; `dir_confs` wins over
-//! `dirs` wherever each of them was set. Here is checked what needs the merged values and the names
-//! of the node: the private directories against the base paths, above all.
+//! The rules are Slurm's: the layer that is most for this node wins, key by key; empty text sets nothing; `dir_confs`
+//! wins over `dirs` wherever each of them was set. Here is checked what needs the merged values and the names of the
+//! node: the private directories against the base paths, above all.
 
 use crate::config::check;
-use crate::config::check::Clash;
-use crate::config::layer::{BasePath, Layer, SCRIPTS, ScriptKeys, Set};
-use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_BASE_PATH};
-use crate::config::namespace_yaml::File;
+use crate::config::keys;
+use crate::config::keys::{Format, Key, Kind};
+use crate::config::layer::{DirSpec, Layer, Set, Value};
+use crate::config::limits::MAX_BASE_PATH;
 use crate::config::outcome::{Origin, Source};
+use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, is_cleaned};
 use crate::config::pattern::expand_node;
-use crate::config::private_dirs::DirSpec;
-use crate::config::problem::{Report, Span, quote};
+use crate::config::problem::{Level, Place, Report, quote};
 use crate::config::settings::{
-    Backing, DEFAULT_DIRS, DEFAULT_USER_NS_LIMITS, DEFAULT_WAIT_SECONDS, DEV_SHM, Dir, DisabledWhy, HidePid,
-    MountFlags, Namespaces, Node, NodeSettings, Script, Settings,
+    Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, Dir, DisabledWhy, HidePid, Node, NodeSettings, Script, Settings,
 };
+use crate::config::wire;
 
-/// Builds the settings of the node from `defaults` and its entry.
-pub(super) struct Merge<'r, 't, 'n> {
-    pub(super) report: &'r mut Report<'t>,
-    pub(super) node: &'n Node<'n>,
-    pub(super) sources: Vec<Source>,
+/// Builds the settings of the node from the layers that are for it, the one that wins first.
+pub(super) fn settings(
+    layers: &[Layer],
+    format: Format,
+    node: &Node<'_>,
+    report: &mut Report,
+) -> (NodeSettings, Vec<Source>) {
+    let mut merge = Merge { layers, format, node, report, sources: Vec::new() };
+    let settings = merge.settings().map_or_else(NodeSettings::Disabled, NodeSettings::Enabled);
+    (settings, merge.sources)
 }
 
-impl Merge<'_, '_, '_> {
-    pub(super) fn file(mut self, file: &File) -> Option<(NodeSettings, Vec<Source>)> {
-        let nothing = Layer::default();
-        let (defaults, entry) = (&file.defaults, file.entry.as_ref().unwrap_or(&nothing));
-        self.warn_of_empty(defaults, entry);
-        if let (Some(Set { value: true, at }), None) = (&file.strict, &file.entry) {
-            let what = format!("no entry of node_confs names node {}, and strict is set", quote(self.node.name));
-            let hint = "add one, with options: {} for the defaults or base_path: none if jobs are to get nothing";
-            self.report.error(*at, what, hint);
+struct Merge<'a> {
+    layers: &'a [Layer],
+    format: Format,
+    node: &'a Node<'a>,
+    report: &'a mut Report,
+    sources: Vec<Source>,
+}
+
+impl<'a> Merge<'a> {
+    fn settings(&mut self) -> Result<Settings, DisabledWhy> {
+        self.warn_of_unset();
+        let base = self.pick("base_path").ok_or(DisabledWhy::NotConfigured)?;
+        let Value::Base(Some(pattern)) = &base.value else { return Err(DisabledWhy::SetToNone) };
+        let base_path = self.base(pattern, base.at);
+        let mut settings = Settings::new(base_path.clone().unwrap_or_default());
+        // That is a key of job_container.conf only.
+        settings.entire_step_in_ns = self.format == Format::NamespaceYaml;
+        for (_, key) in keys::of(self.format) {
+            self.one_key(key, &mut settings);
         }
-        let base = self.pick("base_path", entry.base_path.as_ref(), defaults.base_path.as_ref());
-        let Some(base) = base else {
-            return Some((NodeSettings::Disabled(DisabledWhy::NotConfigured), self.sources));
-        };
-        let pattern = match &base.value {
-            BasePath::None => return Some((NodeSettings::Disabled(DisabledWhy::SetToNone), self.sources)),
-            BasePath::Pattern(pattern) => pattern,
-        };
-        let base_path = self.base("base_path", pattern, base.at);
-        let mut flag = |key, entry: &Option<Set<bool>>, defaults: &Option<Set<bool>>, built_in| {
-            self.pick(key, entry.as_ref(), defaults.as_ref()).map_or(built_in, |set| set.value)
-        };
-        let auto_base_path = flag("auto_base_path", &entry.auto_base_path, &defaults.auto_base_path, false);
-        let hide_base_path = flag("hide_base_path", &entry.hide_base_path, &defaults.hide_base_path, false);
-        let shared = flag("shared", &entry.shared, &defaults.shared, false);
-        let scripts_may_be_missing =
-            flag("scripts_may_be_missing", &entry.scripts_may_be_missing, &defaults.scripts_may_be_missing, false);
-        let disable_bpf_token = flag("disable_bpf_token", &entry.disable_bpf_token, &defaults.disable_bpf_token, false);
-        let namespaces = self.pick("clone_ns_flags", entry.namespaces.as_ref(), defaults.namespaces.as_ref());
-        let namespaces = namespaces.map_or_else(Namespaces::default, |set| set.value);
-        if !namespaces.user {
-            self.warn_of_idle_script(entry, defaults);
-            self.warn_of_idle_limits(entry, defaults);
+        if !settings.namespaces.user {
+            self.warn_of_idle("user_ns_script");
+            self.warn_of_idle("user_ns_limits");
         }
-        let limits = self.pick("user_ns_limits", entry.user_ns_limits.as_ref(), defaults.user_ns_limits.as_ref());
-        let user_ns_limits = limits.map_or(DEFAULT_USER_NS_LIMITS, |set| set.value);
-        let mut scripts = SCRIPTS.into_iter().zip(entry.scripts.iter().zip(&defaults.scripts));
-        let mut script = || {
-            let (keys, (entry, defaults)) = scripts.next()?;
-            self.script(keys, entry, defaults)
-        };
-        let (init_script, user_ns_script, clone_ns_script, clone_ns_epilog) = (script(), script(), script(), script());
-        let timeout = self.pick("removal_timeout", entry.removal_timeout.as_ref(), defaults.removal_timeout.as_ref());
-        let removal_timeout = timeout.map_or(DEFAULT_REMOVAL_TIMEOUT, |set| set.value);
-        let hide_pid = self.hide_pid(entry, defaults, namespaces);
-        let keep = self.pick("proc_keep", entry.proc_keep.as_ref(), defaults.proc_keep.as_ref());
-        let proc_keep = keep.map_or_else(Vec::new, |set| set.value.clone());
-        let dirs = self.dirs(entry, defaults, base_path.as_deref(), base.at);
-        let settings = Settings {
-            auto_base_path,
-            base_path: base_path?,
-            hide_base_path,
-            namespaces,
-            shared,
-            disable_bpf_token,
-            user_ns_limits,
-            entire_step_in_ns: true,
-            init_script,
-            user_ns_script,
-            clone_ns_script,
-            clone_ns_epilog,
-            scripts_may_be_missing,
-            removal_timeout,
-            hide_pid,
-            proc_keep,
-            dirs,
-        };
+        if settings.hide_pid != HidePid::Off
+            && !settings.namespaces.pid
+            && let Some((_, set)) = self.find("proc_options")
+        {
+            let what = "proc_options is for the /proc of a PID namespace, and there is none";
+            self.report.error(set.at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
+        }
+        settings.dirs = self.dirs(base_path.as_deref(), base.at);
         if self.report.errors() == 0
-            && let Err(sentence) = check::settings(&settings)
+            && let Err(sentence) = check::settings(&settings).and_then(|()| wire::fits(&settings))
         {
             // Everything that can be wrong has a message with a place above; this is the net below.
-            self.report.error_without_place(sentence, "please report this: the message should name a line");
+            self.report.error_in_file(0, sentence, "please report this: the message should name a line");
         }
-        Some((NodeSettings::Enabled(settings), self.sources))
+        Ok(settings)
     }
 
-    /// The entry's value, else that of `defaults`; notes where it comes from.
-    fn pick<'v, T>(
-        &mut self,
-        key: &'static str,
-        entry: Option<&'v Set<T>>,
-        defaults: Option<&'v Set<T>>,
-    ) -> Option<&'v Set<T>> {
-        let line = |set: &Set<T>| self.report.line_of(set.at.start);
-        let (value, origin) = match (entry, defaults) {
-            (Some(set), _) => (Some(set), Origin::NodeEntry { line: line(set) }),
-            (None, Some(set)) => (Some(set), Origin::Defaults { line: line(set) }),
-            (None, None) => (None, Origin::BuiltIn),
+    /// A key that is one field of the settings.
+    fn one_key(&mut self, key: &'static Key, settings: &mut Settings) {
+        if matches!(key.kind, Kind::Nodes | Kind::BasePath | Kind::Dirs | Kind::DirConfs | Kind::Mode) {
+            return;
+        }
+        match (&key.kind, self.pick(key.name).map(|set| &set.value)) {
+            (Kind::Flag(field), Some(Value::Flag(flag))) => *(field.of_mut)(settings) = *flag,
+            (Kind::Seconds(field) | Kind::Percent(field), Some(Value::Number(number))) => {
+                *(field.of_mut)(settings) = *number;
+            }
+            (Kind::Script(field), Some(Value::Path(path))) => {
+                *(field.of_mut)(settings) = Some(Script { path: path.clone(), wait_seconds: DEFAULT_WAIT_SECONDS });
+            }
+            (Kind::Wait(field), Some(Value::Number(seconds))) => {
+                if let Some(script) = (field.of_mut)(settings) {
+                    script.wait_seconds = *seconds;
+                }
+            }
+            (_, Some(Value::Namespaces(namespaces))) => settings.namespaces = *namespaces,
+            (_, Some(Value::HidePid(hide_pid))) => settings.hide_pid = *hide_pid,
+            (_, Some(Value::Paths(paths))) => settings.proc_keep.clone_from(paths),
+            _ => {}
+        }
+    }
+
+    /// The value that counts, and which layer it is in.
+    fn find(&self, name: &str) -> Option<(usize, &'a Set<Value>)> {
+        self.layers.iter().enumerate().find_map(|(index, layer)| Some((index, layer.get(name)?)))
+    }
+
+    /// The value that counts; notes where it comes from.
+    fn pick(&mut self, name: &'static str) -> Option<&'a Set<Value>> {
+        let found = self.find(name);
+        let origin = match found {
+            None => Origin::BuiltIn,
+            Some((index, set)) => {
+                let line = self.report.top_line_of(set.at);
+                let is_of_node = self.layers.get(index).is_some_and(|layer| layer.is_of_node);
+                if is_of_node { Origin::NodeEntry { line } } else { Origin::Defaults { line } }
+            }
         };
-        self.sources.push(Source { key, origin });
-        value
+        self.sources.push(Source { key: name, origin });
+        found.map(|(_, set)| set)
     }
 
-    /// Empty text does not clear what `defaults` sets, which people may expect.
-    fn warn_of_empty(&mut self, defaults: &Layer, entry: &Layer) {
-        for (key, at) in &entry.empty {
-            let script = SCRIPTS.iter().position(|(path, _)| path == key);
-            let is_inherited = match *key {
-                "base_path" => defaults.base_path.is_some(),
-                "clone_ns_flags" => defaults.namespaces.is_some(),
-                "dirs" => defaults.dirs.is_some() || defaults.dir_confs.is_some(),
-                "proc_options" => defaults.proc_options.is_some(),
-                "proc_keep" => defaults.proc_keep.is_some(),
-                _ => script.and_then(|index| defaults.scripts.get(index)).is_some_and(|script| script.path.is_some()),
-            };
-            if is_inherited {
-                let hint = match *key {
-                    "base_path" => "write none to switch the plugin off here",
-                    "clone_ns_flags" => "write CLONE_NEWNS for a mount namespace only",
-                    "proc_options" => "write hidepid=off for a /proc without restrictions",
-                    "proc_keep" => "write [] to keep nothing",
+    /// How the file spells a key that it has.
+    fn spelled(&self, name: &'static str) -> &'static str {
+        keys::spelled(name, self.format).unwrap_or(name)
+    }
+
+    /// Empty text does not clear what another layer sets, which people may expect.
+    fn warn_of_unset(&mut self) {
+        let Some((first, rest)) = self.layers.split_first() else { return };
+        for (key, set) in first.sets.iter().filter(|(_, set)| matches!(set.value, Value::Unset)) {
+            let is_set = |name| rest.iter().any(|layer| layer.get(name).is_some());
+            if is_set(key.name) || key.name == "dirs" && is_set("dir_confs") {
+                let hint = match key.kind {
+                    Kind::BasePath => "write none to switch the plugin off here",
+                    Kind::Namespaces => "write CLONE_NEWNS for a mount namespace only",
+                    Kind::HidePid => "write hidepid=off for a /proc without restrictions",
+                    Kind::ProcPaths => "write [] to keep nothing",
                     _ => "remove it here, or set it per entry and not in defaults",
                 };
-                self.report.warning(*at, format!("an empty {key} keeps the one of defaults"), hint);
+                self.report.warning(set.at, format!("an empty {} keeps the one of defaults", key.name), hint);
             }
         }
     }
 
-    /// Without a user namespace nobody runs user_ns_script. An entry may do without one that others
-    /// have: then what stands in `defaults` is for those.
-    fn warn_of_idle_script(&mut self, entry: &Layer, defaults: &Layer) {
-        let index = SCRIPTS.iter().position(|(path, _)| *path == "user_ns_script");
-        let path = |layer: &'_ Layer| index.and_then(|index| layer.scripts.get(index)?.path.as_ref().map(|set| set.at));
-        let idle = path(entry).or(path(defaults).filter(|_| entry.namespaces.is_none()));
-        if let Some(at) = idle {
-            let what = "user_ns_script has no effect: clone_ns_flags has no CLONE_NEWUSER";
-            self.report.warning(at, what, "add CLONE_NEWUSER, or remove the script");
+    /// Without a user namespace this has no effect. An entry may do without one that others have: then what `defaults`
+    /// sets is for those.
+    fn warn_of_idle(&mut self, name: &str) {
+        let of_flags = self.find("clone_ns_flags").map_or(usize::MAX, |(index, _)| index);
+        if let Some((index, set)) = self.find(name)
+            && index <= of_flags
+        {
+            let what = format!("{name} has no effect: clone_ns_flags has no CLONE_NEWUSER");
+            self.report.warning(set.at, what, format!("add CLONE_NEWUSER, or remove {name}"));
         }
-    }
-
-    /// The same of user_ns_limits.
-    fn warn_of_idle_limits(&mut self, entry: &Layer, defaults: &Layer) {
-        let inherited = defaults.user_ns_limits.as_ref().filter(|_| entry.namespaces.is_none());
-        if let Some(Set { at, .. }) = entry.user_ns_limits.as_ref().or(inherited) {
-            let what = "user_ns_limits has no effect: clone_ns_flags has no CLONE_NEWUSER";
-            self.report.warning(*at, what, "add CLONE_NEWUSER, or remove user_ns_limits");
-        }
-    }
-
-    fn script(
-        &mut self,
-        keys: (&'static str, &'static str),
-        entry: &ScriptKeys,
-        defaults: &ScriptKeys,
-    ) -> Option<Script> {
-        let path = self.pick(keys.0, entry.path.as_ref(), defaults.path.as_ref())?;
-        let wait = self.pick(keys.1, entry.wait.as_ref(), defaults.wait.as_ref()).map_or(0, |set| set.value);
-        let wait_seconds = if wait == 0 { DEFAULT_WAIT_SECONDS } else { wait };
-        Some(Script { path: path.value.clone(), wait_seconds })
-    }
-
-    /// `hidepid` of the fresh `/proc`. One that nothing would have is refused.
-    fn hide_pid(&mut self, entry: &Layer, defaults: &Layer, namespaces: Namespaces) -> HidePid {
-        let set = self.pick("proc_options", entry.proc_options.as_ref(), defaults.proc_options.as_ref());
-        let Some(Set { value, at }) = set else { return HidePid::Off };
-        if *value != HidePid::Off && !namespaces.pid {
-            let what = "proc_options is for the /proc of a PID namespace, and there is none";
-            self.report.error(*at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
-        }
-        *value
     }
 
     /// A base path with the names of this node filled in.
-    fn base(&mut self, key: &str, pattern: &str, at: Span) -> Option<String> {
-        match expand_node(pattern, self.node) {
-            Ok(path) if path.len() <= MAX_BASE_PATH => {
-                if let Some(top) = check::is_cleaned(&path) {
-                    let what = format!("{key} {} lies in {top}, {}", quote(&path), check::CLEANED);
-                    self.report.warning(at, what, check::CLEANED_HINT);
-                }
-                Some(path)
+    fn base(&mut self, pattern: &str, at: Place) -> Option<String> {
+        let name = self.spelled("base_path");
+        let path = match expand_node(pattern, self.node) {
+            Ok(path) => path,
+            Err(refusal) => {
+                self.report.of_value(Level::Error, at, name, pattern, refusal);
+                return None;
             }
-            Ok(path) => {
-                let what = format!("{key} has {} bytes with the names of this node", path.len());
-                self.report.error(at, what, format!("it can have {MAX_BASE_PATH}"));
-                None
-            }
-            Err(error) => {
-                self.report.error(at, format!("{key} {} {}", quote(pattern), error.what), error.hint);
-                None
-            }
+        };
+        if path.len() > MAX_BASE_PATH {
+            let what = format!("{name} has {} bytes with the names of this node", path.len());
+            self.report.error(at, what, format!("it can have {MAX_BASE_PATH}"));
+            return None;
         }
+        if let Some(top) = is_cleaned(&path) {
+            self.report.warning(at, format!("{name} {} lies in {top}, {CLEANED}", quote(&path)), CLEANED_HINT);
+        }
+        Some(path)
     }
 
     /// The private directories, checked against each other and the base paths, in mount order.
-    fn dirs(&mut self, entry: &Layer, defaults: &Layer, base_path: Option<&str>, base_at: Span) -> Vec<Dir> {
-        let confs = entry.dir_confs.as_ref().or(defaults.dir_confs.as_ref());
-        let list = entry.dirs.as_ref().or(defaults.dirs.as_ref());
-        if let (Some(confs), Some(list)) = (confs, list) {
+    fn dirs(&mut self, base_path: Option<&str>, base_at: Place) -> Vec<Dir> {
+        let (confs, list) = (self.find("dir_confs"), self.find("dirs"));
+        if let (Some((of_confs, confs)), Some((of_list, list))) = (confs, list)
             // Not when the entry's dir_confs replace the dirs of defaults: that is what they are for.
-            if entry.dirs.is_some() || entry.dir_confs.is_none() {
-                let line = self.report.line_of(confs.at.start);
-                let what = format!("dirs has no effect, as dir_confs in line {line} takes its place");
-                self.report.warning(list.at, what, "write the directories in dir_confs");
-            }
+            && of_confs >= of_list
+        {
+            let line = self.report.line_of(confs.at);
+            let what = format!("dirs has no effect, as dir_confs in line {line} takes its place");
+            self.report.warning(list.at, what, "write the directories in dir_confs");
         }
-        let specs = match confs {
-            Some(_) => self.pick("dir_confs", entry.dir_confs.as_ref(), defaults.dir_confs.as_ref()),
-            None => self.pick("dirs", entry.dirs.as_ref(), defaults.dirs.as_ref()),
+        let set = self.pick(if confs.is_some() { "dir_confs" } else { "dirs" });
+        let mode = match self.pick("dir_mode") {
+            Some(Set { value: Value::Number(mode), .. }) => Some(*mode),
+            _ => None,
         };
-        let Some(specs) = specs else {
-            return self.built_in_dirs(base_path, base_at);
+        let built_in = DEFAULT_DIRS.map(|path| DirSpec::new(path.to_owned(), base_at));
+        let (specs, is_built_in) = match set {
+            Some(Set { value: Value::Dirs(specs), .. }) => (specs.as_slice(), false),
+            _ => (built_in.as_slice(), true),
         };
-        let mut dirs: Vec<Dir> = Vec::with_capacity(specs.value.len());
-        let mut bases: Vec<(&'static str, String, Span)> = Vec::new();
-        for spec in &specs.value {
-            dirs.push(self.dir(spec, base_path, &mut bases));
+        let mut others: Vec<String> = Vec::new();
+        let mut dirs: Vec<Dir> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let mut dir = self.dir(spec, base_path, &mut others);
+            // /dev/shm is for everybody in the job, as on the node.
+            dir.mode = dir.mode.or(mode.filter(|_| !spec.is_tmpfs));
+            dirs.push(dir);
         }
-        for spec in &specs.value {
-            if let Some(base) = base_path {
-                self.clash(spec, "base_path", base, false);
+        for spec in specs {
+            match base_path {
+                Some(base) if is_built_in => self.built_in_clash(&spec.path, base, base_at),
+                Some(base) => self.clash(spec, self.spelled("base_path"), base, false),
+                None => {}
             }
-            for (name, base, _) in &bases {
-                self.clash(spec, name, base, true);
+            for other in &others {
+                self.clash(spec, "the base_path of a directory", other, true);
             }
         }
         check::sort_dirs(&mut dirs);
         dirs
     }
 
-    fn dir(&mut self, spec: &DirSpec, base_path: Option<&str>, bases: &mut Vec<(&'static str, String, Span)>) -> Dir {
-        let mut flags = spec.options.flags;
-        let backing = if spec.is_tmpfs {
-            flags.nosuid = true;
-            flags.nodev = true;
-            Backing::Tmpfs(spec.options.params.clone())
-        } else {
-            let other = spec.other_base.as_ref();
-            match other.and_then(|set| Some((self.base("base_path", &set.value, set.at)?, set.at))) {
-                Some((other, at)) if base_path != Some(other.as_str()) => {
-                    if base_path.is_some_and(|base| check::bases_clash(base, &other)) {
-                        let what = format!("base_path {} would be among the job directories of another", quote(&other));
-                        self.report.error(at, what, "do not nest base paths in a name of digits or a hidden name");
-                    }
-                    if !bases.iter().any(|(_, base, _)| *base == other) {
-                        bases.push(("the base_path of a directory", other.clone(), at));
-                    }
-                    Backing::OtherBase(other)
-                }
-                _ => Backing::BasePath,
+    fn dir(&mut self, spec: &DirSpec, base_path: Option<&str>, others: &mut Vec<String>) -> Dir {
+        let mut dir =
+            Dir { path: spec.path.clone(), backing: Backing::BasePath, flags: spec.options.flags, mode: spec.mode };
+        if spec.is_tmpfs {
+            dir.make_tmpfs(spec.options.params.clone());
+        } else if let Some(Set { value, at }) = &spec.other_base
+            && let Some(other) = self.base(value, *at)
+            && base_path != Some(other.as_str())
+        {
+            if base_path.is_some_and(|base| bases_clash(base, &other)) {
+                let what = format!("base_path {} would be among the job directories of another", quote(&other));
+                self.report.error(*at, what, "do not nest base paths in a name of digits or a hidden name");
             }
-        };
-        Dir { path: spec.path.clone(), backing, flags, mode: spec.mode }
+            if !others.contains(&other) {
+                others.push(other.clone());
+            }
+            dir.backing = Backing::OtherBase(other);
+        }
+        dir
     }
 
     /// A private directory cannot be, or lie in, a base path; the reverse works, but is said.
     fn clash(&mut self, spec: &DirSpec, name: &str, base: &str, is_other: bool) {
         let dir = quote(&spec.path);
-        match check::clash(&spec.path, base) {
-            None => {}
-            Some(Clash::Same) => {
-                let what = format!("private directory {dir} is {name} itself");
-                self.report.error(spec.at, what, "use another directory for one of the two");
-            }
-            Some(Clash::DirBelowBase) => {
-                let what = format!("private directory {dir} lies inside {name} {}", quote(base));
-                self.report.error(spec.at, what, "use another directory for one of the two");
-            }
-            Some(Clash::BaseBelowDir) if is_other => {}
-            Some(Clash::BaseBelowDir) => {
+        let what = match clash(&spec.path, base) {
+            Some(Clash::Same) => format!("private directory {dir} is {name} itself"),
+            Some(Clash::DirBelowBase) => format!("private directory {dir} lies inside {name} {}", quote(base)),
+            Some(Clash::BaseBelowDir) if !is_other => {
                 let what = format!("{name} {} lies inside the private directory {dir}", quote(base));
-                self.report.warning(spec.at, what, "it works, but a base_path elsewhere is easier to look after");
+                let hint = format!("it works, but a {name} elsewhere is easier to look after");
+                return self.report.warning(spec.at, what, hint);
             }
-        }
+            Some(Clash::BaseBelowDir) | None => return,
+        };
+        self.report.error(spec.at, what, "use another directory for one of the two");
     }
 
-    fn built_in_dirs(&mut self, base_path: Option<&str>, base_at: Span) -> Vec<Dir> {
-        let mut dirs = Vec::new();
-        for path in DEFAULT_DIRS {
-            let is_tmpfs = path == DEV_SHM;
-            let path = path.to_owned();
-            let how = match base_path.and_then(|base| check::clash(&path, base)) {
-                Some(Clash::Same) => "is",
-                Some(Clash::DirBelowBase) => "contains",
-                Some(Clash::BaseBelowDir) | None => "",
-            };
-            if !how.is_empty() {
-                let what = format!(
-                    "base_path {how} {}, which is a private directory unless dirs says otherwise",
-                    quote(&path)
-                );
-                self.report.error(base_at, what, "use another base_path, or set dirs");
-            }
-            let mut dir = Dir { path, backing: Backing::BasePath, flags: MountFlags::default(), mode: None };
-            if is_tmpfs {
-                dir.backing = Backing::Tmpfs(Vec::new());
-                dir.flags.nosuid = true;
-                dir.flags.nodev = true;
-            }
-            dirs.push(dir);
-        }
-        check::sort_dirs(&mut dirs);
-        dirs
+    fn built_in_clash(&mut self, dir: &str, base: &str, at: Place) {
+        let how = match clash(dir, base) {
+            Some(Clash::Same) => "is",
+            Some(Clash::DirBelowBase) => "contains",
+            Some(Clash::BaseBelowDir) | None => return,
+        };
+        let (name, dirs) = (self.spelled("base_path"), self.spelled("dirs"));
+        let what = format!("{name} {how} {}, which is a private directory unless {dirs} says otherwise", quote(dir));
+        self.report.error(at, what, format!("use another {name}, or set {dirs}"));
     }
 }

@@ -10,14 +10,16 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`settings`], [`outcome`] | the types: what a file says about one node, and what reading it comes to |
+//! | [`keys`] | the table of keys: names, types, defaults |
 //! | [`spelling`] | how the file that was read spells a key |
 //! | [`yaml`] | text to a small tree, each node with its place in the text |
 //! | [`namespace_yaml`] | the top level of the tree, and the entry of this node |
-//! | `layer` | one mapping of options (`defaults`, `options` of an entry), every key checked |
-//! | `private_dirs` | `dirs` and `dir_confs` of such a mapping |
-//! | [`proc`] | its `proc_options` and `proc_keep` |
-//! | `merge` | `defaults` and the entry to settings; directories against base paths |
-//! | `convert` | one scalar to a boolean, a number, a list of flags: Slurm's rules |
+//! | `mapping` | one mapping of options (`defaults`, `options` of an entry) to a layer |
+//! | [`job_container_conf`] | the file of namespace/tmpfs: its lines to layers |
+//! | `layer` | what a mapping or a line sets, each value with its place |
+//! | `values` | one scalar to a value, by Slurm's rules for the file |
+//! | `merge` | layers to settings; directories against base paths |
+//! | [`proc`] | `proc_options` |
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
 //! | `pasted` | paths that look as if something else was meant |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
@@ -25,7 +27,6 @@
 //! | [`cluster`] | do the names of nodes in the file fit any node |
 //! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`](settings::Settings), checked as a whole |
-//! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
 //! | [`slurm_conf`] | single values of slurm.conf |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
@@ -35,11 +36,12 @@
 
 pub mod check;
 pub mod cluster;
-mod convert;
 pub mod hostlist;
 pub mod job_container_conf;
+pub mod keys;
 mod layer;
 pub mod limits;
+mod mapping;
 mod merge;
 pub mod mount_options;
 pub mod namespace_yaml;
@@ -47,7 +49,6 @@ pub mod outcome;
 mod pasted;
 pub mod path;
 pub mod pattern;
-mod private_dirs;
 pub mod problem;
 pub mod proc;
 pub mod settings;
@@ -55,5 +56,6 @@ pub mod short;
 pub mod slurm_conf;
 pub mod spelling;
 pub(crate) mod suggest;
+mod values;
 pub mod wire;
 pub mod yaml;

@@ -5,7 +5,7 @@
 //! other list is the kernel's to judge, when slurmd starts: a newer kernel may know it.
 
 use crate::config::limits::{MAX_TMPFS_PARAMS, MAX_WORDS};
-use crate::config::problem::{Level, quote};
+use crate::config::problem::{Report, Scalar, quote};
 use crate::config::settings::{MountFlags, TmpfsParam};
 use crate::config::suggest;
 
@@ -15,19 +15,6 @@ pub struct MountOptions {
     pub flags: MountFlags,
     pub params: Vec<TmpfsParam>,
 }
-
-/// Something to say about one word of `options`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark<'a> {
-    pub level: Level,
-    /// The word, a part of the text that was read.
-    pub part: &'a str,
-    pub what: String,
-    pub hint: String,
-}
-
-/// The flags that Slurm documents, letter case aside.
-const FLAGS: [&str; 7] = ["noatime", "nodev", "nodiratime", "noexec", "nosuid", "relatime", "ro"];
 
 /// What a tmpfs parameter wants after `=`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,13 +66,13 @@ const MAX_LABEL: usize = 256;
 
 /// Reads `options`. On a mount that is no tmpfs, tmpfs parameters are left out with a warning.
 #[must_use]
-pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
-    let mut reader = Reader { out: MountOptions::default(), remarks: Vec::new(), is_tmpfs };
+pub fn read(scalar: &Scalar, is_tmpfs: bool, report: &mut Report) -> MountOptions {
+    let mut reader = Reader { out: MountOptions::default(), scalar, report, is_tmpfs };
     // The nodes of `mpol=bind:0,2` are separated by commas, too.
     let mut policy_open = false;
-    for (index, word) in words(text).enumerate() {
+    for (index, word) in words(&scalar.text).enumerate() {
         if index >= MAX_WORDS {
-            reader.say(Level::Error, word, format!("options has more than {MAX_WORDS} words"), "remove most of them");
+            reader.error(word, format!("options has more than {MAX_WORDS} words"), "remove most of them");
             break;
         }
         let part = word.trim();
@@ -94,7 +81,7 @@ pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
         }
         if part.len() != word.len() {
             let what = format!("there are spaces around {} in options", quote(part));
-            reader.say(Level::Warning, part, what, "Slurm does not skip them: write the options without spaces");
+            reader.warning(part, what, "Slurm does not skip them: write the options without spaces");
         }
         if policy_open && is_node_range(part) {
             match reader.out.params.last_mut() {
@@ -104,7 +91,7 @@ pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
                 }
                 _ => {
                     let what = format!("mpol has more than {MAX_VALUE} bytes");
-                    reader.say(Level::Error, part, what, "write ranges of nodes, such as 0-7");
+                    reader.error(part, what, "write ranges of nodes, such as 0-7");
                 }
             }
             continue;
@@ -115,40 +102,45 @@ pub fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Remark<'_>>) {
     let flags = &mut reader.out.flags;
     if flags.noatime && flags.relatime {
         flags.relatime = false;
-        let part = text.trim();
-        reader.say(Level::Warning, part, "noatime and relatime exclude each other", "noatime is what counts");
+        let part = scalar.text.trim();
+        reader.warning(part, "noatime and relatime exclude each other", "noatime is what counts");
     }
-    (reader.out, reader.remarks)
+    reader.out
 }
 
 struct Reader<'a> {
     out: MountOptions,
-    remarks: Vec<Remark<'a>>,
+    scalar: &'a Scalar,
+    report: &'a mut Report,
     is_tmpfs: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn word(&mut self, part: &'a str) {
-        let flags = &mut self.out.flags;
+impl Reader<'_> {
+    fn error(&mut self, part: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.report.error(self.scalar.place_of(part), what, hint);
+    }
+
+    fn warning(&mut self, part: &str, what: impl Into<String>, hint: impl Into<String>) {
+        self.report.warning(self.scalar.place_of(part), what, hint);
+    }
+
+    fn word(&mut self, part: &str) {
+        if let Some((_, flag)) = MountFlags::NAMES.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(part)) {
+            *flag(&mut self.out.flags) = true;
+            return;
+        }
+        let only_restrictions = "leave it out: only restrictions are written";
         match part.to_ascii_lowercase().as_str() {
-            "noatime" => flags.noatime = true,
-            "nodev" => flags.nodev = true,
-            "nodiratime" => flags.nodiratime = true,
-            "noexec" => flags.noexec = true,
-            "nosuid" => flags.nosuid = true,
-            "relatime" => flags.relatime = true,
-            "ro" => flags.read_only = true,
             // Slurm hands it to the kernel, which takes it, or drops it on a bind mount.
-            "rw" => self.say(Level::Warning, part, "rw has no effect", "leave it out: only restrictions are written"),
+            "rw" => self.warning(part, "rw has no effect", only_restrictions),
             "defaults" | "atime" | "diratime" | "dev" | "suid" | "exec" => {
-                let what = format!("{} is not an option here", quote(part));
-                self.say(Level::Error, part, what, "leave it out: only restrictions are written");
+                self.error(part, format!("{} is not an option here", quote(part)), only_restrictions);
             }
             _ => self.param(part),
         }
     }
 
-    fn param(&mut self, part: &'a str) {
+    fn param(&mut self, part: &str) {
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (part, None),
@@ -156,18 +148,18 @@ impl<'a> Reader<'a> {
         // mount(8) takes quotation marks off, too.
         let value = value.map(|value| value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
         let Some(&(_, form)) = PARAMS.iter().find(|(name, _)| *name == key) else {
-            let known = || FLAGS.into_iter().chain(PARAMS.iter().map(|(name, _)| *name));
+            let known = || flags().chain(PARAMS.iter().map(|(name, _)| *name));
             if self.is_tmpfs && is_for_the_kernel(key, value) && !suggest::is_slip(key, known()) {
                 let what = format!("the mount option {} is not known here", quote(part));
                 let hint = "slurmd asks the kernel when it starts, and does not start if that refuses it";
-                self.say(Level::Warning, part, what, hint);
+                self.warning(part, what, hint);
                 return self.push(part, key, value);
             }
-            let known = known();
-            let hint = suggest::hint(key, known, || {
-                format!("the options are {}, and on a tmpfs size= and its like", FLAGS.join(", "))
+            let hint = suggest::hint(key, known(), || {
+                let flags: Vec<_> = flags().collect();
+                format!("the options are {}, and on a tmpfs size= and its like", flags.join(", "))
             });
-            return self.say(Level::Error, part, format!("unknown mount option {}", quote(part)), hint);
+            return self.error(part, format!("unknown mount option {}", quote(part)), hint);
         };
         if let Err(wanted) = check_value(form, value) {
             let what = format!("the mount option {} cannot be read", quote(part));
@@ -178,35 +170,35 @@ impl<'a> Reader<'a> {
                     Some(plain) => format!("write {key}={plain}"),
                     None => format!("write {key}{wanted}"),
                 };
-            return self.say(Level::Error, part, what, hint);
+            return self.error(part, what, hint);
         }
         if !self.is_tmpfs {
             let what = format!("{} has no effect on a directory that is not a tmpfs", quote(part));
-            return self.say(Level::Warning, part, what, "remove it, or add \"tmpfs: true\"");
+            return self.warning(part, what, "remove it, or add \"tmpfs: true\"");
         }
         if key == "size" && value.is_some_and(is_zero) {
-            self.say(Level::Warning, part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
+            self.warning(part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
         }
         let percent = value.and_then(|value| value.strip_suffix('%')?.parse::<u64>().ok());
         if key == "size" && percent.is_some_and(|percent| percent > 100) {
-            self.say(Level::Warning, part, "this size is more than the memory of the node", "write at most 100%");
+            self.warning(part, "this size is more than the memory of the node", "write at most 100%");
         }
         self.push(part, key, value);
     }
 
-    fn push(&mut self, part: &'a str, key: &str, value: Option<&str>) {
+    fn push(&mut self, part: &str, key: &str, value: Option<&str>) {
         if self.out.params.iter().any(|param| param.key == key) {
-            return self.say(Level::Error, part, format!("{key} is there twice"), "keep one of the two");
+            return self.error(part, format!("{key} is there twice"), "keep one of the two");
         }
         if self.out.params.len() >= MAX_TMPFS_PARAMS {
             return;
         }
         self.out.params.push(TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) });
     }
+}
 
-    fn say(&mut self, level: Level, part: &'a str, what: impl Into<String>, hint: impl Into<String>) {
-        self.remarks.push(Remark { level, part, what: what.into(), hint: hint.into() });
-    }
+fn flags() -> impl Iterator<Item = &'static str> {
+    MountFlags::NAMES.into_iter().map(|(name, _)| name)
 }
 
 /// Is this a parameter that [`read`] would have made? For settings that come over the pipe.
@@ -226,7 +218,7 @@ fn is_for_the_kernel(key: &str, value: Option<&str>) -> bool {
         && key.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
         && key.bytes().all(is_name)
         && key != "source"
-        && !FLAGS.contains(&key)
+        && !flags().any(|flag| flag == key)
         && value.is_none_or(is_label)
 }
 
@@ -316,10 +308,19 @@ fn is_node_range(text: &str) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests stop where they fail")]
 mod tests {
-    use super::*;
+    use super::{MountOptions, is_valid_param};
+    use crate::config::problem::{Level, Problem, Report, Scalar};
+    use crate::config::settings::{MountFlags, TmpfsParam};
+
+    fn read(text: &str, is_tmpfs: bool) -> (MountOptions, Vec<Problem>) {
+        let mut report = Report::default();
+        report.add_file("options", text.as_bytes());
+        let options = super::read(&Scalar::new(text), is_tmpfs, &mut report);
+        (options, report.finish())
+    }
 
     fn remarks(text: &str, is_tmpfs: bool) -> Vec<(Level, String)> {
-        read(text, is_tmpfs).1.into_iter().map(|r| (r.level, format!("{}; {}", r.what, r.hint))).collect()
+        read(text, is_tmpfs).1.into_iter().map(|p| (p.level, format!("{}; {}", p.what, p.hint.unwrap()))).collect()
     }
 
     fn params(text: &str) -> Vec<(String, Option<String>)> {
@@ -395,7 +396,7 @@ mod tests {
         ] {
             let (options, remarks) = read(text, true);
             assert_eq!(options.params, [TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) }], "{text}");
-            assert!(matches!(remarks.as_slice(), [Remark { level: Level::Warning, .. }]), "{remarks:?}");
+            assert!(matches!(remarks.as_slice(), [Problem { level: Level::Warning, .. }]), "{remarks:?}");
             assert!(options.params.iter().all(is_valid_param));
             assert!(read(text, false).1.iter().any(|remark| remark.level == Level::Error));
         }
@@ -415,6 +416,6 @@ mod tests {
     fn tmpfs_parameters_on_another_mount_are_left_out() {
         let (options, remarks) = read("noexec,size=4g", false);
         assert!(options.flags.noexec && options.params.is_empty());
-        assert!(matches!(remarks.as_slice(), [Remark { level: Level::Warning, part: "size=4g", .. }]));
+        assert!(matches!(remarks.as_slice(), [Problem { level: Level::Warning, column: 8, length: 7, .. }]));
     }
 }

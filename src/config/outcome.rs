@@ -1,8 +1,9 @@
 //! What reading a file comes to: settings or problems, and where each setting was found.
 
 use crate::config::cluster::Named;
-use crate::config::problem::Problem;
+use crate::config::problem::{Problem, Report};
 use crate::config::settings::NodeSettings;
+
 /// What a file comes to for one node.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -14,6 +15,15 @@ pub struct Parsed {
     pub sources: Vec<Source>,
     /// The names of nodes that the file has.
     pub nodes: Vec<Named>,
+}
+
+impl Parsed {
+    /// What was found counts when nothing is wrong.
+    pub(super) fn new(found: Option<(NodeSettings, Vec<Source>)>, report: Report, nodes: Vec<Named>) -> Self {
+        let found = found.filter(|_| report.errors() == 0);
+        let (settings, sources) = found.map_or((None, Vec::new()), |(settings, sources)| (Some(settings), sources));
+        Self { settings, problems: report.finish(), sources, nodes }
+    }
 }
 
 /// Where one value of the settings comes from.

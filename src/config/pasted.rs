@@ -1,24 +1,15 @@
 //! Paths that look as if something else was meant: pasted from a web page, or written as a shell would read them. Each
 //! would be a directory of that very name.
 
-use crate::config::problem::{Level, is_unseen, quote};
-
-/// Something to say about a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Remark {
-    pub(super) level: Level,
-    /// Without the path itself, as of [`super::path::PathError`].
-    pub(super) what: String,
-    pub(super) hint: &'static str,
-}
+use crate::config::problem::{Level, Refusal, is_unseen, quote};
 
 /// A character that cannot be seen, with those that vary the one before.
-pub(super) fn invisible(text: &str) -> Option<char> {
+fn invisible(text: &str) -> Option<char> {
     text.chars().find(|&c| is_unseen(c) || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0080}'..='\u{e01ef}'))
 }
 
 /// Its code, and its name if people may know it.
-pub(super) fn named(c: char) -> String {
+fn named(c: char) -> String {
     let name = match c {
         '\u{a0}' | '\u{202f}' => " (no-break space)",
         '\u{ad}' => " (soft hyphen)",
@@ -30,13 +21,19 @@ pub(super) fn named(c: char) -> String {
     format!("U+{:04X}{name}", u32::from(c))
 }
 
+/// What to do about such a character in a key.
+pub(super) fn invisible_hint(key: &str) -> Option<String> {
+    let c = invisible(key)?;
+    Some(format!("it has the invisible character {} in it: remove that", named(c)))
+}
+
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '`' | '\u{ab}' | '\u{bb}' | '\u{2018}'..='\u{201f}' | '\u{2039}' | '\u{203a}')
 }
 
 /// What is odd about a path as it was written, the worst first. `hash_is_meant`: a `#` had to be escaped to be there.
-pub(super) fn remark(text: &str, hash_is_meant: bool) -> Option<Remark> {
-    let says = |level, what, hint| Some(Remark { level, what, hint });
+pub(super) fn remark(text: &str, hash_is_meant: bool) -> Option<(Level, Refusal)> {
+    let says = |level, what: String, hint: &str| Some((level, Refusal::new(what, hint)));
     if let Some(c) = invisible(text) {
         let what = format!("has the invisible character {}", named(c));
         return says(Level::Error, what, "remove it, or write it again by hand");
@@ -101,7 +98,7 @@ mod tests {
             "/local/jc\"",
             "\u{ab}/a\u{bb}",
         ] {
-            assert_eq!(remark(bad, false).map(|remark| remark.level), Some(Level::Error), "{bad:?}");
+            assert_eq!(remark(bad, false).map(|(level, _)| level), Some(Level::Error), "{bad:?}");
         }
         for odd in [
             "/local/$USER",
@@ -118,7 +115,7 @@ mod tests {
             "/a,/b",
             "/a;",
         ] {
-            assert_eq!(remark(odd, false).map(|remark| remark.level), Some(Level::Warning), "{odd:?}");
+            assert_eq!(remark(odd, false).map(|(level, _)| level), Some(Level::Warning), "{odd:?}");
         }
         for fine in
             ["/local/jc", "/a-b_c.d+e@f=g", "/ns/%h/%n", "/s/%u/%04j", "/été/日本", "/a:b", "/cost$", "relative", "~"]

@@ -1,25 +1,7 @@
 //! Paths as text: absolute, normalised, and within the kernel's limits.
 
 use crate::config::limits::{MAX_COMPONENT, MAX_PATH};
-
-/// Why a path is refused: what is wrong, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathError {
-    pub what: String,
-    pub hint: String,
-}
-
-impl PathError {
-    fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
-    }
-}
-
-impl std::fmt::Display for PathError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; {}", self.what, self.hint)
-    }
-}
+use crate::config::problem::{Refusal, refuse};
 
 /// The path with single slashes and none at the end, or why it cannot be taken.
 ///
@@ -28,43 +10,40 @@ impl std::fmt::Display for PathError {
 ///
 /// # Errors
 /// A sentence without the path itself, which the caller quotes.
-pub fn normalise(path: &str) -> Result<String, PathError> {
+pub fn normalise(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
         let trimmed = path.trim();
         return Err(match path {
-            _ if trimmed.starts_with('/') => PathError::new("begins with a space", format!("write \"{trimmed}\"")),
-            "~" | "null" | "Null" | "NULL" => PathError::new(
+            _ if trimmed.starts_with('/') => Refusal::new("begins with a space", format!("write \"{trimmed}\"")),
+            "~" | "null" | "Null" | "NULL" => Refusal::new(
                 "is not an absolute path: there is no null here, Slurm reads it as a name",
                 "leave the key out",
             ),
-            _ => PathError::new("is not an absolute path", "begin it with \"/\""),
+            _ => Refusal::new("is not an absolute path", "begin it with \"/\""),
         });
     }
     if let Some(c) = path.chars().find(|c| c.is_control()) {
-        return Err(PathError::new(format!("holds the control character U+{:04X}", u32::from(c)), "remove it"));
+        return refuse(format!("contains the control character U+{:04X}", u32::from(c)), "remove it");
     }
     let mut out = String::with_capacity(path.len());
     for component in path.split('/').filter(|component| !component.is_empty()) {
         if component == "." || component == ".." {
-            return Err(PathError::new(
-                format!("holds a \"{component}\" component"),
-                "write the path without \".\" and \"..\"",
-            ));
+            return refuse(format!("contains a \"{component}\" component"), "write the path without \".\" and \"..\"");
         }
         if component.len() > MAX_COMPONENT {
-            return Err(PathError::new(
-                format!("holds a name of {} bytes", component.len()),
+            return refuse(
+                format!("contains a name of {} bytes", component.len()),
                 format!("a name can have {MAX_COMPONENT}"),
-            ));
+            );
         }
         out.push('/');
         out.push_str(component);
     }
     if out.len() > MAX_PATH {
-        return Err(PathError::new(format!("has {} bytes", out.len()), format!("a path can have {MAX_PATH}")));
+        return refuse(format!("has {} bytes", out.len()), format!("a path can have {MAX_PATH}"));
     }
     if out.is_empty() {
-        return Err(PathError::new("is the root directory", "name a directory below it"));
+        return refuse("is the root directory", "name a directory below it");
     }
     Ok(out)
 }
@@ -84,6 +63,83 @@ pub fn depth(path: &str) -> usize {
 /// The path from `dir` to `path`, which lies below it; both normalised.
 pub(crate) fn path_below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
     path.strip_prefix(dir)?.strip_prefix('/')
+}
+
+/// How a private directory and a base path get in each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clash {
+    /// They are the same directory.
+    Same,
+    /// The private directory lies in the base path: it would cover job directories.
+    DirBelowBase,
+    /// The base path lies in the private directory: it works, as sources are opened before the
+    /// directory is covered, but the job cannot see the place.
+    BaseBelowDir,
+}
+
+/// Both paths normalised and expanded as far as they can be.
+#[must_use]
+pub fn clash(dir: &str, base: &str) -> Option<Clash> {
+    if dir == base {
+        Some(Clash::Same)
+    } else if is_at_or_below(dir, base) {
+        Some(Clash::DirBelowBase)
+    } else if is_at_or_below(base, dir) {
+        Some(Clash::BaseBelowDir)
+    } else {
+        None
+    }
+}
+
+/// Why a path cannot be a private directory, wherever it comes from.
+#[must_use]
+pub fn not_private(path: &str) -> Option<&'static str> {
+    ["/proc", "/sys"].into_iter().find(|top| is_at_or_below(path, top))
+}
+
+/// The directory around a base path that everybody can write to, and that systemd-tmpfiles(8) empties by default,
+/// also of the files of live jobs.
+#[must_use]
+pub fn is_cleaned(base: &str) -> Option<&'static str> {
+    ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
+}
+
+/// What is wrong with it.
+pub const CLEANED: &str =
+    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
+
+/// What to do about it.
+pub const CLEANED_HINT: &str =
+    "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
+
+/// Why two base paths cannot be used together: the job directories of the one would be among those
+/// of the other, or in the place of one.
+#[must_use]
+pub fn bases_clash(main: &str, other: &str) -> bool {
+    let below = |path: &str, top: &str| {
+        path.strip_prefix(top)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.split('/').next())
+            .is_some_and(|name| name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit()))
+    };
+    below(main, other) || below(other, main)
+}
+
+/// A path of `proc_keep`, normalised.
+///
+/// # Errors
+/// As [`normalise`]; when it is not below `/proc`, or not the same for all processes.
+pub fn kept_in_proc(path: &str) -> Result<String, Refusal> {
+    let path = normalise(path)?;
+    let Some(below) = path.strip_prefix("/proc/") else {
+        return refuse("does not lie below /proc", "only what is mounted over a part of /proc would be lost");
+    };
+    match below.split('/').next().unwrap_or_default() {
+        // The last two are links to the first.
+        "self" | "thread-self" | "net" | "mounts" => refuse("is another one for each process", "remove it"),
+        name if name.bytes().all(|b| b.is_ascii_digit()) => refuse("belongs to one process", "remove it"),
+        _ => Ok(path),
+    }
 }
 
 #[cfg(test)]
@@ -126,5 +182,16 @@ mod tests {
         assert!(!is_at_or_below("/ab", "/a"));
         assert!(!is_at_or_below("/a", "/a/b"));
         assert_eq!(depth("/a/b"), 2);
+    }
+
+    #[test]
+    fn only_what_belongs_to_no_process_is_kept_in_proc() {
+        assert_eq!(kept_in_proc("/proc//driver/nvidia/params/").as_deref(), Ok("/proc/driver/nvidia/params"));
+        for good in ["/proc/cpuinfo", "/proc/sys/kernel", "/proc/selfish", "/proc/1x"] {
+            assert_eq!(kept_in_proc(good).as_deref(), Ok(good));
+        }
+        for bad in ["/proc", "/proc/", "/process/x", "/sys/x", "proc/x", "/proc/1/x", "/proc/self", "/proc/net/tcp"] {
+            assert!(kept_in_proc(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -6,9 +6,8 @@
 
 use std::borrow::Cow;
 
-pub use crate::config::path::PathError as PatternError;
 use crate::config::path::normalise;
-use crate::config::problem::quote;
+use crate::config::problem::{Refusal, quote, refuse};
 use crate::config::settings::Node;
 
 /// The values of one job.
@@ -41,10 +40,10 @@ enum Piece<'a> {
 ///
 /// # Errors
 /// When a value does not fit into a path, or `%h` or `%n` is there twice.
-pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, PatternError> {
+pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     let (mut hostnames, mut names) = (0, 0);
     if path.contains("%%") {
-        return Err(error("holds \"%%\", which is no way to write a percent sign here", "write %h or %n, or no %"));
+        return refuse("contains \"%%\", which is no way to write a percent sign here", "write %h or %n, or no %");
     }
     let out = expand(path, |source, _| match source {
         "%h" => {
@@ -59,10 +58,10 @@ pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, PatternError> 
     })?;
     for (count, field) in [(hostnames, "%h"), (names, "%n")] {
         if count > 1 {
-            return Err(error(
-                format!("holds {field} {count} times, and Slurm replaces only the first"),
+            return refuse(
+                format!("contains {field} {count} times, and Slurm replaces only the first"),
                 format!("use {field} once"),
-            ));
+            );
         }
     }
     normalise(&out)
@@ -72,7 +71,7 @@ pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, PatternError> 
 ///
 /// # Errors
 /// As [`expand_node`].
-pub fn check_node_pattern(path: &str) -> Result<String, PatternError> {
+pub fn check_node_pattern(path: &str) -> Result<String, Refusal> {
     expand_node(path, &Node { name: "n", hostname: "h" })?;
     normalise(path)
 }
@@ -90,7 +89,7 @@ pub fn has_other_percent(path: &str) -> bool {
 ///
 /// # Errors
 /// When a value does not fit into a path, or the pattern is none of these.
-pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, PatternError> {
+pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
     // Whole, so that nothing is taken at run time that was refused at start: `%%` is longer than what it becomes.
     check_job_pattern(path)?;
     let out = expand(path, |source, padding| match source {
@@ -107,35 +106,35 @@ pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, PatternError
 ///
 /// # Errors
 /// As [`expand_job`], without what depends on the values.
-pub fn check_job_pattern(path: &str) -> Result<String, PatternError> {
+pub fn check_job_pattern(path: &str) -> Result<String, Refusal> {
     check_job_fields(path)?;
     normalise(path)
 }
 
-fn check_job_fields(path: &str) -> Result<(), PatternError> {
+fn check_job_fields(path: &str) -> Result<(), Refusal> {
     if path.contains('\\') {
-        return Err(error(
-            "holds a backslash, at which Slurm stops replacing %j and its like",
+        return refuse(
+            "contains a backslash, at which Slurm stops replacing %j and its like",
             "write the path without it",
-        ));
+        );
     }
     for piece in pieces(path) {
         match piece {
             Piece::Text(text) if text.contains('%') => {
-                return Err(error("holds a % without a letter", "write %% for a percent sign"));
+                return refuse("contains a % without a letter", "write %% for a percent sign");
             }
             Piece::Field { letter: 'j', padding, source } if padding > MAX_PADDING => {
-                return Err(error(
-                    format!("holds {}", quote(source)),
+                return refuse(
+                    format!("contains {}", quote(source)),
                     format!("a job id can be padded to at most {MAX_PADDING} digits"),
-                ));
+                );
             }
             Piece::Text(_) | Piece::Field { letter: 'j', .. } | Piece::Field { source: "%S" | "%u" | "%%", .. } => {}
             Piece::Field { source, .. } => {
-                return Err(error(
-                    format!("holds {}, which stands for nothing here", quote(source)),
+                return refuse(
+                    format!("contains {}, which stands for nothing here", quote(source)),
                     "the patterns are %j (job id), %S (SLUID) and %u (user name), and %% is a percent sign",
-                ));
+                );
             }
         }
     }
@@ -147,7 +146,7 @@ fn check_job_fields(path: &str) -> Result<(), PatternError> {
 fn expand<'v>(
     path: &str,
     mut value: impl FnMut(&str, usize) -> Option<(&'static str, Cow<'v, str>)>,
-) -> Result<String, PatternError> {
+) -> Result<String, Refusal> {
     let mut out = String::with_capacity(path.len());
     for (index, component) in path.split('/').enumerate() {
         if index > 0 {
@@ -168,29 +167,25 @@ fn expand<'v>(
         }
         let made = out.get(start..).unwrap_or("");
         if made.starts_with('-') && !component.starts_with('-') {
-            return Err(error(
+            return refuse(
                 format!("becomes {}, a name that begins with \"-\"", quote(made)),
                 "put a letter before the pattern",
-            ));
+            );
         }
     }
     Ok(out)
 }
 
 /// A value must be a name or a part of one.
-fn check_value(name: &str, text: &str) -> Result<(), PatternError> {
+fn check_value(name: &str, text: &str) -> Result<(), Refusal> {
     let found = match text {
         "" => "is empty".to_owned(),
         "." | ".." => format!("is {}", quote(text)),
-        _ if text.contains('/') => format!("({}) holds a \"/\"", quote(text)),
-        _ if text.chars().any(char::is_control) => format!("({}) holds a control character", quote(text)),
+        _ if text.contains('/') => format!("({}) contains a \"/\"", quote(text)),
+        _ if text.chars().any(char::is_control) => format!("({}) contains a control character", quote(text)),
         _ => return Ok(()),
     };
-    Err(error(format!("cannot be filled in: {name} {found}"), "use a pattern with another value"))
-}
-
-fn error(what: impl Into<String>, hint: impl Into<String>) -> PatternError {
-    PatternError { what: what.into(), hint: hint.into() }
+    refuse(format!("cannot be filled in: {name} {found}"), "use a pattern with another value")
 }
 
 /// Splits at `%`, digits, letter. What is no such sequence is text, a lone `%` included.

@@ -1,12 +1,13 @@
 //! Errors and warnings about a configuration file, written for somebody at 3 a.m.
 //!
 //! A [`Problem`] is one sentence with a place. [`Report`] collects them while a file is read and
-//! turns byte offsets into lines and columns. Text from the file never reaches a terminal or a log
+//! turns byte offsets into lines and columns. It takes in UTF-8 without control characters only. Text from the file never reaches a terminal or a log
 //! unescaped.
 
 use std::fmt::Write as _;
+use std::rc::Rc;
 
-use crate::config::limits::{MAX_PROBLEMS, MAX_QUOTE};
+use crate::config::limits::{MAX_PROBLEMS, MAX_QUOTE, MAX_TEXT};
 use crate::config::short;
 
 /// How bad it is.
@@ -106,54 +107,164 @@ impl Problem {
     }
 }
 
+/// Why a value is refused. Neither sentence quotes the value: the caller does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, as what follows the value: `is not an absolute path`.
+    pub what: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+impl Refusal {
+    pub(super) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
+    }
+}
+
+/// The refusal of a value.
+pub(super) fn refuse<T>(what: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(what, hint))
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.hint)
+    }
+}
+
 /// A part of the text of a file, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
+pub struct Place {
+    /// Which of the files of the report.
+    pub file: usize,
+    /// Where the line is in the first file that this place is in, or that includes it.
+    pub top: usize,
     pub start: usize,
     pub end: usize,
 }
 
-/// Collects the problems of one file.
-#[derive(Debug)]
-pub struct Report<'a> {
-    file: &'a str,
-    text: &'a str,
-    /// Byte offset of the start of each line.
-    lines: Vec<usize>,
-    problems: Vec<Problem>,
+impl Place {
+    /// A place in the first file.
+    #[must_use]
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { file: 0, top: start, start, end }
+    }
+}
+
+/// One value as text, not yet of any type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scalar {
+    pub text: String,
+    /// All of it, with quotation marks.
+    pub at: Place,
+    /// Offset in the file at which `text` stands literally, to point into it.
+    pub(super) literal: Option<usize>,
+}
+
+impl Scalar {
+    /// Text that begins a file.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), at: Place::new(0, text.len()), literal: Some(0) }
+    }
+
+    /// The place of `part`, which must be a part of `self.text`; the whole scalar when in doubt.
+    #[must_use]
+    pub fn place_of(&self, part: &str) -> Place {
+        let within = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize);
+        match (self.literal, within) {
+            (Some(start), Some(offset)) if offset + part.len() <= self.text.len() && !part.is_empty() => {
+                Place { start: start + offset, end: start + offset + part.len(), ..self.at }
+            }
+            _ => self.at,
+        }
+    }
+}
+
+/// Collects the problems of a file and of those that it includes.
+#[derive(Debug, Default)]
+pub struct Report {
+    files: Vec<File>,
+    /// Each with the index of its file.
+    problems: Vec<(usize, Problem)>,
     errors: usize,
     dropped: usize,
 }
 
-impl<'a> Report<'a> {
-    /// `text` may be empty when the file could not be read as text at all.
-    #[must_use]
-    pub fn new(file: &'a str, text: &'a str) -> Self {
-        let mut lines = vec![0];
-        let mut bytes = text.bytes().enumerate().peekable();
-        while let Some((index, byte)) = bytes.next() {
-            let ends_line = match byte {
-                b'\n' => true,
-                b'\r' => !matches!(bytes.peek(), Some((_, b'\n'))),
-                _ => false,
-            };
-            if ends_line {
-                lines.push(index + 1);
-            }
+#[derive(Debug)]
+struct File {
+    name: String,
+    text: Rc<str>,
+    /// Byte offset of the start of each line.
+    lines: Vec<usize>,
+}
+
+impl Report {
+    /// Takes in one more file: its index, or `None` when it is not text, which is said. A byte order mark at the start
+    /// is left out.
+    pub fn add_file(&mut self, name: &str, bytes: &[u8]) -> Option<usize> {
+        let index = self.files.len();
+        self.files.push(File { name: name.to_owned(), text: "".into(), lines: vec![0] });
+        if bytes.len() > MAX_TEXT {
+            let what = format!("the file has {} bytes, more than the limit of {MAX_TEXT}", bytes.len());
+            self.error_in_file(index, what, "use hostlists such as n[1-100] instead of single names");
+            return None;
         }
-        Self { file, text, lines, problems: Vec::new(), errors: 0, dropped: 0 }
+        if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+            self.error_in_file(index, "the file is UTF-16", "save it as UTF-8");
+            return None;
+        }
+        let (text, bad_byte) = match std::str::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let (good, bad) = bytes.split_at_checked(error.valid_up_to()).unwrap_or_default();
+                (std::str::from_utf8(good).unwrap_or_default(), bad.first())
+            }
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Some(file) = self.files.last_mut() {
+            *file = File { name: name.to_owned(), text: text.into(), lines: line_starts(text) };
+        }
+        let in_file = |start, end| Place { file: index, top: 0, start, end };
+        if let Some(byte) = bad_byte {
+            let at = in_file(text.len(), text.len());
+            self.error(at, format!("byte 0x{byte:02x} is not UTF-8"), "save the file as UTF-8");
+            return None;
+        }
+        if let Some((start, c)) = text.char_indices().find(|&(_, c)| is_forbidden(c)) {
+            let what = match c {
+                '\0' => "there is a NUL byte here, and Slurm's reader does not read what follows it".to_owned(),
+                _ => format!("the character U+{:04X} cannot be in this file", u32::from(c)),
+            };
+            self.error(in_file(start, start + c.len_utf8()), what, "remove it");
+            return None;
+        }
+        Some(index)
     }
 
-    /// The text that spans refer to.
+    /// How many files there are.
     #[must_use]
-    pub fn text(&self) -> &'a str {
-        self.text
+    pub fn files(&self) -> usize {
+        self.files.len()
     }
 
-    /// The line, from 1, that holds this byte offset.
+    /// The text that places in this file refer to.
     #[must_use]
-    pub fn line_of(&self, offset: usize) -> usize {
-        self.lines.partition_point(|&start| start <= offset).max(1)
+    pub fn text(&self, file: usize) -> Rc<str> {
+        self.files.get(file).map_or_else(|| "".into(), |file| Rc::clone(&file.text))
+    }
+
+    /// The line, from 1, of a place in its own file.
+    #[must_use]
+    pub fn line_of(&self, at: Place) -> usize {
+        self.files.get(at.file).map_or(0, |file| file.line_of(at.start))
+    }
+
+    /// The line, from 1, in the first file.
+    #[must_use]
+    pub fn top_line_of(&self, at: Place) -> usize {
+        self.files.first().map_or(0, |file| file.line_of(at.top))
     }
 
     /// How many errors so far.
@@ -163,51 +274,81 @@ impl<'a> Report<'a> {
     }
 
     /// Something that the file is refused for.
-    pub fn error(&mut self, at: Span, what: impl Into<String>, hint: impl Into<String>) {
-        self.errors += 1;
-        self.add(Level::Error, Some(at), what.into(), hint.into());
+    pub fn error(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
+        self.add(Level::Error, at.file, Some(at), what.into(), hint.into());
     }
 
     /// Something that is taken, but said.
-    pub fn warning(&mut self, at: Span, what: impl Into<String>, hint: impl Into<String>) {
-        self.add(Level::Warning, Some(at), what.into(), hint.into());
+    pub fn warning(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
+        self.add(Level::Warning, at.file, Some(at), what.into(), hint.into());
     }
 
-    /// An error about the file as a whole.
-    pub fn error_without_place(&mut self, what: impl Into<String>, hint: impl Into<String>) {
-        self.errors += 1;
-        self.add(Level::Error, None, what.into(), hint.into());
+    /// Either of the two.
+    pub(super) fn say(&mut self, level: Level, at: Place, what: String, hint: String) {
+        self.add(level, at.file, Some(at), what, hint);
     }
 
-    fn add(&mut self, level: Level, at: Option<Span>, what: String, hint: String) {
+    /// What is wrong with a value, which the name stands before.
+    pub(super) fn of_value(&mut self, level: Level, at: Place, name: &str, text: &str, refusal: Refusal) {
+        self.say(level, at, format!("{name} {} {}", quote(text), refusal.what), refusal.hint);
+    }
+
+    /// An error about a file as a whole.
+    pub fn error_in_file(&mut self, file: usize, what: impl Into<String>, hint: impl Into<String>) {
+        self.add(Level::Error, file, None, what.into(), hint.into());
+    }
+
+    fn add(&mut self, level: Level, file: usize, at: Option<Place>, what: String, hint: String) {
+        self.errors += usize::from(level == Level::Error);
         if self.problems.len() >= MAX_PROBLEMS {
             self.dropped += 1;
-            return;
+        } else if let Some(found) = self.files.get(file) {
+            self.problems.push((file, found.problem(level, at, what, hint)));
         }
-        let hint = (!hint.is_empty()).then_some(hint);
+    }
+
+    /// The problems in the order of the text, errors and warnings mixed.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Problem> {
+        short::sort_by_key(&mut self.problems, |(file, problem)| (*file, problem.line, problem.column));
+        let more = (self.dropped > 0).then(|| {
+            let level = if self.errors > 0 { Level::Error } else { Level::Warning };
+            let what = format!("{} more problems are not shown", self.dropped);
+            self.files.first().map(|file| file.problem(level, None, what, "fix the ones above first".to_owned()))
+        });
+        self.problems.into_iter().map(|(_, problem)| problem).chain(more.flatten()).collect()
+    }
+}
+
+impl File {
+    fn line_of(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset).max(1)
+    }
+
+    fn problem(&self, level: Level, at: Option<Place>, what: String, hint: String) -> Problem {
         let mut problem = Problem {
             level,
-            file: self.file.to_owned(),
+            file: self.name.clone(),
             line: 0,
             column: 0,
             length: 0,
             what,
-            hint,
+            hint: (!hint.is_empty()).then_some(hint),
             line_text: String::new(),
             text_column: 0,
         };
-        if let Some(span) = at {
-            self.place(&mut problem, span);
+        if let Some(at) = at {
+            self.place(&mut problem, at);
         }
-        self.problems.push(problem);
+        problem
     }
 
-    fn place(&self, problem: &mut Problem, span: Span) {
+    fn place(&self, problem: &mut Problem, at: Place) {
         /// Characters of a line that are kept, and how many of them before the place.
         const WIDTH: usize = 120;
         const BEFORE: usize = 60;
 
-        let line = self.line_of(span.start);
+        let line = self.line_of(at.start);
         let start = self.lines.get(line - 1).copied().unwrap_or(0);
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
         let whole = self.text.get(start..end).unwrap_or("");
@@ -217,33 +358,32 @@ impl<'a> Report<'a> {
             self.text.get(from..to).map_or(0, |part| part.chars().count())
         };
         problem.line = line;
-        problem.column = chars(start, span.start) + 1;
-        problem.length = chars(span.start, span.end).max(1);
+        problem.column = chars(start, at.start) + 1;
+        problem.length = chars(at.start, at.end).max(1);
         let skip = if problem.column > WIDTH - 20 { problem.column - BEFORE } else { 0 };
         problem.text_column = skip + 1;
         problem.line_text = line_text.chars().skip(skip).take(WIDTH).collect();
     }
+}
 
-    /// The problems in the order of the text, errors and warnings mixed.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<Problem> {
-        short::sort_by_key(&mut self.problems, |problem| (problem.line, problem.column));
-        if self.dropped > 0 {
-            let level = if self.errors > 0 { Level::Error } else { Level::Warning };
-            let what = format!("{} more problems are not shown", self.dropped);
-            self.problems.push(Problem {
-                level,
-                file: self.file.to_owned(),
-                line: 0,
-                column: 0,
-                length: 0,
-                what,
-                hint: Some("mend the ones above first".to_owned()),
-                line_text: String::new(),
-                text_column: 0,
-            });
+/// Byte offset of the start of each line, which ends in `\n`, `\r\n` or `\r`.
+fn line_starts(text: &str) -> Vec<usize> {
+    let mut bytes = text.bytes().enumerate().peekable();
+    let mut starts = vec![0];
+    while let Some((index, byte)) = bytes.next() {
+        if byte == b'\n' || byte == b'\r' && !matches!(bytes.peek(), Some((_, b'\n'))) {
+            starts.push(index + 1);
         }
-        self.problems
+    }
+    starts
+}
+
+/// Control characters but tab and line breaks, and line breaks that not every YAML reader knows.
+fn is_forbidden(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' => false,
+        '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => true,
+        _ => c.is_control(),
     }
 }
 
@@ -300,9 +440,14 @@ pub fn quote(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn report_of(name: &str, text: &str) -> Report {
+        let file = File { name: name.to_owned(), text: text.into(), lines: line_starts(text) };
+        Report { files: vec![file], ..Report::default() }
+    }
+
     fn only(text: &str, start: usize, end: usize) -> Problem {
-        let mut report = Report::new("f.yaml", text);
-        report.error(Span { start, end }, "wrong", "write it right");
+        let mut report = report_of("f.yaml", text);
+        report.error(Place::new(start, end), "wrong", "write it right");
         report.finish().remove(0)
     }
 
@@ -349,8 +494,8 @@ f.yaml:1:3: wrong; write it right
 
     #[test]
     fn nothing_reaches_a_terminal_unescaped() {
-        let mut report = Report::new("f\x1b]0;x\x07.yaml", "x");
-        report.warning(Span { start: 0, end: 1 }, "what\n\u{202e}", "hint\r");
+        let mut report = report_of("f\x1b]0;x\x07.yaml", "x");
+        report.warning(Place::new(0, 1), "what\n\u{202e}", "hint\r");
         let problem = report.finish().remove(0);
         assert_eq!(problem.one_line(), "f\\x1b]0;x\\x07.yaml:1:1: warning: what\\x0a\\u{202e}; hint\\x0d");
         assert_eq!(problem.log_line(), "f\\x1b]0;x\\x07.yaml:1:1: what\\x0a\\u{202e}; hint\\x0d");
@@ -359,15 +504,15 @@ f.yaml:1:3: wrong; write it right
 
     #[test]
     fn the_number_of_problems_is_bounded() {
-        let mut report = Report::new("f", "x");
+        let mut report = report_of("f", "x");
         for _ in 0..1000 {
-            report.error(Span::default(), "wrong", "");
+            report.error(Place::default(), "wrong", "");
         }
         let problems = report.finish();
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
         assert_eq!(
             problems.last().map(Problem::one_line).as_deref(),
-            Some("f: 950 more problems are not shown; mend the ones above first")
+            Some("f: 950 more problems are not shown; fix the ones above first")
         );
     }
 

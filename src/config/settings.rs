@@ -1,5 +1,7 @@
 //! What a file says about one node, checked: the types that the rest of the plugin works with.
 
+use crate::config::limits::DEFAULT_REMOVAL_TIMEOUT;
+
 /// Seconds that a script may run when the file does not say: Slurm's default.
 pub const DEFAULT_WAIT_SECONDS: u32 = 10;
 
@@ -46,7 +48,7 @@ pub enum DisabledWhy {
 /// [`check::settings`](super::check::settings) checks: absolute normalised paths, distinct directories, a parent before what
 /// is nested in it, no directory at or below a base path, `nosuid` and `nodev` on every tmpfs.
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
@@ -88,6 +90,22 @@ pub struct Settings {
     pub dirs: Vec<Dir>,
 }
 
+impl Settings {
+    /// What a file without any other key comes to; no directory is private.
+    #[must_use]
+    pub fn new(base_path: String) -> Self {
+        Self {
+            base_path,
+            user_ns_limits: DEFAULT_USER_NS_LIMITS,
+            removal_timeout: DEFAULT_REMOVAL_TIMEOUT,
+            ..Self::default()
+        }
+    }
+}
+
+/// One of several booleans that are written as words: its word and its field.
+type Flag<T> = (&'static str, fn(&mut T) -> &mut bool);
+
 /// Which namespaces a job gets besides the mount namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
@@ -97,6 +115,20 @@ pub struct Namespaces {
     pub user: bool,
     /// `CLONE_NEWIPC`. Ours, not Slurm's.
     pub ipc: bool,
+}
+
+impl Namespaces {
+    /// Each flag of `clone_ns_flags` with what it asks for, but for the mount namespace.
+    pub(super) const NAMES: [Flag<Self>; 3] = [
+        ("CLONE_NEWPID", |namespaces| &mut namespaces.pid),
+        ("CLONE_NEWUSER", |namespaces| &mut namespaces.user),
+        ("CLONE_NEWIPC", |namespaces| &mut namespaces.ipc),
+    ];
+
+    /// The flags of those that a job gets besides the mount namespace.
+    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
+    }
 }
 
 /// An administrator's script and how long it may run.
@@ -119,6 +151,14 @@ pub struct Dir {
     pub flags: MountFlags,
     /// Permission bits instead of the default 0700. Ours, not Slurm's.
     pub mode: Option<u32>,
+}
+
+impl Dir {
+    pub(super) fn make_tmpfs(&mut self, params: Vec<TmpfsParam>) {
+        self.backing = Backing::Tmpfs(params);
+        self.flags.nosuid = true;
+        self.flags.nodev = true;
+    }
 }
 
 /// Where the content of a private directory lives.
@@ -144,6 +184,16 @@ pub struct TmpfsParam {
     pub value: Option<String>,
 }
 
+/// As in `options`.
+impl std::fmt::Display for TmpfsParam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(&self.key),
+        }
+    }
+}
+
 /// The per-mount flags that `options` can ask for.
 #[allow(clippy::struct_excessive_bools, reason = "each is one flag of mount(2), free to combine")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,18 +207,57 @@ pub struct MountFlags {
     pub relatime: bool,
 }
 
+impl MountFlags {
+    /// Each flag with its name in `options`.
+    pub(super) const NAMES: [Flag<Self>; 7] = [
+        ("nosuid", |flags| &mut flags.nosuid),
+        ("nodev", |flags| &mut flags.nodev),
+        ("noexec", |flags| &mut flags.noexec),
+        ("ro", |flags| &mut flags.read_only),
+        ("noatime", |flags| &mut flags.noatime),
+        ("nodiratime", |flags| &mut flags.nodiratime),
+        ("relatime", |flags| &mut flags.relatime),
+    ];
+
+    /// The names of those that are set.
+    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
+    }
+}
+
 /// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
 /// is the kernel's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HidePid {
     #[default]
-    Off,
+    Off = 0,
     /// That they are there, and no more.
-    NoAccess,
+    NoAccess = 1,
     /// Nothing.
-    Invisible,
+    Invisible = 2,
     /// Nothing, and of the user's own only those that may be traced.
-    Ptraceable,
+    Ptraceable = 4,
+}
+
+impl HidePid {
+    pub const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];
+
+    /// As mount(8) writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::NoAccess => "noaccess",
+            Self::Invisible => "invisible",
+            Self::Ptraceable => "ptraceable",
+        }
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
 }
 
 /// The inodes of a process's namespaces (nsfs), which tell them apart.

@@ -1,6 +1,7 @@
 //! How the file that this process has read spells a key. One process reads one of the two files.
 
-use crate::config::job_container_conf::spelled_in_conf;
+use crate::config::keys;
+use crate::config::keys::Format;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file is job_container.conf. In the plugins that is settled when they are built.
@@ -14,7 +15,7 @@ pub fn use_conf(is_conf: bool) {
 /// The key, given as namespace.yaml has it. Allocates nothing: `join` says it, too.
 #[must_use]
 pub fn key(yaml: &str) -> &str {
-    if IN_CONF.load(Ordering::Relaxed) { spelled_in_conf(yaml).unwrap_or(yaml) } else { yaml }
+    if IN_CONF.load(Ordering::Relaxed) { keys::spelled(yaml, Format::JobContainerConf).unwrap_or(yaml) } else { yaml }
 }
 
 /// A key with its value, as it is written in the file.
@@ -40,8 +41,8 @@ mod tests {
             ("entire_step_in_ns", "EntireStepInNS"),
             ("removal_timeout", "RemovalTimeout"),
         ] {
-            assert_eq!(spelled_in_conf(yaml), Some(conf));
+            assert_eq!(keys::spelled(yaml, Format::JobContainerConf), Some(conf));
         }
-        assert_eq!(spelled_in_conf("dir_confs"), None);
+        assert_eq!(keys::spelled("dir_confs", Format::JobContainerConf), None);
     }
 }

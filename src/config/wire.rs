@@ -75,7 +75,7 @@ pub struct Message {
 
 /// Frame, header and body.
 ///
-/// Settings that [`check::settings`] accepts always fit; what does not fit is refused by [`announced`].
+/// Settings that [`fits`] accepts always fit; what does not fit is refused by [`announced`].
 #[must_use]
 pub fn encode(message: &Message) -> Vec<u8> {
     let Message { settings, node, former_bases, slurm_user } = message;
@@ -107,12 +107,15 @@ pub fn encode(message: &Message) -> Vec<u8> {
     out
 }
 
-/// Can the settings be sent? A part of [`check::settings`].
-pub(super) fn fits(settings: &Settings) -> bool {
+/// Can the settings be sent?
+pub(crate) fn fits(settings: &Settings) -> Result<(), String> {
     let mut body = Vec::new();
     put_settings(&mut body, settings);
     // With room for what is sent beside them.
-    body.len() < MAX_WIRE - MAX_FORMER_BASES * (MAX_BASE_PATH + 4) - 64
+    if body.len() < MAX_WIRE - MAX_FORMER_BASES * (MAX_BASE_PATH + 4) - 64 {
+        return Ok(());
+    }
+    Err("the settings are too long to be sent to slurmstepd".to_owned())
 }
 
 /// The number of bytes that follow this frame.

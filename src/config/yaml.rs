@@ -5,128 +5,58 @@
 //! reported and not only the first, and because aliases are refused when they are seen, so that
 //! there is nothing to expand and no bomb to defuse. (Slurm's reader refuses aliases, too.)
 //!
-//! Refused here: text that is not UTF-8 or holds control characters, several documents, aliases,
-//! directives, foreign tags, keys that are not scalars, duplicate keys, and whatever exceeds
-//! [`super::limits`].
+//! Refused here: several documents, aliases, directives, foreign tags, keys that are not scalars, duplicate keys, and
+//! whatever exceeds [`super::limits`].
 
 use std::collections::BTreeMap;
 
 use serde_saphyr::granit_parser::{self, Event, ScalarStyle, Tag};
 
-use crate::config::limits::{MAX_DEPTH, MAX_NODES, MAX_TEXT};
-use crate::config::problem::{Report, Span, quote};
+use crate::config::limits::{MAX_DEPTH, MAX_NODES};
+use crate::config::problem::{Place, Report, Scalar, quote};
 
 /// One node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
+pub struct Tree {
     /// Where the node is: a whole scalar, or the start of a list or mapping.
-    pub at: Span,
-    pub kind: Kind,
+    pub at: Place,
+    pub content: Content,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum Content {
     Scalar(Scalar),
-    List(Vec<Value>),
-    Map(Vec<(Key, Value)>),
+    List(Vec<Tree>),
+    /// Each key with its value.
+    Map(Vec<(Scalar, Tree)>),
 }
 
-/// A key of a mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    pub at: Span,
-    pub name: String,
-}
-
-/// A scalar: its text after YAML's unfolding and unescaping, not yet of any type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scalar {
-    pub text: String,
-    /// Offset in the file at which `text` stands literally, to point into it.
-    literal: Option<usize>,
-    whole: Span,
-}
-
-impl Scalar {
-    /// The place of `part`, which must be a part of `self.text`; the whole scalar when in doubt.
-    #[must_use]
-    pub fn place_of(&self, part: &str) -> Span {
-        let within = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize);
-        match (self.literal, within) {
-            (Some(start), Some(offset)) if offset + part.len() <= self.text.len() && !part.is_empty() => {
-                Span { start: start + offset, end: start + offset + part.len() }
-            }
-            _ => self.whole,
-        }
-    }
-}
-
-impl Value {
+impl Tree {
     /// What the node is, for messages: `a list`.
     #[must_use]
     pub fn describe(&self) -> &'static str {
-        match &self.kind {
-            Kind::Scalar(scalar) if scalar.text.is_empty() => "empty",
-            Kind::Scalar(_) => "plain text",
-            Kind::List(_) => "a list",
-            Kind::Map(_) => "a mapping",
+        match &self.content {
+            Content::Scalar(scalar) if scalar.text.is_empty() => "empty",
+            Content::Scalar(_) => "plain text",
+            Content::List(_) => "a list",
+            Content::Map(_) => "a mapping",
         }
     }
 }
 
-/// Bytes to text, or a report that says why not. A byte order mark at the start is left out.
-///
-/// # Errors
-/// The problems, when the bytes are no text that this room reads.
-pub fn text_of<'a>(file: &'a str, bytes: &'a [u8]) -> Result<&'a str, Vec<crate::config::problem::Problem>> {
-    let refuse = |what: String, hint: &str| {
-        let mut report = Report::new(file, "");
-        report.error_without_place(what, hint);
-        Err(report.finish())
-    };
-    if bytes.len() > MAX_TEXT {
-        let what = format!("the file has {} bytes, more than the limit of {MAX_TEXT}", bytes.len());
-        return refuse(what, "use hostlists such as n[1-100] instead of single names");
-    }
-    if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
-        return refuse("the file is UTF-16".to_owned(), "save it as UTF-8");
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
-        Err(error) => {
-            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let good = std::str::from_utf8(good).unwrap_or("");
-            let byte = bytes.get(error.valid_up_to()).copied().unwrap_or(0);
-            let mut report = Report::new(file, good);
-            let at = Span { start: good.len(), end: good.len() };
-            report.error(at, format!("byte 0x{byte:02x} is not UTF-8"), "save the file as UTF-8");
-            Err(report.finish())
-        }
-    }
-}
-
-/// The tree of the only document in the text; `None` when it is empty or a problem was reported.
+/// The tree of the only document in the file; `None` when it is empty or a problem was reported.
 #[must_use]
-pub fn parse(report: &mut Report<'_>) -> Option<Value> {
-    let text = report.text();
-    if let Some((start, c)) = text.char_indices().find(|&(_, c)| is_forbidden(c)) {
-        let at = Span { start, end: start + c.len_utf8() };
-        let what = match c {
-            '\0' => "a NUL byte; Slurm's reader takes it for the end of the file".to_owned(),
-            _ => format!("the character U+{:04X} cannot be in this file", u32::from(c)),
-        };
-        report.error(at, what, "remove it");
-        return None;
-    }
+pub fn parse(report: &mut Report) -> Option<Tree> {
+    let text = report.text(0);
     let options = granit_parser::options! {
         emit_comments: false,
         emit_unresolved_aliases: true,
         disallow_directives: true,
         block_scalar_eof_without_line_feed: true,
     };
-    let mut builder = Builder { report, stack: Vec::new(), root: None, nodes: 0, documents: 0 };
-    for item in granit_parser::Parser::new_from_str_with_options(text, options) {
+    let mut builder = Builder { report, text: &text, stack: Vec::new(), root: None, nodes: 0, documents: 0 };
+    for item in granit_parser::Parser::new_from_str_with_options(&text, options) {
         let step = match item {
             Ok((event, span)) => builder.event(event, place(span)),
             Err(error) => builder.syntax(&error),
@@ -142,27 +72,28 @@ pub fn parse(report: &mut Report<'_>) -> Option<Value> {
 struct Stop;
 
 struct Builder<'r, 't> {
-    report: &'r mut Report<'t>,
+    report: &'r mut Report,
+    text: &'t str,
     /// The open lists and mappings, the outermost first.
     stack: Vec<Open>,
-    root: Option<Value>,
+    root: Option<Tree>,
     nodes: usize,
     documents: usize,
 }
 
 /// A list or mapping that is being read.
 struct Open {
-    at: Span,
+    at: Place,
     kind: OpenKind,
 }
 
 enum OpenKind {
-    List(Vec<Value>),
-    Map { entries: Vec<(Key, Value)>, seen: BTreeMap<String, Span>, key: Option<Key> },
+    List(Vec<Tree>),
+    Map { entries: Vec<(Scalar, Tree)>, seen: BTreeMap<String, Place>, key: Option<Scalar> },
 }
 
 impl Builder<'_, '_> {
-    fn event(&mut self, event: Event<'_>, at: Span) -> Result<(), Stop> {
+    fn event(&mut self, event: Event<'_>, at: Place) -> Result<(), Stop> {
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -186,8 +117,8 @@ impl Builder<'_, '_> {
                 let is_absent = style == ScalarStyle::Plain && at.start == at.end;
                 let text = if is_absent { String::new() } else { text.into_owned() };
                 let literal = self.literal(at, &text, style);
-                let scalar = Scalar { text, literal, whole: at };
-                self.value(Value { at, kind: Kind::Scalar(scalar) })
+                let scalar = Scalar { text, at, literal };
+                self.value(Tree { at, content: Content::Scalar(scalar) })
             }
             Event::SequenceStart(_, _, tag) => {
                 self.check_tag(at, tag.as_deref(), &["seq"])?;
@@ -199,9 +130,11 @@ impl Builder<'_, '_> {
                 self.open(at, OpenKind::Map { entries, seen, key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open { at, kind: OpenKind::List(items) }) => self.value(Value { at, kind: Kind::List(items) }),
+                Some(Open { at, kind: OpenKind::List(items) }) => {
+                    self.value(Tree { at, content: Content::List(items) })
+                }
                 Some(Open { at, kind: OpenKind::Map { entries, .. } }) => {
-                    self.value(Value { at, kind: Kind::Map(entries) })
+                    self.value(Tree { at, content: Content::Map(entries) })
                 }
                 None => Ok(()),
             },
@@ -209,7 +142,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn open(&mut self, at: Span, kind: OpenKind) -> Result<(), Stop> {
+    fn open(&mut self, at: Place, kind: OpenKind) -> Result<(), Stop> {
         self.count(at)?;
         if self.stack.len() >= MAX_DEPTH {
             let what = format!("lists and mappings are nested more than {MAX_DEPTH} deep");
@@ -220,7 +153,7 @@ impl Builder<'_, '_> {
     }
 
     /// A finished node goes where the innermost open list or mapping wants it.
-    fn value(&mut self, value: Value) -> Result<(), Stop> {
+    fn value(&mut self, value: Tree) -> Result<(), Stop> {
         match self.stack.last_mut() {
             None => {
                 self.root = Some(value);
@@ -230,23 +163,18 @@ impl Builder<'_, '_> {
                 items.push(value);
                 Ok(())
             }
-            Some(Open { kind: OpenKind::Map { entries, seen, key }, .. }) => match (key.take(), value.kind) {
-                (Some(key), kind) => {
-                    entries.push((key, Value { at: value.at, kind }));
+            Some(Open { kind: OpenKind::Map { entries, seen, key }, .. }) => match (key.take(), value.content) {
+                (Some(key), content) => {
+                    entries.push((key, Tree { at: value.at, content }));
                     Ok(())
                 }
-                (None, Kind::Scalar(Scalar { text, .. })) => {
-                    let at = value.at;
-                    let first = seen.insert(text.clone(), at);
-                    *key = Some(Key { at, name: text.clone() });
-                    if let Some(first) = first {
-                        let line = self.report.line_of(first.start);
-                        self.report.error(
-                            at,
-                            format!("the key {} is already set in line {line}", quote(&text)),
-                            "keep one of the two",
-                        );
+                (None, Content::Scalar(name)) => {
+                    if let Some(first) = seen.insert(name.text.clone(), name.at) {
+                        let line = self.report.line_of(first);
+                        let what = format!("the key {} is already set in line {line}", quote(&name.text));
+                        self.report.error(name.at, what, "keep one of the two");
                     }
+                    *key = Some(name);
                     Ok(())
                 }
                 (None, _) => self.refuse(value.at, "a list or mapping cannot be a key", "write a name here"),
@@ -254,7 +182,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn count(&mut self, at: Span) -> Result<(), Stop> {
+    fn count(&mut self, at: Place) -> Result<(), Stop> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let what = format!("the file has more than {MAX_NODES} values");
@@ -264,7 +192,7 @@ impl Builder<'_, '_> {
     }
 
     /// Tags of YAML's own types are taken where they say what the node is anyway.
-    fn check_tag(&mut self, at: Span, tag: Option<&Tag>, allowed: &[&str]) -> Result<(), Stop> {
+    fn check_tag(&mut self, at: Place, tag: Option<&Tag>, allowed: &[&str]) -> Result<(), Stop> {
         match tag {
             Some(tag) if !allowed.iter().any(|suffix| tag.core_suffix() == Some(*suffix)) => {
                 let what = format!("the tag {} has no meaning here", quote(&tag.original()));
@@ -275,26 +203,26 @@ impl Builder<'_, '_> {
     }
 
     /// Where the text of a scalar stands in the file as it is, if it does.
-    fn literal(&self, at: Span, text: &str, style: ScalarStyle) -> Option<usize> {
+    fn literal(&self, at: Place, text: &str, style: ScalarStyle) -> Option<usize> {
         let start = match style {
             ScalarStyle::Plain => at.start,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => at.start + 1,
             _ => return None,
         };
-        self.report.text().get(start..)?.starts_with(text).then_some(start)
+        self.text.get(start..)?.starts_with(text).then_some(start)
     }
 
-    fn source(&self, at: Span) -> String {
-        quote(self.report.text().get(at.start..at.end).unwrap_or(""))
+    fn source(&self, at: Place) -> String {
+        quote(self.text.get(at.start..at.end).unwrap_or(""))
     }
 
-    fn refuse(&mut self, at: Span, what: impl Into<String>, hint: impl Into<String>) -> Result<(), Stop> {
+    fn refuse(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) -> Result<(), Stop> {
         self.report.error(at, what, hint);
         Err(Stop)
     }
 
     fn syntax(&mut self, error: &granit_parser::ScanError) -> Result<(), Stop> {
-        let text = self.report.text();
+        let text = self.text;
         let start = error.marker().byte_offset().unwrap_or(0).min(text.len());
         let line_start = text.get(..start).and_then(|head| head.rfind('\n')).map_or(0, |newline| newline + 1);
         let line = text.get(line_start..).unwrap_or("").lines().next().unwrap_or("");
@@ -306,20 +234,11 @@ impl Builder<'_, '_> {
         } else {
             "check the indentation, quotes and brackets here and in the line above"
         };
-        self.refuse(Span { start, end: start }, format!("this is not YAML: {}", error.info()), hint)
+        self.refuse(Place::new(start, start), format!("this is not YAML: {}", error.info()), hint)
     }
 }
 
-fn place(span: granit_parser::Span) -> Span {
+fn place(span: granit_parser::Span) -> Place {
     let range = span.byte_range().unwrap_or(0..0);
-    Span { start: range.start, end: range.end }
-}
-
-/// Control characters but tab and line breaks, and line breaks that not every YAML reader knows.
-pub(super) fn is_forbidden(c: char) -> bool {
-    match c {
-        '\t' | '\n' | '\r' => false,
-        '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => true,
-        _ => c.is_control(),
-    }
+    Place::new(range.start, range.end)
 }

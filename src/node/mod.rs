@@ -14,6 +14,7 @@ use crate::base::trusted_path;
 use crate::base::trusted_path::{Missing, is_trusted_owner};
 use crate::config;
 use crate::config::cluster;
+use crate::config::keys;
 use crate::config::outcome::{Origin, Parsed, Source};
 use crate::config::path::path_below;
 use crate::config::settings::{Backing, NodeSettings, Settings};
@@ -83,7 +84,7 @@ pub const JOB_CONTAINER_CONF: File = File {
             let path = if name.starts_with('/') { name.to_owned() } else { format!("{}/{name}", place.directory) };
             read_config(place.host, &path).map_err(|error| error.to_string())
         };
-        config::job_container_conf::parse_job_container_conf(place.path, text, place.node, &mut include).parsed
+        config::job_container_conf::parse_job_container_conf(place.path, text, place.node, &mut include)
     },
     left_out: |node| format!("no line with NodeName names node {node}"),
 };
@@ -241,13 +242,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
         }
     }
     errors.extend(targets::resolve_all(host, &mut settings.dirs, &dirs_place));
-    for (name, script) in [
-        ("init_script", &settings.init_script),
-        ("user_ns_script", &settings.user_ns_script),
-        ("clone_ns_script", &settings.clone_ns_script),
-        ("clone_ns_epilog", &settings.clone_ns_epilog),
-    ] {
-        let Some(script) = script else { continue };
+    for (name, script) in keys::scripts(settings) {
         match trusted_path::check_script(key(name), &script.path) {
             Ok(component) => of_slurm_user.extend(component),
             // It may be on a file system that is mounted later. Until then jobs fail, and say so.
@@ -265,7 +260,7 @@ pub fn paths(host: &dyn Log, settings: &mut Settings, place: &dyn Fn(&str) -> St
     surroundings::tell_of_slurm_user(host, of_slurm_user, &place(""));
     // After the links are followed, two bases may have become one, or one a private directory.
     if errors.is_empty()
-        && let Err(why) = config::check::settings(settings)
+        && let Err(why) = config::check::settings(settings).and_then(|()| config::wire::fits(settings))
     {
         errors.push(format!("{}{why}", place("base_path")));
     }

@@ -11,6 +11,7 @@ use crate::cli::check::bounded::looking_at;
 use crate::cli::check::loaded;
 use crate::cli::check::show::Checked;
 use crate::cli::jobs::trust_slurm_user;
+use crate::config::keys;
 use crate::config::outcome::Origin;
 use crate::config::settings::{NodeSettings, Settings};
 use crate::config::spelling::key;
@@ -117,8 +118,6 @@ impl Here {
 
 /// The paths on the node that the settings name.
 fn paths_of(settings: &Settings) -> Vec<&str> {
-    let scripts =
-        [&settings.init_script, &settings.user_ns_script, &settings.clone_ns_script, &settings.clone_ns_epilog];
     let mut paths = vec![settings.base_path.as_str()];
     for dir in &settings.dirs {
         if let crate::config::settings::Backing::OtherBase(base) = &dir.backing {
@@ -126,7 +125,7 @@ fn paths_of(settings: &Settings) -> Vec<&str> {
         }
         paths.push(&dir.path);
     }
-    paths.extend(scripts.into_iter().flatten().map(|script| script.path.as_str()));
+    paths.extend(keys::scripts(settings).map(|(_, script)| script.path.as_str()));
     paths.retain(|path| !path.contains('%'));
     paths
 }

@@ -4,37 +4,14 @@ use crate::cli::check::count;
 use crate::cli::check::here::Here;
 use crate::cli::json;
 use crate::config::cluster;
-use crate::config::job_container_conf::spelled_in_conf;
+use crate::config::keys;
+use crate::config::keys::{Format, Key, Kind};
 use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::escape;
 use crate::config::problem::{Level, Problem};
-use crate::config::settings::{Backing, Dir, DisabledWhy, MountFlags, Node, NodeSettings, Script, Settings};
-use crate::node::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::config::settings::{Backing, Dir, DisabledWhy, Node, NodeSettings, Settings};
+use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
-
-/// Which of Slurm's files it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    NamespaceYaml,
-    JobContainerConf,
-}
-
-impl Format {
-    fn name(self) -> &'static str {
-        match self {
-            Self::NamespaceYaml => "namespace.yaml",
-            Self::JobContainerConf => "job_container.conf",
-        }
-    }
-
-    /// The key as this file spells it; `None` when it has no such key.
-    fn key(self, key: &'static str) -> Option<&'static str> {
-        match self {
-            Self::NamespaceYaml => Some(key),
-            Self::JobContainerConf => spelled_in_conf(key),
-        }
-    }
-}
 
 /// All that is known about a file and a node.
 #[derive(Debug)]
@@ -43,8 +20,6 @@ pub(super) struct Checked<'a> {
     pub(super) format: Format,
     pub(super) node: Node<'a>,
     pub(super) parsed: Parsed,
-    /// A key that only job_container.conf has.
-    pub(super) entire_step_in_ns: Option<bool>,
     /// Names that no node of the cluster has: the line, and a sentence.
     pub(super) strangers: Vec<(usize, String)>,
     /// Only with `--here`.
@@ -52,7 +27,7 @@ pub(super) struct Checked<'a> {
 }
 
 /// A value as it is shown.
-enum Value<'a> {
+enum Shown<'a> {
     Flag(bool),
     Number(u32),
     Text(&'a str),
@@ -70,6 +45,19 @@ impl Checked<'_> {
         (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
+    /// What slurmd knows about the file.
+    fn slurmds(&self) -> File {
+        match self.format {
+            Format::NamespaceYaml => NAMESPACE_YAML,
+            Format::JobContainerConf => JOB_CONTAINER_CONF,
+        }
+    }
+
+    /// How the file spells a key.
+    fn key(&self, key: &'static str) -> &'static str {
+        keys::spelled(key, self.format).unwrap_or(key)
+    }
+
     /// The plugin that reads the file.
     pub(super) fn plugin(&self) -> &'static str {
         match self.format {
@@ -82,10 +70,7 @@ impl Checked<'_> {
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
         let (a, b) = (&self.parsed, &other.parsed);
         let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
-        is_same
-            && self.entire_step_in_ns == other.entire_step_in_ns
-            && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes)
-            && self.strangers == other.strangers
+        is_same && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes) && self.strangers == other.strangers
     }
 
     fn strangers(&self) -> impl Iterator<Item = String> {
@@ -94,11 +79,7 @@ impl Checked<'_> {
 
     /// That nothing in the file is for this node alone, where it has something for others.
     fn left_out(&self) -> Option<String> {
-        let file = match self.format {
-            Format::NamespaceYaml => NAMESPACE_YAML,
-            Format::JobContainerConf => JOB_CONTAINER_CONF,
-        };
-        cluster::leaves_out(&self.parsed.nodes).then(|| (file.left_out)(self.node.name))
+        cluster::leaves_out(&self.parsed.nodes).then(|| (self.slurmds().left_out)(self.node.name))
     }
 
     pub(super) fn origin(&self, key: &str) -> Option<Origin> {
@@ -115,62 +96,45 @@ impl Checked<'_> {
         }
     }
 
-    /// The settings in the order in which they are explained: what, where, then the rest.
-    fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Value<'s>)> {
-        let namespaces = settings.namespaces;
-        let flags = [
-            ("CLONE_NEWNS", true),
-            ("CLONE_NEWPID", namespaces.pid),
-            ("CLONE_NEWUSER", namespaces.user),
-            ("CLONE_NEWIPC", namespaces.ipc),
-        ];
-        let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.to_owned()).collect();
-        let mut rows = vec![
-            ("base_path", Value::Text(&settings.base_path)),
-            ("auto_base_path", Value::Flag(settings.auto_base_path)),
-            ("hide_base_path", Value::Flag(settings.hide_base_path)),
-            ("clone_ns_flags", Value::Words(flags)),
-            ("shared", Value::Flag(settings.shared)),
-            ("disable_bpf_token", Value::Flag(settings.disable_bpf_token)),
-        ];
-        let is_set = |key| self.origin(key).is_some_and(|origin| origin != Origin::BuiltIn);
-        if namespaces.user || is_set("user_ns_limits") {
-            rows.push(("user_ns_limits", Value::Number(settings.user_ns_limits)));
-        }
-        if let Some(value) = self.entire_step_in_ns {
-            rows.push(("entire_step_in_ns", Value::Flag(value)));
-        }
-        for (key, wait_key, script) in [
-            ("init_script", "init_script_wait", &settings.init_script),
-            ("user_ns_script", "user_ns_script_wait", &settings.user_ns_script),
-            ("clone_ns_script", "clone_ns_script_wait", &settings.clone_ns_script),
-            ("clone_ns_epilog", "clone_ns_epilog_wait", &settings.clone_ns_epilog),
-        ] {
-            if let Some(Script { path, wait_seconds }) = script {
-                rows.push((key, Value::Text(path)));
-                rows.push((wait_key, Value::Number(*wait_seconds)));
+    /// The settings in the order of the table of keys.
+    fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Shown<'s>)> {
+        let has_script = keys::scripts(settings).next().is_some();
+        let mut rows = Vec::new();
+        for (_, key) in keys::of(self.format) {
+            let is_set = self.origin(key.name).is_some_and(|origin| origin != Origin::BuiltIn);
+            let is_shown = match key.name {
+                "user_ns_limits" => is_set || settings.namespaces.user,
+                "scripts_may_be_missing" => is_set || has_script,
+                "proc_options" | "proc_keep" => is_set,
+                _ => true,
+            };
+            if is_shown {
+                rows.extend(self.value(key, settings).map(|value| (key.name, value)));
             }
         }
-        let has_script = rows.iter().any(|(key, _)| key.ends_with("_wait"));
-        if has_script || is_set("scripts_may_be_missing") {
-            rows.push(("scripts_may_be_missing", Value::Flag(settings.scripts_may_be_missing)));
-        }
-        rows.push(("removal_timeout", Value::Number(settings.removal_timeout)));
-        if is_set("proc_options") {
-            rows.push(("proc_options", Value::Words(vec![format!("hidepid={}", settings.hide_pid.name())])));
-        }
-        if is_set("proc_keep") {
-            rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
-        }
-        if self.format == Format::JobContainerConf {
-            // It is that of all directories under the base path.
-            let mode = settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700);
-            rows.push(("dir_mode", Value::Mode(mode)));
-        }
-        let key = if self.origin("dir_confs").is_some() { "dir_confs" } else { "dirs" };
-        rows.push((key, Value::Dirs(&settings.dirs)));
-        rows.retain(|(key, _)| self.format.key(key).is_some());
         rows
+    }
+
+    fn value<'s>(&self, key: &Key, settings: &'s Settings) -> Option<Shown<'s>> {
+        let has_confs = self.origin("dir_confs").is_some();
+        Some(match &key.kind {
+            Kind::Flag(field) => Shown::Flag(*(field.of)(settings)),
+            Kind::Seconds(field) | Kind::Percent(field) => Shown::Number(*(field.of)(settings)),
+            Kind::Script(field) => Shown::Text(&(field.of)(settings).as_ref()?.path),
+            Kind::Wait(field) => Shown::Number((field.of)(settings).as_ref()?.wait_seconds),
+            Kind::BasePath => Shown::Text(&settings.base_path),
+            Kind::Namespaces => {
+                let flags = ["CLONE_NEWNS"].into_iter().chain(settings.namespaces.names());
+                Shown::Words(flags.map(str::to_owned).collect())
+            }
+            Kind::HidePid => Shown::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
+            Kind::ProcPaths => Shown::Paths(&settings.proc_keep),
+            // It is that of all directories under the base path.
+            Kind::Mode => Shown::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
+            Kind::Dirs if !has_confs => Shown::Dirs(&settings.dirs),
+            Kind::DirConfs if has_confs => Shown::Dirs(&settings.dirs),
+            Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
+        })
     }
 
     fn origin_in_words(&self, key: &str) -> String {
@@ -184,7 +148,7 @@ impl Checked<'_> {
     }
 
     fn why_disabled(&self, why: DisabledWhy) -> String {
-        let key = self.format.key("base_path").unwrap_or_default();
+        let key = self.key("base_path");
         let left_out = self.left_out().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
             DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
@@ -256,16 +220,16 @@ impl Checked<'_> {
             .iter()
             .map(|(key, value)| {
                 let value = match value {
-                    Value::Flag(flag) => flag.to_string(),
-                    Value::Number(number) => number.to_string(),
-                    Value::Text(text) => escape(text),
-                    Value::Mode(mode) => format!("{mode:04o}"),
-                    Value::Words(words) => words.join(","),
-                    Value::Paths([]) | Value::Dirs([]) => "none".to_owned(),
-                    Value::Paths(paths) => escape(&paths.join(",")),
-                    Value::Dirs(_) => String::new(),
+                    Shown::Flag(flag) => flag.to_string(),
+                    Shown::Number(number) => number.to_string(),
+                    Shown::Text(text) => escape(text),
+                    Shown::Mode(mode) => format!("{mode:04o}"),
+                    Shown::Words(words) => words.join(","),
+                    Shown::Paths([]) | Shown::Dirs([]) => "none".to_owned(),
+                    Shown::Paths(paths) => escape(&paths.join(",")),
+                    Shown::Dirs(_) => String::new(),
                 };
-                [self.format.key(key).unwrap_or(key).to_owned(), value, self.origin_in_words(key)]
+                [self.key(key).to_owned(), value, self.origin_in_words(key)]
             })
             .collect();
         // One very long path must not push the sources of all values off the screen.
@@ -283,7 +247,7 @@ impl Checked<'_> {
             let _ = write!(out, "    {:paths$}  ", escape(&dir.path));
             match &dir.backing {
                 Backing::BasePath => {
-                    let _ = write!(out, "in {}", self.format.key("base_path").unwrap_or_default());
+                    let _ = write!(out, "in {}", self.key("base_path"));
                 }
                 Backing::OtherBase(base) => {
                     let _ = write!(out, "in {}", escape(base));
@@ -322,7 +286,7 @@ impl Checked<'_> {
         });
         json::object([
             ("file", json::text(self.file)),
-            ("format", json::text(self.format.name())),
+            ("format", json::text(self.slurmds().name)),
             ("node", json::text(self.node.name)),
             ("hostname", json::text(self.node.hostname)),
             ("errors", errors.to_string()),
@@ -341,13 +305,13 @@ impl Checked<'_> {
         let rows = self.rows(settings);
         json::object(rows.iter().map(|(key, value)| {
             let shown = match value {
-                Value::Flag(flag) => flag.to_string(),
-                Value::Number(number) => number.to_string(),
-                Value::Text(text) => json::text(text),
-                Value::Mode(mode) => json::text(&format!("{mode:04o}")),
-                Value::Words(words) => json::list(words.iter().map(|word| json::text(word))),
-                Value::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
-                Value::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
+                Shown::Flag(flag) => flag.to_string(),
+                Shown::Number(number) => number.to_string(),
+                Shown::Text(text) => json::text(text),
+                Shown::Mode(mode) => json::text(&format!("{mode:04o}")),
+                Shown::Words(words) => json::list(words.iter().map(|word| json::text(word))),
+                Shown::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
+                Shown::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
             };
             let (from, line) = match self.origin(key) {
                 Some(Origin::Defaults { line }) => ("defaults", Some(line)),
@@ -357,33 +321,15 @@ impl Checked<'_> {
             let line = json::or_null(line.map(|line| line.to_string()));
             // Programs look for the directories in one place, whichever key they come from.
             let key = if *key == "dir_confs" { "dirs" } else { key };
-            (
-                self.format.key(key).unwrap_or(key),
-                json::object([("value", shown), ("from", json::text(from)), ("line", line)]),
-            )
+            (self.key(key), json::object([("value", shown), ("from", json::text(from)), ("line", line)]))
         }))
     }
 }
 
 /// The options of a directory, as they could be written in a file.
 fn options(dir: &Dir) -> Vec<String> {
-    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = dir.flags;
-    let flags = [
-        (nosuid, "nosuid"),
-        (nodev, "nodev"),
-        (noexec, "noexec"),
-        (read_only, "ro"),
-        (noatime, "noatime"),
-        (nodiratime, "nodiratime"),
-        (relatime, "relatime"),
-    ];
-    let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name.to_owned());
     let params: &[_] = if let Backing::Tmpfs(params) = &dir.backing { params } else { &[] };
-    let params = params.iter().map(|param| match &param.value {
-        Some(value) => format!("{}={value}", param.key),
-        None => param.key.clone(),
-    });
-    flags.chain(params).collect()
+    dir.flags.names().map(str::to_owned).chain(params.iter().map(ToString::to_string)).collect()
 }
 
 fn json_problem(problem: &Problem) -> String {

@@ -3,10 +3,8 @@
 //! `x`. Each byte keeps its place in the file. `Include` is followed here.
 
 use crate::config::job_container_conf::Include;
-use crate::config::job_container_conf::words::Place;
 use crate::config::limits::{MAX_INCLUDE_DEPTH, MAX_INCLUDES, MAX_SETTINGS, MAX_TEXT};
-use crate::config::problem::{Problem, Span, quote};
-use crate::config::yaml::{is_forbidden, text_of};
+use crate::config::problem::{Place, Report, quote};
 
 /// A logical line.
 #[derive(Debug)]
@@ -26,63 +24,39 @@ impl Line {
     pub(super) fn place(&self, start: usize, end: usize) -> Place {
         let first = self.offsets.get(start).or(self.offsets.last()).copied().unwrap_or(0);
         let last = end.checked_sub(1).and_then(|last| self.offsets.get(last)).copied().unwrap_or(first);
-        Place { file: self.file, top: self.top, span: Span { start: first, end: last.max(first) + 1 } }
+        Place { file: self.file, top: self.top, start: first, end: last.max(first) + 1 }
     }
 }
 
 /// Collects the lines of a file and of what it includes, in the order in which they count.
-pub(super) struct Loader<'i> {
+pub(super) struct Loader<'i, 'r> {
     include: Include<'i>,
-    /// Name and text.
-    pub(super) files: Vec<(String, String)>,
-    pub(super) lines: Vec<Line>,
-    /// Errors with a place.
-    pub(super) remarks: Vec<(Place, String, String)>,
-    /// Problems of files that are no text.
-    pub(super) broken: Vec<Problem>,
-    /// The files that are being read, and the place of the outermost `Include`.
-    open: Vec<usize>,
+    report: &'r mut Report,
+    lines: Vec<Line>,
+    /// How many files are being read, and the place of the outermost `Include`.
+    depth: usize,
     top: Option<usize>,
     bytes: usize,
     count: usize,
 }
 
-impl<'i> Loader<'i> {
-    pub(super) fn new(include: Include<'i>) -> Self {
-        Self {
-            include,
-            files: Vec::new(),
-            lines: Vec::new(),
-            remarks: Vec::new(),
-            broken: Vec::new(),
-            open: Vec::new(),
-            top: None,
-            bytes: 0,
-            count: 0,
-        }
+impl<'i, 'r> Loader<'i, 'r> {
+    pub(super) fn new(include: Include<'i>, report: &'r mut Report) -> Self {
+        Self { include, report, lines: Vec::new(), depth: 0, top: None, bytes: 0, count: 0 }
     }
 
-    /// Reads one file.
-    pub(super) fn file(&mut self, name: &str, bytes: &[u8]) {
-        let text = match text_of(name, bytes) {
-            Ok(text) => text.to_owned(),
-            Err(mut problems) => {
-                self.broken.append(&mut problems);
-                return;
-            }
-        };
+    pub(super) fn load(mut self, name: &str, bytes: &[u8]) -> Vec<Line> {
+        self.file(name, bytes);
+        self.lines
+    }
+
+    fn file(&mut self, name: &str, bytes: &[u8]) {
+        let Some(file) = self.report.add_file(name, bytes) else { return };
+        let text = self.report.text(file);
         self.bytes += text.len();
-        let file = self.files.len();
-        self.files.push((name.to_owned(), text.clone()));
-        if let Some((start, c)) = text.char_indices().find(|&(_, c)| is_forbidden(c)) {
-            let place = Place { file, top: 0, span: Span { start, end: start + c.len_utf8() } };
-            let what = format!("the character U+{:04X} cannot be in this file", u32::from(c));
-            self.remarks.push((place, what, "remove it".to_owned()));
-            return;
-        }
-        self.open.push(file);
+        self.depth += 1;
         self.lines_of(file, &text);
-        self.open.pop();
+        self.depth -= 1;
     }
 
     fn lines_of(&mut self, file: usize, text: &str) {
@@ -112,7 +86,7 @@ impl<'i> Loader<'i> {
                 if self.count == MAX_SETTINGS + 1 {
                     let what = format!("there are more than {MAX_SETTINGS} lines");
                     let hint = "use hostlists such as n[1-100] instead of single names";
-                    self.remarks.push((line.place(0, line.text.len()), what, hint.to_owned()));
+                    self.report.error(line.place(0, line.text.len()), what, hint);
                 }
                 return;
             }
@@ -127,7 +101,8 @@ impl<'i> Loader<'i> {
     fn included(&mut self, line: &Line, start: usize, end: usize) {
         let name = String::from_utf8_lossy(line.text.get(start..end).unwrap_or_default()).into_owned();
         let at = line.place(start, end);
-        let mut refuse = |at: Place, what: String, hint: &str| self.remarks.push((at, what, hint.to_owned()));
+        let files = self.report.files();
+        let mut refuse = |at: Place, what: String, hint: &str| self.report.error(at, what, hint);
         let behind = line.text.get(end..).unwrap_or_default();
         if let Some(more) = behind.iter().position(|b| !is_space(*b)) {
             let place = line.place(end + more, line.text.len());
@@ -144,7 +119,7 @@ impl<'i> Loader<'i> {
             let what = format!("the Include of {} has a %c, which Slurm does not know in this file", quote(&name));
             return refuse(at, what, "write the name of the cluster");
         }
-        if self.open.len() >= MAX_INCLUDE_DEPTH || self.files.len() >= MAX_INCLUDES {
+        if self.depth >= MAX_INCLUDE_DEPTH || files >= MAX_INCLUDES {
             let what =
                 format!("more than {MAX_INCLUDE_DEPTH} files include one another, or more than {MAX_INCLUDES} in all");
             return refuse(at, what, "a file that includes itself never ends; write the lines into this file");

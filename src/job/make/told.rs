@@ -1,6 +1,8 @@
 //! What is planned for a job and what was made of it, in words: for `DebugFlags=Namespace` and `jobns run --verbose`.
 
-use crate::config::settings::{Backing, HidePid, Namespaces, Script, Settings, TmpfsParam};
+use crate::config::keys;
+use crate::config::keys::{KEYS, Kind};
+use crate::config::settings::{Backing, HidePid, Script, Settings};
 use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
 use crate::job::record::namespaces::describe;
@@ -10,13 +12,6 @@ use core::fmt;
 /// Words of a settings file, which say only what is on.
 fn words(on: &[(bool, &'static str)]) -> Vec<String> {
     on.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned()).collect()
-}
-
-fn of_tmpfs(params: &[TmpfsParam]) -> impl Iterator<Item = String> {
-    params.iter().map(|TmpfsParam { key, value }| match value {
-        Some(value) => format!("{key}={value}"),
-        None => key.clone(),
-    })
 }
 
 /// `(nosuid,nodev)`, or nothing.
@@ -55,7 +50,7 @@ impl fmt::Display for PlanOf<'_> {
                 }
                 Source::SameAs(other) => plan.dirs.get(*other).map_or("", |dir| dir.target.as_str()).to_owned(),
                 Source::Tmpfs(params) => {
-                    options.extend(of_tmpfs(params));
+                    options.extend(params.iter().map(ToString::to_string));
                     "tmpfs".to_owned()
                 }
             };
@@ -103,62 +98,37 @@ impl fmt::Display for Record {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "settings: base_path={}", self.base_path)?;
-        let Namespaces { pid, user, ipc } = self.namespaces;
-        let flags = words(&[(pid, "CLONE_NEWPID"), (user, "CLONE_NEWUSER"), (ipc, "CLONE_NEWIPC")]);
+        let flags: Vec<&str> = self.namespaces.names().collect();
         if !flags.is_empty() {
             write!(f, " clone_ns_flags={}", flags.join(","))?;
         }
-        for (is_on, key) in [
-            (self.auto_base_path, "auto_base_path"),
-            (self.hide_base_path, "hide_base_path"),
-            (self.shared, "shared"),
-            (self.disable_bpf_token, "disable_bpf_token"),
-            (self.scripts_may_be_missing, "scripts_may_be_missing"),
-            (self.entire_step_in_ns, "EntireStepInNS"),
-        ] {
-            if is_on {
-                write!(f, " {key}=true")?;
+        for key in &KEYS {
+            if let Kind::Flag(field) = &key.kind
+                && *(field.of)(self)
+            {
+                write!(f, " {}=true", key.yaml.or(key.conf).unwrap_or(key.name))?;
             }
         }
-        if user {
+        if self.namespaces.user {
             write!(f, " user_ns_limits={}", self.user_ns_limits)?;
         }
-        for (key, script) in [
-            ("init_script", &self.init_script),
-            ("user_ns_script", &self.user_ns_script),
-            ("clone_ns_script", &self.clone_ns_script),
-            ("clone_ns_epilog", &self.clone_ns_epilog),
-        ] {
-            if let Some(Script { path, wait_seconds }) = script {
-                write!(f, " {key}={path}({wait_seconds} s)")?;
-            }
+        for (key, Script { path, wait_seconds }) in keys::scripts(self) {
+            write!(f, " {key}={path}({wait_seconds} s)")?;
         }
         write!(f, " removal_timeout={}", self.removal_timeout)?;
-        match self.hide_pid {
-            HidePid::Off => {}
-            HidePid::NoAccess => write!(f, " proc_options=hidepid=noaccess")?,
-            HidePid::Invisible => write!(f, " proc_options=hidepid=invisible")?,
-            HidePid::Ptraceable => write!(f, " proc_options=hidepid=ptraceable")?,
+        if self.hide_pid != HidePid::Off {
+            write!(f, " proc_options=hidepid={}", self.hide_pid.name())?;
         }
         if !self.proc_keep.is_empty() {
             write!(f, " proc_keep={}", self.proc_keep.join(","))?;
         }
         for dir in &self.dirs {
-            let flags = dir.flags;
-            let mut options = words(&[
-                (flags.nosuid, "nosuid"),
-                (flags.nodev, "nodev"),
-                (flags.noexec, "noexec"),
-                (flags.read_only, "ro"),
-                (flags.noatime, "noatime"),
-                (flags.nodiratime, "nodiratime"),
-                (flags.relatime, "relatime"),
-            ]);
+            let mut options: Vec<String> = dir.flags.names().map(str::to_owned).collect();
             let backing = match &dir.backing {
                 Backing::BasePath => "base_path",
                 Backing::OtherBase(path) | Backing::SameAs(path) => path,
                 Backing::Tmpfs(params) => {
-                    options.extend(of_tmpfs(params));
+                    options.extend(params.iter().map(ToString::to_string));
                     "tmpfs"
                 }
             };

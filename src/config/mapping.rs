@@ -1,0 +1,265 @@
+//! One mapping of options of namespace.yaml to a layer: `defaults`, or `options` of an entry of `node_confs`.
+
+use crate::config::keys;
+use crate::config::keys::{DIR_KEYS, Format, Key, Kind};
+use crate::config::layer::{DirSpec, Layer, Set, Value};
+use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
+use crate::config::mount_options::MountOptions;
+use crate::config::pasted;
+use crate::config::path::{depth, kept_in_proc, normalise};
+use crate::config::problem::{Level, Report, Scalar, quote};
+use crate::config::settings::{DEV_SHM, Namespaces};
+use crate::config::values::{BOOLEAN, MODE, ScalarReader, TEXT, Wanted, is_unset};
+use crate::config::yaml::{Content, Tree};
+use crate::config::{mount_options, short, suggest};
+
+/// Reads one mapping; `place` names it in messages.
+pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report) -> Layer {
+    let mut layer = Layer::default();
+    for (key, tree) in entries {
+        if let Some(known) = keys::find(&key.text, Format::NamespaceYaml) {
+            let Some(value) = value(known, key, tree, report) else { continue };
+            let at = if matches!(value, Value::Paths(_) | Value::Dirs(_)) { key.at } else { tree.at };
+            layer.sets.push((known, Set { value, at }));
+        } else if key.text == "strict" {
+            let hint = "write it at the top level of the file, beside defaults";
+            report.error(key.at, format!("strict is in {place}"), hint);
+        } else {
+            unknown_key(key, place, &keys::names(Format::NamespaceYaml).collect::<Vec<_>>(), report);
+        }
+    }
+    layer
+}
+
+fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) -> Option<Value> {
+    let can_be_unset = !matches!(
+        known.kind,
+        Kind::Flag(_) | Kind::Seconds(_) | Kind::Percent(_) | Kind::Wait(_) | Kind::DirConfs | Kind::Namespaces
+    );
+    if let Content::Scalar(scalar) = &tree.content
+        && can_be_unset
+        && is_unset(&scalar.text)
+    {
+        return Some(Value::Unset);
+    }
+    match &known.kind {
+        Kind::Namespaces => flags(known.name, tree, report),
+        Kind::ProcPaths => proc_keep(known.name, tree, report).map(Value::Paths),
+        Kind::DirConfs => dir_confs(key, tree, report).map(Value::Dirs),
+        kind => {
+            let scalar = scalar(known.name, tree, kind.wanted(), report)?;
+            ScalarReader { format: Format::NamespaceYaml, report }.value(known, scalar)
+        }
+    }
+}
+
+/// The scalar of a key that wants one.
+pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &mut Report) -> Option<&'t Scalar> {
+    if let Content::Scalar(scalar) = &tree.content {
+        return Some(scalar);
+    }
+    report.error(tree.at, format!("{name} must be {}, and this is {}", wanted.what, tree.describe()), wanted.hint);
+    None
+}
+
+/// The value of a key that wants a boolean.
+pub(super) fn boolean(name: &str, tree: &Tree, report: &mut Report) -> Option<Set<bool>> {
+    let scalar = scalar(name, tree, &BOOLEAN, report)?;
+    let value = ScalarReader { format: Format::NamespaceYaml, report }.boolean(name, scalar)?;
+    Some(Set { value, at: tree.at })
+}
+
+/// The items of a list, or the one scalar in its place.
+pub(super) fn list<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
+    match &tree.content {
+        Content::Scalar(_) => Some(std::slice::from_ref(tree)),
+        Content::List(items) => Some(items),
+        Content::Map(_) => {
+            report.error(tree.at, format!("{name} must be a list, and this is a mapping"), format!("write {example}"));
+            None
+        }
+    }
+}
+
+/// The entries of a mapping; `example` is what to write.
+pub(super) fn entries<'t>(
+    name: &str,
+    tree: &'t Tree,
+    example: &str,
+    report: &mut Report,
+) -> Option<&'t [(Scalar, Tree)]> {
+    if let Content::Map(entries) = &tree.content {
+        return Some(entries);
+    }
+    report.error(
+        tree.at,
+        format!("{name} must be a mapping, and this is {}", tree.describe()),
+        format!("write {example}"),
+    );
+    None
+}
+
+/// The items of a list of mappings; `example` is what to write.
+pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
+    if let Content::List(items) = &tree.content {
+        return Some(items);
+    }
+    report.error(
+        tree.at,
+        format!("{name} must be a list, and this is {}", tree.describe()),
+        format!("write {example}"),
+    );
+    None
+}
+
+/// Says that nobody knows the key.
+pub(super) fn unknown_key(key: &Scalar, place: &str, known: &[&str], report: &mut Report) {
+    let all = || format!("the keys here are {}", known.join(", "));
+    let hint =
+        pasted::invisible_hint(&key.text).unwrap_or_else(|| suggest::hint(&key.text, known.iter().copied(), all));
+    report.error(key.at, format!("unknown key {} in {place}", quote(&key.text)), hint);
+}
+
+/// The flag that says nothing.
+const MOUNT: &str = "CLONE_NEWNS";
+
+/// `clone_ns_flags`: a list of flags, or flags with commas between them.
+fn flags(name: &str, tree: &Tree, report: &mut Report) -> Option<Value> {
+    let items = list(name, tree, "- CLONE_NEWPID", report)?;
+    let scalars: Vec<&Scalar> = items.iter().filter_map(|item| scalar("a flag", item, &TEXT, report)).collect();
+    if scalars.iter().all(|scalar| is_unset(&scalar.text)) {
+        return Some(Value::Unset);
+    }
+    let mut namespaces = Namespaces::default();
+    for scalar in scalars {
+        let is_odd = scalar.text.trim().replace(", ", ",").contains(|c: char| c == '|' || c.is_whitespace());
+        let words = scalar.text.split(|c: char| c == ',' || c == '|' || c.is_whitespace());
+        for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
+            let at = scalar.place_of(word);
+            if index >= MAX_WORDS {
+                report.error(at, format!("there are more than {MAX_WORDS} flags"), "remove most of them");
+                break;
+            }
+            if let Err(hint) = add_flag(&mut namespaces, word) {
+                report.error(at, format!("unknown flag {} in {name}", quote(word)), hint);
+            }
+        }
+        if is_odd {
+            let at = scalar.place_of(&scalar.text);
+            report.warning(at, "the flags are not separated by commas", "write them as a list, one flag per line");
+        }
+    }
+    Some(Value::Namespaces(namespaces))
+}
+
+/// Adds one word of `clone_ns_flags`, letter case aside; the hint when nobody knows it.
+fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), String> {
+    let upper = word.to_ascii_uppercase();
+    if let Some((_, flag)) = Namespaces::NAMES.into_iter().find(|(name, _)| *name == upper) {
+        *flag(namespaces) = true;
+        return Ok(());
+    }
+    let flags = || format!("the flags are {MOUNT}, {}", Namespaces::NAMES.map(|(name, _)| name).join(", "));
+    match upper.as_str() {
+        // Every job gets a mount namespace.
+        MOUNT => Ok(()),
+        "CLONE_NEWCGROUP" | "CLONE_NEWNET" | "CLONE_NEWTIME" | "CLONE_NEWUTS" => {
+            Err(format!("there is no such namespace here, {}", flags()))
+        }
+        _ => {
+            // Without its prefix a flag is too far from its name to be found.
+            let full = if upper.starts_with("CLONE_") { upper } else { format!("CLONE_{upper}") };
+            Err(suggest::hint(&full, Namespaces::NAMES.map(|(name, _)| name).into_iter().chain([MOUNT]), flags))
+        }
+    }
+}
+
+/// `proc_keep`: a path or a list of them. A parent comes before what is below it.
+fn proc_keep(name: &str, tree: &Tree, report: &mut Report) -> Option<Vec<String>> {
+    let mut paths: Vec<String> = Vec::new();
+    for item in list(name, tree, "- /proc/some/file", report)? {
+        let Some(scalar) = scalar("a path of proc_keep", item, &TEXT, report) else { continue };
+        match kept_in_proc(&scalar.text) {
+            Ok(path) if paths.contains(&path) => {
+                report.error(item.at, format!("{} is in {name} twice", quote(&scalar.text)), "remove one");
+            }
+            Ok(_) if paths.len() >= MAX_PROC_KEEP => {
+                report.error(item.at, format!("{name} has more than {MAX_PROC_KEEP} paths"), "keep fewer mounts");
+                break;
+            }
+            Ok(path) => paths.push(path),
+            Err(refusal) => {
+                report.of_value(Level::Error, item.at, &format!("the path in {name}"), &scalar.text, refusal);
+            }
+        }
+    }
+    short::sort_by_key(&mut paths, |path| depth(path));
+    Some(paths)
+}
+
+/// `dir_confs`: a list of mappings.
+fn dir_confs(key: &Scalar, tree: &Tree, report: &mut Report) -> Option<Vec<DirSpec>> {
+    let items = mappings("dir_confs", tree, "- path: /tmp and so on", report)?;
+    if items.is_empty() {
+        report.warning(key.at, "dir_confs is empty: no directory is private", "leave it out for /tmp and /dev/shm");
+    }
+    let mut out = Vec::new();
+    for item in items {
+        if let Some(entries) = entries("an entry of dir_confs", item, "- path: and the directory", report)
+            && let Some(dir) = dir_conf(item, entries, &out, report)
+        {
+            out.push(dir);
+        }
+    }
+    Some(out)
+}
+
+/// One entry of `dir_confs`.
+fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report: &mut Report) -> Option<DirSpec> {
+    let (mut path, mut other_base, mut options, mut tmpfs, mut mode) = (None, None, None, None, None);
+    for (key, tree) in entries {
+        match key.text.as_str() {
+            "path" => path = scalar("path", tree, &TEXT, report),
+            "base_path" => other_base = scalar("base_path", tree, &TEXT, report),
+            "options" => options = scalar("options", tree, &TEXT, report),
+            "tmpfs" => tmpfs = boolean("tmpfs", tree, report),
+            "mode" => mode = dir_mode(tree, report),
+            _ => unknown_key(key, "an entry of dir_confs", &DIR_KEYS, report),
+        }
+    }
+    if !entries.iter().any(|(key, _)| key.text == "path") {
+        report.error(item.at, "an entry of dir_confs has no path", "add path: and the directory to make private");
+    }
+    let mut reader = ScalarReader { format: Format::NamespaceYaml, report };
+    let other_base = other_base.filter(|scalar| !scalar.text.is_empty()).and_then(|scalar| {
+        let value = reader.base_pattern("base_path of a directory", scalar)?;
+        Some(Set { value, at: scalar.at })
+    });
+    let is_shm = path.is_some_and(|path| normalise(&path.text).as_deref() == Ok(DEV_SHM));
+    if let (true, Some(Set { value: false, at })) = (is_shm, &tmpfs) {
+        reader.report.warning(*at, "/dev/shm is always a tmpfs", "remove tmpfs: false");
+    }
+    let is_tmpfs = is_shm || tmpfs.is_some_and(|tmpfs| tmpfs.value);
+    let other_base = other_base.filter(|set| {
+        if is_tmpfs {
+            reader.report.warning(set.at, "base_path has no effect on a tmpfs", "remove it, or remove tmpfs");
+        }
+        !is_tmpfs
+    });
+    let options =
+        options.map_or_else(MountOptions::default, |options| mount_options::read(options, is_tmpfs, reader.report));
+    if let Some(Set { at, .. }) = &mode
+        && options.params.iter().any(|param| param.key == "mode")
+    {
+        reader.report.error(*at, "the mode is also in options", "keep one of the two");
+    }
+    let Scalar { text, at, .. } = path?;
+    let path = reader.dir("path", text, *at, before)?;
+    Some(DirSpec { path, at: *at, other_base, is_tmpfs, options, mode: mode.map(|set| set.value) })
+}
+
+fn dir_mode(tree: &Tree, report: &mut Report) -> Option<Set<u32>> {
+    let scalar = scalar("mode", tree, &MODE, report)?;
+    let value = ScalarReader { format: Format::NamespaceYaml, report }.mode("mode", scalar)?;
+    Some(Set { value, at: tree.at })
+}
