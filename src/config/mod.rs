@@ -27,6 +27,7 @@
 //! | [`check`] | the promises of [`Settings`](settings::Settings), checked as a whole |
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
 //! | [`slurm_conf`] | single values of slurm.conf |
+//! | [`lines`] | lines of a word and its value: what the plugin writes down for itself |
 //! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
@@ -40,6 +41,7 @@ pub mod hostlist;
 pub mod job_container_conf;
 mod layer;
 pub mod limits;
+pub mod lines;
 mod merge;
 pub mod mount_options;
 pub mod namespace_yaml;
