@@ -187,7 +187,7 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
         former_bases,
         slurm_user: 0,
     };
-    let bytes = wire::encode(&message);
+    let bytes = wire::encode(message.clone());
     let (frame, rest) = bytes.split_first_chunk().unwrap();
     assert_eq!(wire::announced(*frame), Ok(rest.len()));
     assert_eq!(wire::decode(rest), Ok(message));

@@ -105,10 +105,7 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
         one_dir(dir, settings)?;
     }
     all_dirs(&settings.dirs, settings)?;
-    if !wire::fits(settings) {
-        return Err("the settings are too long to be sent to slurmstepd".to_owned());
-    }
-    Ok(())
+    wire::fits(settings)
 }
 
 /// The private directories of one job: `%j`, `%S` and `%u` are filled in, and what they came to is

@@ -28,7 +28,7 @@
 //! | [`job_container_conf`] | the file of namespace/tmpfs to the same settings |
 //! | [`slurm_conf`] | single values of slurm.conf |
 //! | [`lines`] | lines of a word and its value: what the plugin writes down for itself |
-//! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
+//! | [`wire`] | settings to lines for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
 #![forbid(unsafe_code)]

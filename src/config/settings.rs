@@ -46,7 +46,7 @@ pub enum DisabledWhy {
 /// [`check::settings`](super::check::settings) checks: absolute normalised paths, distinct directories, a parent before what
 /// is nested in it, no directory at or below a base path, `nosuid` and `nodev` on every tmpfs.
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
@@ -100,7 +100,7 @@ pub struct Namespaces {
 }
 
 /// An administrator's script and how long it may run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Absolute and normalised.
     pub path: String,
@@ -109,7 +109,7 @@ pub struct Script {
 }
 
 /// One private directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dir {
     /// Absolute and normalised; may hold `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
@@ -122,9 +122,10 @@ pub struct Dir {
 }
 
 /// Where the content of a private directory lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Backing {
     /// In the job's directory under [`Settings::base_path`].
+    #[default]
     BasePath,
     /// In a job directory under this base path: absolute, normalised, never equal to the main one.
     OtherBase(String),
@@ -136,7 +137,7 @@ pub enum Backing {
 }
 
 /// One parameter of a tmpfs, such as `size=4g` or `noswap`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TmpfsParam {
     /// One of the names in [`mount_options`](super::mount_options).
     pub key: String,

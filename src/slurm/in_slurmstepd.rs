@@ -49,7 +49,7 @@ const STEPS_PAUSE: Duration = Duration::from_millis(50);
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: Error| error.to_string();
     let intention = "receive the settings from slurmd";
-    let refuse = |error: wire::WireError| failed(Error::because(intention, error.to_string()));
+    let refuse = |why: String| failed(Error::because(intention, why));
     let mut frame = [0_u8; wire::FRAME_LEN];
     read_exactly(fd, &mut frame).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
     let mut message = vec![0_u8; wire::announced(frame).map_err(refuse)?];
