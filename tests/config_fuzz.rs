@@ -35,16 +35,28 @@ fn corpora() {
     corpus("state", properties::state);
 }
 
+/// One of the words of a dictionary.
+fn word_of(dictionary: &'static str) -> impl Strategy<Value = String> {
+    let escapes = [
+        ("\\x00", "\0"),
+        ("\\x0a", "\n"),
+        ("\\x0c", "\x0c"),
+        ("\\x0d", "\r"),
+        ("\\xef\\xbb\\xbf", "\u{feff}"),
+        ("\\\"", "\""),
+        ("\\\\", "\\"),
+    ];
+    let word = |line: &str| {
+        let text = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line).to_owned();
+        escapes.iter().fold(text, |text, (escape, character)| text.replace(escape, character))
+    };
+    proptest::sample::select(dictionary.lines().map(word).collect::<Vec<String>>())
+}
+
 /// Pieces of which something like a configuration file can be made.
 fn yaml_like() -> impl Strategy<Value = String> {
-    let words = include_str!("../fuzz/dict/namespace_yaml.dict")
-        .lines()
-        .map(|line| {
-            line.trim_matches('"').replace("\\x0a", "\n").replace("\\x0d", "\r").replace("\\xef\\xbb\\xbf", "\u{feff}")
-        })
-        .collect::<Vec<String>>();
     let piece = prop_oneof![
-        4 => proptest::sample::select(words),
+        4 => word_of(include_str!("../fuzz/dict/namespace_yaml.dict")),
         1 => "[ -~]{0,6}",
         1 => Just("\n  ".to_owned()),
         1 => Just(" ".to_owned()),
@@ -54,17 +66,13 @@ fn yaml_like() -> impl Strategy<Value = String> {
 
 /// A piece of something like job_container.conf.
 fn conf_piece() -> impl Strategy<Value = String> {
-    let words = include_str!("../fuzz/dict/job_container_conf.dict")
-        .lines()
-        .map(|line| {
-            line.trim_matches('"')
-                .replace("\\x0a", "\n")
-                .replace("\\x0c", "\x0c")
-                .replace("\\\\", "\\")
-                .replace("\\\"", "\"")
-        })
-        .collect::<Vec<String>>();
-    prop_oneof![4 => proptest::sample::select(words), 1 => "[ -~]{0,4}", 2 => Just("\n".to_owned()), 2 => Just(" ".to_owned())]
+    let word = word_of(include_str!("../fuzz/dict/job_container_conf.dict"));
+    prop_oneof![4 => word, 1 => "[ -~]{0,4}", 2 => Just("\n".to_owned()), 2 => Just(" ".to_owned())]
+}
+
+/// A piece of something like what goes through the pipe.
+fn wire_piece() -> impl Strategy<Value = String> {
+    prop_oneof![8 => word_of(include_str!("../fuzz/dict/wire.dict")), 1 => "[ -~]{0,4}"]
 }
 
 /// A line of something like a state file.
@@ -142,6 +150,16 @@ proptest! {
     fn any_state_like_text(pieces in proptest::collection::vec(state_piece(), 0..20)) {
         let text = format!("slurm-jobns 1\njob 1\nsluid 2\nuid 3\ngid 4\nuser u\nnode n\nboot b\nstepd 1 2 3\nnamespaces 131072\n{}", pieces.concat());
         properties::state(text.as_bytes());
+    }
+
+    #[test]
+    fn any_pipe_like_text(pieces in proptest::collection::vec(wire_piece(), 0..40), place in any::<proptest::sample::Index>()) {
+        properties::wire(pieces.concat().as_bytes());
+        // And among lines that are right.
+        let mut lines: Vec<&str> = include_str!("../fuzz/corpus/wire/full").split_inclusive('\n').collect();
+        let place = place.index(lines.len());
+        lines.splice(place..(place + pieces.len() / 8).min(lines.len()), pieces.iter().take(2).map(String::as_str));
+        properties::wire(lines.concat().as_bytes());
     }
 
     #[test]
