@@ -145,7 +145,7 @@ fn prefixes(text: &str, whole: &State<'_>) {
     let at_line_end = |length: usize| text.as_bytes()[length.saturating_sub(1)..=length].contains(&b'\n');
     for length in (0..text.len()).filter(|length| length % step == 0 || at_line_end(*length)) {
         let Ok(cut) = State::parse(&text.as_bytes()[..length]) else { continue };
-        assert_eq!((cut.job, cut.uid, cut.gid, cut.user), (whole.job, whole.uid, whole.gid, whole.user));
+        assert_eq!(cut.header, whole.header);
         assert!(cut.holder.is_none() || cut.holder == whole.holder);
         assert!(cut.pins.is_none() || cut.pins == whole.pins);
         assert!(whole.ready || !cut.ready);
@@ -155,24 +155,14 @@ fn prefixes(text: &str, whole: &State<'_>) {
 
 /// Equal, apart from the boot and the text that they were read from.
 fn same(a: &State<'_>, b: &State<'_>) -> bool {
-    (a.job, a.sluid, a.uid, a.gid, a.user, a.node) == (b.job, b.sluid, b.uid, b.gid, b.user, b.node)
-        && (a.stepd, a.holder, a.pins, a.ready) == (b.stepd, b.holder, b.pins, b.ready)
+    (a.header, a.stepd, a.holder, a.pins, a.ready) == (b.header, b.stepd, b.holder, b.pins, b.ready)
         && a.namespaces.bits() == b.namespaces.bits()
 }
 
 /// The lines that would be written for this state.
 fn journal<'s>(state: &'s State<'_>, trees: &[Tree<'s>]) -> Vec<Line<'s>> {
-    let mut lines = vec![Line::Job {
-        job: state.job,
-        sluid: state.sluid,
-        uid: state.uid,
-        gid: state.gid,
-        user: state.user,
-        node: state.node,
-        boot: boot(),
-        stepd: state.stepd,
-        namespaces: state.namespaces,
-    }];
+    let mut lines =
+        vec![Line::Job { header: state.header, boot: boot(), stepd: state.stepd, namespaces: state.namespaces }];
     lines.extend(trees.iter().map(|tree| Line::Tree(*tree)));
     lines.extend(state.holder.map(Line::Holder));
     lines.extend(state.pins.map(Line::Pins));

@@ -41,6 +41,27 @@ pub const HEADER: &str = "slurm-jobns 1";
 /// No state file is larger, so that a reader needs one fixed buffer.
 pub const MAX_SIZE: usize = 16 * 1024;
 
+/// What a job is from its begin on, as its host, its state file and what is read from that tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<T> {
+    pub id: u32,
+    pub sluid: u64,
+    pub uid: u32,
+    pub gid: u32,
+    pub user: T,
+    /// Slurm's name of this node.
+    pub node: T,
+}
+
+impl<T: AsRef<str>> Header<T> {
+    /// The same with texts that are borrowed, or owned.
+    pub fn with_texts<'a, U: From<&'a str>>(&'a self) -> Header<U> {
+        let Self { id, sluid, uid, gid, user, node } = self;
+        let (user, node) = (user.as_ref().into(), node.as_ref().into());
+        Header { id: *id, sluid: *sluid, uid: *uid, gid: *gid, user, node }
+    }
+}
+
 /// Numbers of nsfs descriptors in the extern slurmstepd, which keep the namespaces alive when the
 /// holder has ended. -1: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +85,7 @@ pub struct Tree<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State<'a> {
     text: &'a [u8],
-    pub job: u32,
-    pub sluid: u64,
-    pub uid: u32,
-    pub gid: u32,
-    pub user: &'a str,
-    pub node: &'a str,
+    pub header: Header<&'a str>,
     pub boot: &'a [u8],
     pub stepd: Identity,
     pub namespaces: NamespaceFlags,
@@ -85,12 +101,12 @@ impl<'a> State<'a> {
     ///
     /// When it has another format, or lacks a line that every state file has.
     pub fn parse(text: &'a [u8]) -> Result<Self, BadLine> {
-        let (mut job, mut sluid, mut uid, mut gid) = (None, None, None, None);
+        let (mut id, mut sluid, mut uid, mut gid) = (None, None, None, None);
         let (mut user, mut node, mut boot, mut stepd, mut namespaces) = (None, None, None, None, None);
         let (mut holder, mut pins, mut ready) = (None, None, false);
         for (word, value) in Lines::behind(HEADER, text)? {
             match word {
-                b"job" => job = value.only(),
+                b"job" => id = value.only(),
                 b"sluid" => sluid = value.only(),
                 b"uid" => uid = value.only(),
                 b"gid" => gid = value.only(),
@@ -107,12 +123,14 @@ impl<'a> State<'a> {
         }
         Ok(Self {
             text,
-            job: job.ok_or(BadLine("job"))?,
-            sluid: sluid.ok_or(BadLine("sluid"))?,
-            uid: uid.ok_or(BadLine("uid"))?,
-            gid: gid.ok_or(BadLine("gid"))?,
-            user: user.ok_or(BadLine("user"))?,
-            node: node.ok_or(BadLine("node"))?,
+            header: Header {
+                id: id.ok_or(BadLine("job"))?,
+                sluid: sluid.ok_or(BadLine("sluid"))?,
+                uid: uid.ok_or(BadLine("uid"))?,
+                gid: gid.ok_or(BadLine("gid"))?,
+                user: user.ok_or(BadLine("user"))?,
+                node: node.ok_or(BadLine("node"))?,
+            },
             boot: boot.ok_or(BadLine("boot"))?,
             stepd: stepd.ok_or(BadLine("stepd"))?,
             namespaces: namespaces.ok_or(BadLine("namespaces"))?,
@@ -144,17 +162,7 @@ impl PinNumbers {
 /// caller has checked them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
-    Job {
-        job: u32,
-        sluid: u64,
-        uid: u32,
-        gid: u32,
-        user: &'a str,
-        node: &'a str,
-        boot: BootId,
-        stepd: Identity,
-        namespaces: NamespaceFlags,
-    },
+    Job { header: Header<&'a str>, boot: BootId, stepd: Identity, namespaces: NamespaceFlags },
     Tree(Tree<'a>),
     Holder(Identity),
     Pins(PinNumbers),
@@ -164,9 +172,10 @@ pub enum Line<'a> {
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Job { job, sluid, uid, gid, user, node, boot, stepd, namespaces } => {
+            Self::Job { header, boot, stepd, namespaces } => {
+                let Header { id, sluid, uid, gid, user, node } = header;
                 writeln!(f, "{HEADER}")?;
-                put(f, "job", job)?;
+                put(f, "job", id)?;
                 put(f, "sluid", sluid)?;
                 put(f, "uid", uid)?;
                 put(f, "gid", gid)?;
@@ -199,12 +208,7 @@ mod tests {
     fn journal() -> String {
         [
             Line::Job {
-                job: 12,
-                sluid: 3,
-                uid: 1000,
-                gid: 1001,
-                user: "alice",
-                node: "n1",
+                header: Header { id: 12, sluid: 3, uid: 1000, gid: 1001, user: "alice", node: "n1" },
                 boot: BootId::current().unwrap(),
                 stepd: id(5),
                 namespaces: NamespaceFlags::MOUNT.with(NamespaceFlags::PID),
@@ -223,8 +227,7 @@ mod tests {
     fn what_is_written_is_read() {
         let text = journal();
         let state = State::parse(text.as_bytes()).unwrap();
-        assert_eq!((state.job, state.sluid, state.uid, state.gid), (12, 3, 1000, 1001));
-        assert_eq!((state.user, state.node), ("alice", "n1"));
+        assert_eq!(state.header, Header { id: 12, sluid: 3, uid: 1000, gid: 1001, user: "alice", node: "n1" });
         assert_eq!(state.boot, BootId::current().unwrap().as_bytes());
         assert_eq!(state.stepd, id(5));
         assert_eq!(state.holder, Some(id(6)));
@@ -240,7 +243,7 @@ mod tests {
             let Ok(state) = State::parse(&text.as_bytes()[..len]) else {
                 continue;
             };
-            assert_eq!(state.job, 12);
+            assert_eq!(state.header.id, 12);
             assert!(!state.ready, "cut at {len}");
         }
     }
