@@ -35,16 +35,28 @@ fn corpora() {
     corpus("state", properties::state);
 }
 
+/// One of the words of a dictionary.
+fn word_of(dictionary: &'static str) -> impl Strategy<Value = String> {
+    let escapes = [
+        ("\\x00", "\0"),
+        ("\\x0a", "\n"),
+        ("\\x0c", "\x0c"),
+        ("\\x0d", "\r"),
+        ("\\xef\\xbb\\xbf", "\u{feff}"),
+        ("\\\"", "\""),
+        ("\\\\", "\\"),
+    ];
+    let word = |line: &str| {
+        let text = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line).to_owned();
+        escapes.iter().fold(text, |text, (escape, character)| text.replace(escape, character))
+    };
+    proptest::sample::select(dictionary.lines().map(word).collect::<Vec<String>>())
+}
+
 /// Pieces of which something like a configuration file can be made.
 fn yaml_like() -> impl Strategy<Value = String> {
-    let words = include_str!("../fuzz/dict/namespace_yaml.dict")
-        .lines()
-        .map(|line| {
-            line.trim_matches('"').replace("\\x0a", "\n").replace("\\x0d", "\r").replace("\\xef\\xbb\\xbf", "\u{feff}")
-        })
-        .collect::<Vec<String>>();
     let piece = prop_oneof![
-        4 => proptest::sample::select(words),
+        4 => word_of(include_str!("../fuzz/dict/namespace_yaml.dict")),
         1 => "[ -~]{0,6}",
         1 => Just("\n  ".to_owned()),
         1 => Just(" ".to_owned()),
@@ -54,17 +66,13 @@ fn yaml_like() -> impl Strategy<Value = String> {
 
 /// A piece of something like job_container.conf.
 fn conf_piece() -> impl Strategy<Value = String> {
-    let words = include_str!("../fuzz/dict/job_container_conf.dict")
-        .lines()
-        .map(|line| {
-            line.trim_matches('"')
-                .replace("\\x0a", "\n")
-                .replace("\\x0c", "\x0c")
-                .replace("\\\\", "\\")
-                .replace("\\\"", "\"")
-        })
-        .collect::<Vec<String>>();
-    prop_oneof![4 => proptest::sample::select(words), 1 => "[ -~]{0,4}", 2 => Just("\n".to_owned()), 2 => Just(" ".to_owned())]
+    let word = word_of(include_str!("../fuzz/dict/job_container_conf.dict"));
+    prop_oneof![4 => word, 1 => "[ -~]{0,4}", 2 => Just("\n".to_owned()), 2 => Just(" ".to_owned())]
+}
+
+/// A piece of something like what goes through the pipe.
+fn wire_piece() -> impl Strategy<Value = String> {
+    prop_oneof![8 => word_of(include_str!("../fuzz/dict/wire.dict")), 1 => "[ -~]{0,4}"]
 }
 
 /// A line of something like a state file.
@@ -145,6 +153,16 @@ proptest! {
     }
 
     #[test]
+    fn any_pipe_like_text(pieces in proptest::collection::vec(wire_piece(), 0..40), place in any::<proptest::sample::Index>()) {
+        properties::wire(pieces.concat().as_bytes());
+        // And among lines that are right.
+        let mut lines: Vec<&str> = include_str!("../fuzz/corpus/wire/full").split_inclusive('\n').collect();
+        let place = place.index(lines.len());
+        lines.splice(place..(place + pieces.len() / 8).min(lines.len()), pieces.iter().take(2).map(String::as_str));
+        properties::wire(lines.concat().as_bytes());
+    }
+
+    #[test]
     fn hostlists_agree_with_expansion(
         list in "([ab]{0,2}(\\[(0{0,2}[0-9]{1,2}(-[0-9]{1,3})?,?){1,3}\\][ab]?){0,2}[, ]?){1,3}",
         node in "[ab]{0,2}[0-9]{0,3}[ab]{0,1}[0-9]{0,2}",
@@ -187,7 +205,7 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
         former_bases,
         slurm_user: 0,
     };
-    let bytes = wire::encode(&message);
+    let bytes = wire::encode(message.clone());
     let (frame, rest) = bytes.split_first_chunk().unwrap();
     assert_eq!(wire::announced(*frame), Ok(rest.len()));
     assert_eq!(wire::decode(rest), Ok(message));

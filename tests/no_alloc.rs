@@ -14,6 +14,7 @@ use slurm_jobns::config;
 use slurm_jobns::config::settings::NodeSettings;
 use slurm_jobns::job::make::create::{Created, create};
 use slurm_jobns::job::record::process::BootId;
+use slurm_jobns::job::record::state::Header;
 use slurm_jobns::job::remove::delete;
 use slurm_jobns::job::{Host, Job, join};
 use slurm_jobns::node;
@@ -89,13 +90,8 @@ fn allow_this_process() {
 fn job(id: u32, script: bool) -> Job {
     let environment = if script { vec![("A", b"1".to_vec())] } else { Vec::new() };
     Job {
-        id,
-        sluid: 0,
+        header: Header { id, sluid: 0, uid: 1, gid: 1, user: "daemon".into(), node: "n".into() },
         sluid_text: String::new(),
-        uid: 1,
-        gid: 1,
-        user: "daemon".into(),
-        node: "n".into(),
         environment,
         boot: BootId::current().unwrap(),
     }

@@ -1,25 +1,9 @@
-//! Reading small files into a buffer, and numbers in them. Allocates nothing.
+//! Reading small files into a buffer. Allocates nothing.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
-
-/// A decimal number without sign, or None.
-#[must_use]
-pub fn parse_number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 20 {
-        return None;
-    }
-    let mut value: u64 = 0;
-    for digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit.checked_sub(b'0')?))?;
-    }
-    Some(value)
-}
 
 /// Reads a file of no more than the buffer's size, which also is what an open file descriptor
 /// limit and a signal may interrupt.

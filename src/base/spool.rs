@@ -3,6 +3,7 @@
 use crate::base::error::{Doing, Error};
 use crate::base::io::read_all;
 use crate::base::trusted_path::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use crate::config::lines::{BadLine, Lines};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -43,6 +44,15 @@ pub fn read(spool: &str, name: &str, max: usize) -> Result<Option<Vec<u8>>, Erro
     let len = read_all(file.as_fd(), &mut buffer).doing("read", intention)?.len();
     buffer.truncate(len);
     Ok(Some(buffer))
+}
+
+/// The lines behind `header`. The file was replaced as a whole, so its last line has an end.
+///
+/// # Errors
+///
+/// When it is of another format, or cut.
+pub fn lines<'a>(header: &'static str, text: &'a [u8]) -> Result<Lines<'a>, BadLine> {
+    if text.ends_with(b"\n") { Lines::behind(header, text) } else { Err(BadLine(header)) }
 }
 
 /// Replaces the file, whole or not at all. Until then the text is in the file `new`.

@@ -92,12 +92,12 @@ fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
 
 /// The job as this plugin has recorded it under one of the bases of this node.
 fn find(bases: &[String], node: &str, job: u32) -> Option<Found> {
-    bases.iter().filter_map(|base| job::of_job(base, job).ok()).find(|found| found.record.node == node)
+    bases.iter().filter_map(|base| job::of_job(base, job).ok()).find(|found| found.record.header.node == node)
 }
 
 fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
     let record = &found.record;
-    let intention = || format!("enter the namespaces of job {}", record.job);
+    let intention = || format!("enter the namespaces of job {}", record.header.id);
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
     if found.boot_id != boot.as_bytes() {
         return Err(

@@ -187,7 +187,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         let job = sight.job.id();
         let (user, holder, namespaces) = match &sight.job {
             SightOf::Ours(found) => (
-                config::problem::escape(&found.record.user),
+                config::problem::escape(&found.record.header.user),
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
                 describe(found.record.namespaces, ","),
             ),
@@ -257,7 +257,7 @@ fn as_json(
         let job = sight.job.id();
         let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
         let (user, uid) = match &sight.job {
-            SightOf::Ours(found) => (Some(found.record.user.clone()), Some(found.record.uid)),
+            SightOf::Ours(found) => (Some(found.record.header.user.clone()), Some(found.record.header.uid)),
             SightOf::Slurms(leftover) => (user_name(leftover.uid()), Some(leftover.uid())),
             SightOf::Lost(_) => (None, None),
         };

@@ -17,6 +17,7 @@ use crate::config::settings::{NodeSettings, Settings};
 use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
+use crate::job::record::state::Header;
 use crate::job::remove::{dead_jobs, delete};
 use crate::job::{Job, LiveJobs};
 use crate::node;
@@ -145,23 +146,25 @@ fn run_with(
         base.clean(&|path| clean(host, node, path))?;
     }
     let job = Job {
-        id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
-        sluid: 0,
+        header: Header {
+            id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
+            sluid: 0,
+            uid,
+            gid,
+            user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
+            node: node.name.to_owned(),
+        },
         sluid_text: String::new(),
-        uid,
-        gid,
-        user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
-        node: node.name.to_owned(),
         environment: Vec::new(),
         boot: BootId::current().map_err(|errno| Error::call("read the boot id", "read", errno).to_string())?,
     };
     let job = Job {
         environment: vec![
-            ("SLURM_JOB_ID", job.id.to_string().into_bytes()),
-            ("SLURMD_NODENAME", job.node.clone().into_bytes()),
+            ("SLURM_JOB_ID", job.header.id.to_string().into_bytes()),
+            ("SLURMD_NODENAME", job.header.node.clone().into_bytes()),
             ("SLURM_JOB_UID", uid.to_string().into_bytes()),
             ("SLURM_JOB_GID", gid.to_string().into_bytes()),
-            ("SLURM_JOB_USER", job.user.clone().into_bytes()),
+            ("SLURM_JOB_USER", job.header.user.clone().into_bytes()),
         ],
         ..job
     };

@@ -28,7 +28,8 @@
 //! | [`short`] | short lists, sorted without much code |
 //! | [`check`] | the promises of [`Settings`](settings::Settings), checked as a whole |
 //! | [`slurm_conf`] | single values of slurm.conf |
-//! | [`wire`] | settings to bytes for `send_stepd`, and back for `recv_stepd` |
+//! | [`lines`] | lines of a word and its value: what the plugin writes down for itself |
+//! | [`wire`] | settings to lines for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
 #![forbid(unsafe_code)]
@@ -41,6 +42,7 @@ pub mod job_container_conf;
 pub mod keys;
 mod layer;
 pub mod limits;
+pub mod lines;
 mod mapping;
 mod merge;
 pub mod mount_options;

@@ -132,7 +132,7 @@ impl Namespaces {
 }
 
 /// An administrator's script and how long it may run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Absolute and normalised.
     pub path: String,
@@ -141,7 +141,7 @@ pub struct Script {
 }
 
 /// One private directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dir {
     /// Absolute and normalised; may hold `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
@@ -162,9 +162,10 @@ impl Dir {
 }
 
 /// Where the content of a private directory lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Backing {
     /// In the job's directory under [`Settings::base_path`].
+    #[default]
     BasePath,
     /// In a job directory under this base path: absolute, normalised, never equal to the main one.
     OtherBase(String),
@@ -176,7 +177,7 @@ pub enum Backing {
 }
 
 /// One parameter of a tmpfs, such as `size=4g` or `noswap`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TmpfsParam {
     /// One of the names in [`mount_options`](super::mount_options).
     pub key: String,

@@ -145,7 +145,7 @@ fn join_by_large_state(file: &OwnedFd, node: &str, boot: BootId, job: u32, dead:
 
 /// Enters the namespaces that `state` tells of, if they are those of `job`.
 fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
-    if state.job != job || state.node != node || state.boot != boot.as_bytes() {
+    if state.header.id != job || state.header.node != node || state.boot != boot.as_bytes() {
         return Err(JoinError::Stale);
     }
     if !state.ready {

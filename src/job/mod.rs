@@ -25,6 +25,7 @@ pub mod remove;
 pub mod script;
 
 use self::record::process::BootId;
+use self::record::state::Header;
 use crate::base::error::Error;
 use core::fmt;
 use rustix::process::Pid;
@@ -66,15 +67,9 @@ pub trait Host: crate::base::log::Log {
 /// A job on this node, as its host describes it.
 #[derive(Clone, Debug)]
 pub struct Job {
-    pub id: u32,
-    pub sluid: u64,
+    pub header: Header<String>,
     /// The SLUID as Slurm prints it; empty when there is none.
     pub sluid_text: String,
-    pub uid: u32,
-    pub gid: u32,
-    pub user: String,
-    /// Slurm's name of this node.
-    pub node: String,
     /// `NAME=value` pairs that every script of this job gets.
     pub environment: Vec<(&'static str, Vec<u8>)>,
     /// This boot's.

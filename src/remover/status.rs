@@ -16,10 +16,9 @@
 use crate::base::error::Error;
 use crate::base::spool;
 use crate::base::spool::PowerCut;
+use crate::config::lines::put;
 use crate::job::record::process::Identity;
 use crate::remover::survivors::Directory;
-use rustix::process::Pid;
-use std::fmt::Write as _;
 
 const HEADER: &str = "slurm-jobns-removal 1";
 const MAX_SIZE: usize = 4 << 20;
@@ -69,6 +68,10 @@ pub enum TreeState {
 impl TreeState {
     const ALL: [Self; 4] = [Self::Waits, Self::Runs, Self::Stuck, Self::Held];
 
+    fn read(word: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word().as_bytes() == word)
+    }
+
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -84,18 +87,18 @@ impl Status {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!("{HEADER}\n");
-        if let Some(Identity { pid, start_time, pidfs_inode }) = self.program {
-            let _ = writeln!(text, "program {} {start_time} {pidfs_inode}", pid.as_raw_nonzero());
+        if let Some(program) = &self.program {
+            let _ = put(&mut text, "program", program);
         }
         for Tree { uid, since, state, left, path, reason, is_told, directories } in self.trees.iter().take(MAX_TREES) {
-            let _ = writeln!(text, "tree {uid} {since} {} {left} {path}", state.word());
+            let _ = put(&mut text, "tree", format_args!("{uid} {since} {} {left} {path}", state.word()));
             if let Some(reason) = reason {
                 let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
-                let _ = writeln!(text, "reason {line}");
+                let _ = put(&mut text, "reason", line);
             }
             if !directories.is_empty() {
                 let list: Vec<String> = directories.iter().map(Directory::to_string).collect();
-                let _ = writeln!(text, "directories {}", list.join(" "));
+                let _ = put(&mut text, "directories", list.join(" "));
             }
             if *is_told {
                 text.push_str("told\n");
@@ -104,41 +107,27 @@ impl Status {
         text
     }
 
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
-        if lines.next() != Some(HEADER) {
-            return None;
-        }
+    fn parse(text: &[u8]) -> Option<Self> {
         let mut status = Self::default();
-        for line in lines {
-            match line.split_once(' ').unwrap_or((line, "")) {
-                ("program", rest) => {
-                    let mut numbers = rest.split(' ').map(|number| number.parse::<u64>().ok());
-                    status.program = Some(Identity {
-                        pid: Pid::from_raw(i32::try_from(numbers.next()??).ok()?)?,
-                        start_time: numbers.next()??,
-                        pidfs_inode: numbers.next()??,
-                    });
+        for (word, mut value) in spool::lines(HEADER, text).ok()? {
+            match word {
+                b"program" => status.program = Some(Identity::read(value)?),
+                b"tree" => status.trees.push(Tree {
+                    uid: value.number()?,
+                    since: value.number()?,
+                    state: TreeState::read(value.word())?,
+                    left: value.number()?,
+                    path: value.text()?.to_owned(),
+                    reason: None,
+                    is_told: false,
+                    directories: Vec::new(),
+                }),
+                b"directories" => {
+                    let list = value.text()?.split(' ');
+                    status.trees.last_mut()?.directories = list.filter_map(Directory::parse).collect();
                 }
-                ("tree", rest) => {
-                    let mut fields = rest.splitn(5, ' ');
-                    status.trees.push(Tree {
-                        uid: fields.next()?.parse().ok()?,
-                        since: fields.next()?.parse().ok()?,
-                        state: fields.next().and_then(|word| TreeState::ALL.into_iter().find(|s| s.word() == word))?,
-                        left: fields.next()?.parse().ok()?,
-                        path: fields.next()?.to_owned(),
-                        reason: None,
-                        is_told: false,
-                        directories: Vec::new(),
-                    });
-                }
-                ("directories", rest) => {
-                    status.trees.last_mut()?.directories = rest.split(' ').filter_map(Directory::parse).collect();
-                }
-                ("told", "") => status.trees.last_mut()?.is_told = true,
-                ("reason", rest) => status.trees.last_mut()?.reason = Some(rest.to_owned()),
+                b"told" => status.trees.last_mut()?.is_told = true,
+                b"reason" => status.trees.last_mut()?.reason = Some(value.text()?.to_owned()),
                 _ => {}
             }
         }
@@ -152,7 +141,7 @@ impl Status {
     /// When it is there and cannot be read.
     pub fn read(spool: &str, name: &str) -> Result<Option<Self>, Error> {
         let text = spool::read(spool, name, MAX_SIZE)?;
-        Ok(text.as_deref().and_then(|text| core::str::from_utf8(text).ok()).and_then(Self::parse))
+        Ok(text.as_deref().and_then(Self::parse))
     }
 
     /// Replaces the file, whole or not at all.
@@ -193,7 +182,7 @@ mod tests {
         status.write(spool, FILES[0]).unwrap();
         assert_eq!(Status::read(spool, FILES[0]).unwrap(), Some(status));
         for damaged in ["", "slurm-jobns-removal 2\n", "slurm-jobns-removal 1\ntree x\n"] {
-            assert_eq!(Status::parse(damaged), None, "{damaged:?}");
+            assert_eq!(Status::parse(damaged.as_bytes()), None, "{damaged:?}");
         }
     }
 }

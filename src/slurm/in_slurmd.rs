@@ -252,7 +252,7 @@ fn tell_of_file() {
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
     tell_of_file();
-    let message = wire::encode(&wire::Message {
+    let message = wire::encode(wire::Message {
         settings: settings.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
         // More there are not, unless base_path was changed as often under live jobs.

@@ -12,6 +12,7 @@ use crate::job::make::create::{Created, create};
 use crate::job::record::job;
 use crate::job::record::live_jobs::has_other_steps;
 use crate::job::record::namespaces::Pins;
+use crate::job::record::state::Header;
 use crate::job::remove::delete;
 use crate::job::{Job, Milliseconds};
 use crate::slurm::host::{SlurmHost, StepHost};
@@ -49,7 +50,7 @@ const STEPS_PAUSE: Duration = Duration::from_millis(50);
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: Error| error.to_string();
     let intention = "receive the settings from slurmd";
-    let refuse = |error: wire::WireError| failed(Error::because(intention, error.to_string()));
+    let refuse = |why: String| failed(Error::because(intention, why));
     let mut frame = [0_u8; wire::FRAME_LEN];
     read_exactly(fd, &mut frame).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
     let mut message = vec![0_u8; wire::announced(frame).map_err(refuse)?];
@@ -102,18 +103,18 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let job = job_of(imports, step)?;
     let start = Instant::now();
     let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))
-        .map_err(|error| format!("job {}: {error}", job.id))?;
+        .map_err(|error| format!("job {}: {error}", job.header.id))?;
     let (record, ms) = (&created.record, Milliseconds(start.elapsed()));
     // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
     host.log(
         Level::Info,
         format_args!(
             "job {}: created: namespaces={} directories={} base_path={} uid={} holder={} ms={ms}",
-            job.id,
+            job.header.id,
             crate::job::record::namespaces::describe(record.namespaces, ","),
             listed(settings.dirs.iter().map(|dir| dir.path.as_str())),
             listed(std::iter::once(settings.base_path.as_str())),
-            record.uid,
+            record.header.uid,
             record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()),
         ),
     );
@@ -152,13 +153,15 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     add("SLURM_JOB_NUM_NODES", number(step.nnodes() != 0, step.nnodes().into()));
     add("SLURM_JOB_GRES", step.gres(imports));
     Ok(Job {
-        id: id.job_id,
-        sluid: id.sluid,
+        header: Header {
+            id: id.job_id,
+            sluid: id.sluid,
+            uid: step.uid(),
+            gid: step.gid(),
+            user,
+            node: daemon.node.clone(),
+        },
         sluid_text,
-        uid: step.uid(),
-        gid: step.gid(),
-        user,
-        node: daemon.node.clone(),
         environment,
         boot: daemon.boot,
     })
@@ -178,14 +181,17 @@ pub fn stepd_delete() -> Result<(), Failure> {
     // A thread that still answers a login may send the numbers that it was given.
     let pins = pins
         .with_other_numbers()
-        .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.job)))
+        .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.header.id)))
         .ok();
     let environment = [delete::of_record(&record).as_slice(), &daemon.environment()].concat();
     // Without a PID namespace nothing ends them with the job's, such as when its user has killed the extern step alone.
-    if !record.namespaces.contains(NamespaceFlags::PID) && steps_go_on(&host, daemon, record.job) {
+    if !record.namespaces.contains(NamespaceFlags::PID) && steps_go_on(&host, daemon, record.header.id) {
         host.log(
             Level::Warning,
-            format_args!("job {}: other steps of it still run; its directories stay until they have ended", record.job),
+            format_args!(
+                "job {}: other steps of it still run; its directories stay until they have ended",
+                record.header.id
+            ),
         );
         delete::notify(&record);
         return Ok(());
@@ -194,7 +200,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
     if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal).is_gone() {
         Ok(())
     } else {
-        Err(format!("job {}: something of it is left; see above", record.job))
+        Err(format!("job {}: something of it is left; see above", record.header.id))
     }
 }
 

@@ -54,11 +54,11 @@ pub struct Created {
 pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(errno_hints::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
-    host.log(Level::Debug, format_args!("job {}: {}", job.id, PlanOf(job.id, &plan)));
+    host.log(Level::Debug, format_args!("job {}: {}", job.header.id, PlanOf(job.header.id, &plan)));
     let mut making = Making::begin(host, settings, job, &plan, removal).map_err(errno_hints::of_call)?;
     match making.everything() {
         Ok(pins) => {
-            host.log(Level::Debug, format_args!("job {}: {}", job.id, making.record));
+            host.log(Level::Debug, format_args!("job {}: {}", job.header.id, making.record));
             Ok(Created { record: making.record, pins })
         }
         Err(error) => {
@@ -128,11 +128,11 @@ impl<'a> Making<'a> {
         plan: &'a Plan,
         removal: delete::Removal,
     ) -> Result<Self, Error> {
-        let name = c_path(&job.id.to_string())?;
-        let path = format!("{}/{}", settings.base_path, job.id);
+        let name = c_path(&job.header.id.to_string())?;
+        let path = format!("{}/{}", settings.base_path, job.header.id);
         let intention = || format!("make {path}");
         let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.id))?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.header.id))?;
         let tree = make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
         let begin = || -> Result<(Journal, Record), Error> {
             let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
@@ -149,17 +149,8 @@ impl<'a> Making<'a> {
                 .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
                 .doing("pidfd_open", || "identify this process".to_owned())?;
             let mut journal = Journal { file, written: 0 };
-            let mut lines = vec![Line::Job {
-                job: job.id,
-                sluid: job.sluid,
-                uid: job.uid,
-                gid: job.gid,
-                user: &job.user,
-                node: &job.node,
-                boot: job.boot,
-                stepd,
-                namespaces: plan.namespaces,
-            }];
+            let mut lines =
+                vec![Line::Job { header: job.header.with_texts(), boot: job.boot, stepd, namespaces: plan.namespaces }];
             let mut trees = Vec::new();
             for (index, base) in plan.bases.iter().enumerate() {
                 let (device, inode) = if index == 0 { (stat.st_dev, stat.st_ino) } else { (0, 0) };
@@ -177,12 +168,7 @@ impl<'a> Making<'a> {
             }
             .doing("renameat2", intention)?;
             let record = Record {
-                job: job.id,
-                sluid: job.sluid,
-                uid: job.uid,
-                gid: job.gid,
-                user: job.user.clone(),
-                node: job.node.clone(),
+                header: job.header.clone(),
                 namespaces: plan.namespaces,
                 holder: None,
                 of_this_boot: true,
@@ -270,10 +256,10 @@ impl<'a> Making<'a> {
     /// `<base>/<job>` in the other bases. As in `begin`,
     /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
     fn make_trees(&mut self) -> Result<(), Error> {
-        let name = c_path(&self.job.id.to_string())?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.id))?;
+        let name = c_path(&self.job.header.id.to_string())?;
+        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.header.id))?;
         for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
-            let intention = || format!("make {base}/{}", self.job.id);
+            let intention = || format!("make {base}/{}", self.job.header.id);
             let fd = open_base_for_job(base, self.settings.auto_base_path)?;
             let tree = make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
             let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
@@ -306,20 +292,20 @@ impl<'a> Making<'a> {
     /// `after_script`.
     fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
         let intention = || format!("make {}", self.mount_point_source());
-        let name = c_path(&format!(".{}", self.job.id))?;
+        let name = c_path(&format!(".{}", self.job.header.id))?;
         match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
             Err(Errno::EXIST) if after_script => {}
             result => result.doing("mkdirat", intention)?,
         }
         let source = self.open_source()?;
-        rustix::fs::fchown(&source, Some(Uid::from_raw(self.job.uid)), None).doing("fchown", intention)?;
+        rustix::fs::fchown(&source, Some(Uid::from_raw(self.job.header.uid)), None).doing("fchown", intention)?;
         Ok(source)
     }
 
     /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, and what a script has mounted on it.
     fn open_source(&self) -> Result<OwnedFd, Error> {
         let intention = || format!("open {}", self.mount_point_source());
-        let name = c_path(&format!(".{}", self.job.id))?;
+        let name = c_path(&format!(".{}", self.job.header.id))?;
         let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
         open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
     }
@@ -328,7 +314,7 @@ impl<'a> Making<'a> {
     fn check_not_covered(&self) -> Result<(), Error> {
         let intention = || format!("open {}", self.mount_point_source());
         let base = open_base(&self.settings.base_path)?;
-        open_beneath(base.as_fd(), &c_path(&self.job.id.to_string())?, OFlags::PATH | OFlags::DIRECTORY, BENEATH)
+        open_beneath(base.as_fd(), &c_path(&self.job.header.id.to_string())?, OFlags::PATH | OFlags::DIRECTORY, BENEATH)
             .map(drop)
             .map_err(|errno| {
                 let error = Error::call(intention(), "openat2", errno);
@@ -345,11 +331,11 @@ impl<'a> Making<'a> {
     fn make_links(&self) -> Result<(), Error> {
         for dir in &self.plan.dirs {
             let Source::Directory { base: 0, name } = &dir.source else { continue };
-            let target = format!(".{}/{name}", self.job.id);
+            let target = format!(".{}/{name}", self.job.header.id);
             let made = rustix::fs::symlinkat(target.as_str(), self.main_tree()?, name.as_str());
             // init_script has something of its own there.
             if made != Err(Errno::EXIST) {
-                made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.id))?;
+                made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.header.id))?;
             }
         }
         Ok(())
@@ -366,15 +352,16 @@ impl<'a> Making<'a> {
 
     /// `$SLURM_JOB_MOUNTPOINT_SRC`, as Slurm's plugin spells it.
     fn mount_point_source(&self) -> String {
-        format!("{}/{}/.{}", self.settings.base_path, self.job.id, self.job.id)
+        format!("{}/{}/.{}", self.settings.base_path, self.job.header.id, self.job.header.id)
     }
 
     fn run_script(&mut self, key: &str, script: &Script, more: &[(&str, &[u8])]) -> Result<(), Error> {
         self.script_started = true;
         let pairs: Vec<(&str, &[u8])> =
             self.job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain(more.iter().copied()).collect();
-        let output = script::run(self.host, self.job.id, key, script, environment(&pairs))?;
-        self.host.log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.id, script.path));
+        let output = script::run(self.host, self.job.header.id, key, script, environment(&pairs))?;
+        self.host
+            .log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.header.id, script.path));
         Ok(())
     }
 
@@ -386,7 +373,7 @@ impl<'a> Making<'a> {
         holder: OwnedFd,
     ) -> Result<(), Error> {
         let namespaces = self.plan.namespaces;
-        let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.id);
+        let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.header.id);
         let plan = ChildPlan {
             channel: childs_end,
             parents_end: Inherited::new(channel),
@@ -422,7 +409,7 @@ impl<'a> Making<'a> {
     fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
         if self.has_mounting_script() {
             let holder = self.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()).to_string();
-            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.id)?;
+            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.header.id)?;
         }
         inside::set_up_inside(self.host, pins.mount.as_fd())?;
         if let Some(script) = &self.settings.clone_ns_script {
@@ -454,7 +441,7 @@ impl<'a> Making<'a> {
                     Level::Error,
                     format_args!(
                         "job {}: the namespace process {} does not end after SIGKILL; what is left is removed later",
-                        self.job.id,
+                        self.job.header.id,
                         child.pid.as_raw_nonzero()
                     ),
                 ),

@@ -22,8 +22,11 @@ pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) 
     if let Some(script) = script {
         let pairs: Vec<(&str, &[u8])> =
             job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain([("SLURM_NS_PID", pid.as_bytes())]).collect();
-        let output = script::run(host, job.id, "user_ns_script", script, environment(&pairs))?;
-        host.log(Level::Debug, format_args!("job {}: user_ns_script {} succeeded: {output}", job.id, script.path));
+        let output = script::run(host, job.header.id, "user_ns_script", script, environment(&pairs))?;
+        host.log(
+            Level::Debug,
+            format_args!("job {}: user_ns_script {} succeeded: {output}", job.header.id, script.path),
+        );
         return Ok(());
     }
     for map in ["uid_map", "gid_map"] {

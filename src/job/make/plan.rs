@@ -78,7 +78,7 @@ impl Plan {
     ///
     /// When a path of `dir_confs` cannot be expanded for this job.
     pub fn new(settings: &Settings, job: &Job, node: Option<&NodeLimits>) -> Result<Self, Error> {
-        let names = JobNames { job_id: job.id, sluid: &job.sluid_text, user: &job.user };
+        let names = JobNames { job_id: job.header.id, sluid: &job.sluid_text, user: &job.header.user };
         let expanded =
             dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
         let mut bases = vec![settings.base_path.clone()];
@@ -196,6 +196,7 @@ mod tests {
     use super::*;
     use crate::config::namespace_yaml::parse_namespace_yaml;
     use crate::config::settings::{Node, NodeSettings};
+    use crate::job::record::state::Header;
 
     fn plan(options: &str) -> Result<Plan, Error> {
         plan_on(options, None)
@@ -206,13 +207,8 @@ mod tests {
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
         let job = Job {
-            id: 7,
-            sluid: 1,
+            header: Header { id: 7, sluid: 1, uid: 1000, gid: 1000, user: "alice".into(), node: "n".into() },
             sluid_text: "s1".into(),
-            uid: 1000,
-            gid: 1000,
-            user: "alice".into(),
-            node: "n".into(),
             environment: Vec::new(),
             boot: crate::job::record::process::BootId::current().unwrap(),
         };

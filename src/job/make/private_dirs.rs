@@ -106,7 +106,7 @@ fn directory(
     (dir, base, name): (&PlannedDir, usize, &str),
 ) -> Result<(OwnedFd, bool), Error> {
     let base_path = plan.bases.get(base).map_or("", String::as_str);
-    let intention = || format!("make {base_path}/{}/{name} for {}", job.id, dir.target);
+    let intention = || format!("make {base_path}/{}/{name} for {}", job.header.id, dir.target);
     let tree = if base == 0 { Some(source) } else { trees.get(base) };
     let tree = tree.ok_or_else(|| Error::because(intention(), "no job directory"))?;
     let name = c_path(name)?;
@@ -130,11 +130,11 @@ fn directory(
 /// may have put somebody else's directory in its place.
 fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
     let owner = rustix::fs::fstat(dir).doing("fstat", &intention)?.st_uid;
-    if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.uid) {
+    if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.header.uid) {
         return Err(Error::because(intention(), format!("what is there belongs to uid {owner}"))
             .with_hint("it must belong to root or to the job's user: see what init_script makes or mounts there"));
     }
-    rustix::fs::fchown(dir, Some(Uid::from_raw(job.uid)), None).doing("fchown", intention)
+    rustix::fs::fchown(dir, Some(Uid::from_raw(job.header.uid)), None).doing("fchown", intention)
 }
 
 /// A clone of the mount that the directory lies in.
@@ -196,6 +196,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::record::state::Header;
 
     #[test]
     #[ignore = "needs root"]
@@ -203,13 +204,8 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let dir = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let job = Job {
-            id: 7,
-            sluid: 0,
+            header: Header { id: 7, sluid: 0, uid: 1000, gid: 1000, user: "alice".into(), node: "n1".into() },
             sluid_text: String::new(),
-            uid: 1000,
-            gid: 1000,
-            user: "alice".into(),
-            node: "n1".into(),
             environment: Vec::new(),
             boot: crate::job::record::process::BootId::current().unwrap(),
         };

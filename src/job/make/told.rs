@@ -6,6 +6,7 @@ use crate::config::settings::{Backing, HidePid, Script, Settings};
 use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
 use crate::job::record::namespaces::describe;
+use crate::job::record::state::Header;
 use crate::sys::mount::{Atime, Attributes, Propagation};
 use core::fmt;
 
@@ -80,7 +81,7 @@ impl fmt::Display for PlanOf<'_> {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { job, sluid, uid, gid, user, node, namespaces, holder, trees, .. } = self;
+        let Self { header: Header { id, sluid, uid, gid, user, node }, namespaces, holder, trees, .. } = self;
         write!(f, "made: user={user} uid={uid} gid={gid} node={node}")?;
         if *sluid != 0 {
             write!(f, " sluid={sluid:#x}")?;
@@ -89,7 +90,7 @@ impl fmt::Display for Record {
         if let Some(holder) = holder {
             write!(f, " holder={}", holder.pid.as_raw_nonzero())?;
         }
-        let trees: Vec<String> = trees.iter().map(|tree| format!("{}/{job}", tree.base)).collect();
+        let trees: Vec<String> = trees.iter().map(|tree| format!("{}/{id}", tree.base)).collect();
         write!(f, " directories={}", trees.join(","))
     }
 }
@@ -160,13 +161,8 @@ mod tests {
             "settings: base_path=/nvme/n1 clone_ns_flags=CLONE_NEWPID hide_base_path=true shared=true EntireStepInNS=true clone_ns_script=/s(10 s) removal_timeout=60 proc_options=hidepid=invisible /tmp=base_path(mode=1777) /fast=/ssd /dev/shm=tmpfs(nosuid,nodev,noexec,size=4g)"
         );
         let job = Job {
-            id: 17,
-            sluid: 0,
+            header: Header { id: 17, sluid: 0, uid: 7, gid: 8, user: "alice".to_owned(), node: "n1".to_owned() },
             sluid_text: String::new(),
-            uid: 7,
-            gid: 8,
-            user: "alice".to_owned(),
-            node: "n1".to_owned(),
             environment: Vec::new(),
             boot: BootId::current().unwrap(),
         };
@@ -176,12 +172,7 @@ mod tests {
             "plan: namespaces=mount,PID shared=true /proc=hidepid=invisible /tmp=/nvme/n1/17/_tmp(mode=1777) /fast=/ssd/17/_fast /dev/shm=tmpfs(nosuid,nodev,noexec,size=4g) hidden=/nvme/n1,/ssd"
         );
         let record = Record {
-            job: 17,
-            sluid: 0,
-            uid: 7,
-            gid: 8,
-            user: "alice".to_owned(),
-            node: "n1".to_owned(),
+            header: Header { id: 17, sluid: 0, uid: 7, gid: 8, user: "alice".to_owned(), node: "n1".to_owned() },
             namespaces: plan::namespaces(&settings),
             holder: None,
             of_this_boot: true,

@@ -8,7 +8,7 @@ use crate::base::listing::names;
 use crate::base::trusted_path::{BENEATH, is_trusted_owner, mode_of, open_beneath};
 use crate::job::record::namespaces::Pins;
 use crate::job::record::process::{BootId, Identity};
-use crate::job::record::state::{MAX_SIZE, State};
+use crate::job::record::state::{Header, MAX_SIZE, State};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::has_ended;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,12 +23,7 @@ pub const DEAD_MODE: u32 = 0o500;
 /// All that deleting a job needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    pub job: u32,
-    pub sluid: u64,
-    pub uid: u32,
-    pub gid: u32,
-    pub user: String,
-    pub node: String,
+    pub header: Header<String>,
     pub namespaces: NamespaceFlags,
     pub holder: Option<Identity>,
     /// It is of this boot, so device numbers mean what they meant.
@@ -79,7 +74,7 @@ impl Found {
     ///
     /// When it has ended, or there is none yet.
     pub fn pins(&self) -> Result<Pins, Error> {
-        let intention = || format!("find the namespaces of job {}", self.record.job);
+        let intention = || format!("find the namespaces of job {}", self.record.header.id);
         let gone = || Error::because(intention(), "the process that holds them has ended");
         let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "they are still being set up"))?;
         // Open while the number is known to be the holder's.
@@ -176,8 +171,8 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
     let mut buffer = vec![0_u8; MAX_SIZE];
     let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
     let state = State::parse(text).map_err(|why| Error::because(intention(), why.to_string()))?;
-    if state.job.to_string() != name {
-        return Err(Error::because(intention(), format!("its state file is about job {}", state.job)));
+    if state.header.id.to_string() != name {
+        return Err(Error::because(intention(), format!("its state file is about job {}", state.header.id)));
     }
     let mut trees: Vec<TreeRecord> = Vec::new();
     for tree in state.trees() {
@@ -189,12 +184,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
     }
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
     let record = Record {
-        job: state.job,
-        sluid: state.sluid,
-        uid: state.uid,
-        gid: state.gid,
-        user: state.user.to_owned(),
-        node: state.node.to_owned(),
+        header: state.header.with_texts(),
         namespaces: state.namespaces,
         holder: state.holder,
         of_this_boot: state.boot == boot.as_bytes(),

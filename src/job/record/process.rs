@@ -13,7 +13,9 @@
 )]
 
 use crate::base::fixed_text::FixedText;
-use crate::base::io::{parse_number, read_file};
+use crate::base::io::read_file;
+use crate::config::lines::{Fields, number};
+use core::fmt;
 use core::fmt::Write as _;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -45,6 +47,16 @@ impl Identity {
         Ok(Self { pid, start_time, pidfs_inode })
     }
 
+    /// As it is written down.
+    #[must_use]
+    pub fn read(mut fields: Fields<'_>) -> Option<Self> {
+        Some(Self {
+            pid: Pid::from_raw(fields.number()?)?,
+            start_time: fields.number()?,
+            pidfs_inode: fields.number()?,
+        })
+    }
+
     /// A pidfd of this very process; ESRCH when it is gone, even if its number lives on.
     ///
     /// # Errors
@@ -70,6 +82,14 @@ impl Identity {
             // Anything else, such as no descriptor left, is no proof.
             Err(errno) => errno != Errno::SRCH,
         }
+    }
+}
+
+/// As it is written down: three numbers.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, start_time, pidfs_inode } = self;
+        write!(f, "{} {start_time} {pidfs_inode}", pid.as_raw_nonzero())
     }
 }
 
@@ -106,7 +126,7 @@ fn parse_stat(stat: &[u8], field: usize) -> Option<u64> {
     let fields = after_name.next()?;
     after_name.next()?;
     // The first piece is the space behind the parenthesis; field 3 is the second.
-    parse_number(fields.split(|&b| b == b' ').nth(field.checked_sub(2)?)?)
+    number(fields.split(|&b| b == b' ').nth(field.checked_sub(2)?)?)
 }
 
 /// The boot id: 36 characters that change with every boot (random(4)).
@@ -139,14 +159,6 @@ mod tests {
         assert_eq!(parse_stat(stat, 22), Some(998_877));
         assert_eq!(parse_stat(b"7 (x", 22), None);
         assert_eq!(parse_stat(b"", 22), None);
-    }
-
-    #[test]
-    fn numbers_are_plain_decimal() {
-        assert_eq!(parse_number(b"18446744073709551615"), Some(u64::MAX));
-        for bad in [&b""[..], b"-1", b"+1", b" 1", b"18446744073709551616", b"1x"] {
-            assert_eq!(parse_number(bad), None);
-        }
     }
 
     #[test]

@@ -28,11 +28,11 @@ use crate::base::spool;
 use crate::base::spool::PowerCut;
 use crate::base::trusted_path;
 use crate::base::trusted_path::Missing;
+use crate::config::lines::{BadLine, put};
 use rustix::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 /// The names of the file in slurmd's spool directory, for namespace/linux and namespace/tmpfs.
 pub const FILES: [&str; 2] = ["namespace_linux.jobns", "namespace_tmpfs.jobns"];
@@ -72,35 +72,34 @@ impl Registry {
     /// When the file is there and cannot be read, is not root's alone, or is damaged.
     pub fn read(spooldir: &str, name: &str) -> Result<Option<Self>, Error> {
         let Some(text) = spool::read(spooldir, name, MAX_SIZE)? else { return Ok(None) };
-        let damaged = || Error::because(format!("read {spooldir}/{name}"), "it is damaged, or of another format");
-        Self::parse(&text).map(Some).ok_or_else(damaged)
+        Self::parse(&text).map(Some).map_err(|bad| Error::because(format!("read {spooldir}/{name}"), bad.to_string()))
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
-        let mut lines = core::str::from_utf8(text).ok()?.strip_suffix('\n')?.split('\n');
-        if lines.next() != Some(HEADER) {
-            return None;
-        }
+    fn parse(text: &[u8]) -> Result<Self, BadLine> {
         let mut found = Self::default();
-        for line in lines {
-            match line.split_once(' ')? {
-                ("node", rest) => rest.clone_into(&mut found.node),
-                ("hostname", rest) => rest.clone_into(&mut found.hostname),
-                ("slurm_conf", rest) => rest.clone_into(&mut found.slurm_conf),
-                ("base", rest) if rest.starts_with('/') => found.bases.push(rest.to_owned()),
-                ("trash", rest) if rest.starts_with('/') => found.trash.push(rest.to_owned()),
+        for (word, value) in spool::lines(HEADER, text)? {
+            let text = |word| value.text().map(str::to_owned).ok_or(BadLine(word));
+            let path = |word| value.path().map(str::to_owned).ok_or(BadLine(word));
+            match word {
+                b"node" => found.node = text("node")?,
+                b"hostname" => found.hostname = text("hostname")?,
+                b"slurm_conf" => found.slurm_conf = text("slurm_conf")?,
+                b"base" => found.bases.push(path("base")?),
+                b"trash" => found.trash.push(path("trash")?),
                 // A later 1.x may have more.
                 _ => {}
             }
         }
-        (!found.node.is_empty()).then_some(found)
+        if found.node.is_empty() { Err(BadLine("node")) } else { Ok(found) }
     }
 
     fn text(&self) -> String {
         let Self { node, hostname, slurm_conf, bases, trash } = self;
-        let mut text = format!("{HEADER}\nnode {node}\nhostname {hostname}\nslurm_conf {slurm_conf}\n");
-        for (word, path) in bases.iter().map(|base| ("base", base)).chain(trash.iter().map(|path| ("trash", path))) {
-            let _ = writeln!(text, "{word} {path}");
+        let mut text = format!("{HEADER}\n");
+        let lines = [("node", node), ("hostname", hostname), ("slurm_conf", slurm_conf)].into_iter();
+        let lines = lines.chain(bases.iter().map(|base| ("base", base)));
+        for (word, value) in lines.chain(trash.iter().map(|path| ("trash", path))) {
+            let _ = put(&mut text, word, value);
         }
         text
     }
@@ -163,14 +162,12 @@ pub fn nodes(place: &str) -> Result<Vec<String>, Error> {
 /// When the file cannot be read, is not root's alone, or is damaged.
 pub fn spool_of(place: &str, node: &str) -> Result<Option<String>, Error> {
     let Some(text) = spool::read(place, node, MAX_SPOOL_SIZE)? else { return Ok(None) };
-    let damaged = || Error::because(format!("read {place}/{node}"), "it is damaged, or of another format");
-    let text = core::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n'));
-    let mut lines = text.ok_or_else(damaged)?.split('\n');
-    if lines.next() != Some(SPOOL_HEADER) {
-        return Err(damaged());
-    }
-    let path = lines.find_map(|line| line.strip_prefix("spool ")).filter(|path| path.starts_with('/'));
-    path.map(|path| Some(path.to_owned())).ok_or_else(damaged)
+    let path = spool::lines(SPOOL_HEADER, &text).and_then(|mut lines| {
+        let path = lines.find(|(word, _)| *word == b"spool").and_then(|(_, value)| value.path());
+        path.ok_or(BadLine("spool"))
+    });
+    let path = path.map_err(|bad| Error::because(format!("read {place}/{node}"), bad.to_string()))?;
+    Ok(Some(path.to_owned()))
 }
 
 #[cfg(test)]

@@ -199,7 +199,7 @@ pub fn look_at(
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
     let stepd_alive = found.is_of(boot) && found.stepd.is_alive();
     let verdict = verdict(Facts {
-        same_node: found.record.node == node,
+        same_node: found.record.header.node == node,
         same_boot: found.is_of(boot),
         is_marked: found.is_marked,
         stepd_alive,
@@ -325,7 +325,10 @@ pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sig
         (Verdict::Foreign, SightOf::Ours(found)) => {
             host.log(
                 Level::Warning,
-                format_args!("job {id}: {base_path}/{id} belongs to node {}; it is left alone", found.record.node),
+                format_args!(
+                    "job {id}: {base_path}/{id} belongs to node {}; it is left alone",
+                    found.record.header.node
+                ),
             );
             Became::Stays
         }
@@ -366,7 +369,7 @@ impl SightOf {
     #[must_use]
     pub fn id(&self) -> u32 {
         match self {
-            Self::Ours(found) => found.record.job,
+            Self::Ours(found) => found.record.header.id,
             Self::Slurms(leftover) => leftover.job,
             Self::Lost(job) => *job,
         }
@@ -376,7 +379,7 @@ impl SightOf {
     #[must_use]
     pub fn uid(&self) -> u32 {
         match self {
-            Self::Ours(found) => found.record.uid,
+            Self::Ours(found) => found.record.header.uid,
             Self::Slurms(leftover) => leftover.uid(),
             Self::Lost(_) => 0,
         }
@@ -440,7 +443,7 @@ const UNTIL_EXEC: Duration = Duration::from_millis(500);
 
 /// What is in the trash afterwards is for somebody else.
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
-    let id = seen.record.job;
+    let id = seen.record.header.id;
     let lock = match lock_job(base.as_fd(), id, UNTIL_EXEC) {
         Err(Errno::NOENT) => return Became::Gone,
         Err(Errno::WOULDBLOCK) => return Became::Busy,

@@ -52,10 +52,10 @@ fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'
 #[must_use]
 pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
     [
-        ("SLURM_JOB_ID", record.job.to_string().into_bytes()),
-        ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),
-        ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
-        ("SLURM_JOB_USER", record.user.clone().into_bytes()),
+        ("SLURM_JOB_ID", record.header.id.to_string().into_bytes()),
+        ("SLURM_JOB_UID", record.header.uid.to_string().into_bytes()),
+        ("SLURM_JOB_GID", record.header.gid.to_string().into_bytes()),
+        ("SLURM_JOB_USER", record.header.user.clone().into_bytes()),
     ]
 }
 
@@ -119,7 +119,7 @@ pub fn delete(
     pins: Option<Pins>,
     removal: Removal,
 ) -> Left {
-    let job = record.job;
+    let job = record.header.id;
     let start = Instant::now();
     if let Err(error) = end_holder(record) {
         host.log(Level::Error, format_args!("job {job}: {error}; its directories stay until it has ended"));
@@ -157,7 +157,7 @@ pub fn delete(
     let ms = Milliseconds(start.elapsed());
     host.log(
         if matches!(removal, Removal::InProgram) { Level::Debug } else { Level::Info },
-        format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.uid),
+        format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.header.uid),
     );
     left
 }
@@ -199,7 +199,7 @@ fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Re
         match remove_in_place(record, &Terms::default(), remove) {
             Ok(summary) if summary.complete() => {}
             result => {
-                is_removed(host, &format!("job {}", record.job), &result);
+                is_removed(host, &format!("job {}", record.header.id), &result);
                 left = Left::Some;
             }
         }
@@ -207,7 +207,7 @@ fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Re
     for Moved { base, trash, name } in &aside.moved {
         let name_text = name.to_string_lossy();
         let result = remove(trash.as_fd(), name, &Terms::default());
-        if !is_removed(host, &format!("job {}: {base}/.trash/{name_text}", record.job), &result) {
+        if !is_removed(host, &format!("job {}: {base}/.trash/{name_text}", record.header.id), &result) {
             left = Left::Some;
         }
     }
@@ -273,7 +273,7 @@ fn in_place(record: &Record) -> impl Iterator<Item = (OwnedFd, String)> {
         let base = base_of(tree).ok()??;
         let name = find(record, tree, base.as_fd(), index == 0).ok()??;
         let dir = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()?;
-        Some((dir, format!("{}/{}", tree.base, record.job)))
+        Some((dir, format!("{}/{}", tree.base, record.header.id)))
     })
 }
 
@@ -284,7 +284,7 @@ fn paths_in_place(record: &Record) -> Vec<String> {
 /// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
 #[must_use]
 pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
-    let source = CString::new(format!(".{}", record.job)).unwrap_or_default();
+    let source = CString::new(format!(".{}", record.header.id)).unwrap_or_default();
     // Not opened: the server of what is mounted there may not answer.
     let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
     let mut found = Vec::new();
@@ -305,9 +305,9 @@ fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     let members = Members {
         namespace: pins.map(|pins| pins.mount.as_fd()),
         directories: trees_in_place(record),
-        uid: record.uid,
+        uid: record.header.uid,
     };
-    kill_members(host, record.job, &members)
+    kill_members(host, record.header.id, &members)
 }
 
 fn run_epilog(
@@ -317,7 +317,7 @@ fn run_epilog(
     environment: &[(&'static str, Vec<u8>)],
     pins: Option<&Pins>,
 ) {
-    let job = record.job;
+    let job = record.header.id;
     remove_links(record);
     let ns =
         pins.map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
@@ -344,7 +344,7 @@ fn remove_links(record: &Record) {
     let Some(tree) = record.trees.first() else { return };
     let Ok(base) = open_base(&tree.base) else { return };
     for link in ["mnt", "pid", "user", "ipc"] {
-        let path = CString::new(format!("{}/.ns/{link}", record.job)).unwrap_or_default();
+        let path = CString::new(format!("{}/.ns/{link}", record.header.id)).unwrap_or_default();
         let _ = rustix::fs::unlinkat(&base, &path, AtFlags::empty());
     }
 }
@@ -364,7 +364,7 @@ fn set_mode(record: &Record, mode: u32) {
     if let Ok(Some(base)) = base_of(tree)
         && let Ok(Some(_)) = find(record, tree, base.as_fd(), true)
     {
-        let name = CString::new(record.job.to_string()).unwrap_or_default();
+        let name = CString::new(record.header.id.to_string()).unwrap_or_default();
         if let Ok(dir) = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
             let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
         }
@@ -417,7 +417,7 @@ fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
             Ok(Some(moved)) => aside.moved.push(moved),
             Err(error) => {
                 aside.kept += 1;
-                host.log(Level::Error, format_args!("job {}: {error}; it is removed where it is", record.job));
+                host.log(Level::Error, format_args!("job {}: {error}; it is removed where it is", record.header.id));
             }
         }
     }
@@ -437,17 +437,17 @@ fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
 fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<Moved>, Error> {
     let Some(base) = base_of(tree)? else { return Ok(None) };
     let Some(name) = find(record, tree, base.as_fd(), is_main)? else { return Ok(None) };
-    move_to_trash(base.as_fd(), &tree.base, &name, record.uid).map(Some)
+    move_to_trash(base.as_fd(), &tree.base, &name, record.header.uid).map(Some)
 }
 
 /// The name of a recorded directory in its base, if it is there.
 fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool) -> Result<Option<CString>, Error> {
-    let name = CString::new(record.job.to_string()).unwrap_or_default();
-    let intention = || format!("remove {}/{}", tree.base, record.job);
+    let name = CString::new(record.header.id.to_string()).unwrap_or_default();
+    let intention = || format!("remove {}/{}", tree.base, record.header.id);
     // Killed before it got its name; the main one would have no record then. One that is locked is
     // being made for another instance.
     let had_no_name = || {
-        let unfinished = CString::new(format!("{UNFINISHED}{}", record.job)).unwrap_or_default();
+        let unfinished = CString::new(format!("{UNFINISHED}{}", record.header.id)).unwrap_or_default();
         !is_main && remove_unfinished(base, &unfinished).is_ok()
     };
     if tree.inode == 0 {
@@ -513,12 +513,12 @@ pub(crate) fn dispose_of_stale(
     job: &Job,
     removal: Removal,
 ) -> Result<(), Error> {
-    let intention = || format!("make {}/{}", settings.base_path, job.id);
-    let name = job.id.to_string();
+    let intention = || format!("make {}/{}", settings.base_path, job.header.id);
+    let name = job.header.id.to_string();
     // Another process may be deleting it, and run its epilog.
     let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
     let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
-    let _lock = match lock_job(base.as_fd(), job.id, wait) {
+    let _lock = match lock_job(base.as_fd(), job.header.id, wait) {
         Err(Errno::WOULDBLOCK) => {
             return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
                 .with_hint("see jobns list"));
@@ -532,14 +532,14 @@ pub(crate) fn dispose_of_stale(
         Error::because(intention(), format!("it exists: {why}"))
             .with_hint("look at it, and move it away if nobody needs it")
     })?;
-    if found.record.node != job.node {
-        return Err(Error::because(intention(), format!("it belongs to node {}", found.record.node))
+    if found.record.header.node != job.header.node {
+        return Err(Error::because(intention(), format!("it belongs to node {}", found.record.header.node))
             .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));
     }
     if found.has_live_process(job.boot) {
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
-    host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
+    host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.header.id));
     // What cannot be moved is logged, and in the way.
     let mut environment = job.environment.clone();
     environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
@@ -553,6 +553,7 @@ pub(crate) fn dispose_of_stale(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::record::state::Header;
 
     #[test]
     fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
@@ -570,12 +571,7 @@ mod tests {
         let stat = std::fs::metadata(path("ours/7")).unwrap();
         let tree = |base: &str, inode| TreeRecord { base: path(base), device: stat.dev(), inode };
         let record = Record {
-            job: 7,
-            sluid: 0,
-            uid: 1000,
-            gid: 1000,
-            user: "alice".into(),
-            node: "n1".into(),
+            header: Header { id: 7, sluid: 0, uid: 1000, gid: 1000, user: "alice".into(), node: "n1".into() },
             namespaces: NamespaceFlags::MOUNT,
             holder: None,
             of_this_boot: true,
