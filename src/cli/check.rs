@@ -38,21 +38,25 @@ use crate::base::error::Words;
 use crate::cli::help::CHECK;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
-use crate::config;
-use crate::config::problem::{Level, Problem};
-use crate::config::spelling;
-use crate::config::{cluster, hostlist};
+use crate::config::problem::escape;
+use crate::config::settings::{Node, NodeSettings};
+use crate::config::{cluster, hostlist, spelling};
+use crate::node::config_file;
+use crate::node::config_file::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::finding::{About, Findings};
 use here::Here;
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use show::{Checked, Format};
+use show::Checked;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Nodes that are checked at once.
 const MOST_NODES: usize = 10_000;
+
+/// What the file is called that comes on standard input.
+const STDIN: &str = "<stdin>";
 
 /// Exit status when there are warnings, and `--strict` counts them.
 const ONLY_WARNINGS: u8 = 1;
@@ -106,16 +110,14 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     {
         return result;
     }
-    let name = match options.file.to_str() {
-        Some("-") => "<stdin>".to_owned(),
-        _ => options.file.to_string_lossy().into_owned(),
-    };
+    let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy() };
     bounded::looking_at(&name);
-    let text = match read(&options.file) {
-        Ok(text) => text,
+    let mut found = Findings::default();
+    let input = match read(&options.file, &mut found) {
+        Ok(text) => Input { name: name.into_owned(), text },
         Err(errno) => {
             // A broken configuration and none at all are one to whoever only sees the status.
-            super::complain(&format!("jobns: cannot read {}: {}\n", config::problem::escape(&name), Words(errno)));
+            super::complain(&format!("jobns: cannot read {}: {}\n", escape(&name), Words(errno)));
             return Ok(ExitCode::from(ERRORS));
         }
     };
@@ -124,7 +126,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         Some(names) if !options.here => (names.clone(), names.clone()),
         name => super::nodes::this(name.as_deref())?,
     };
-    let (errors, warnings, said) = verdict(&options, &name, &text, &this)?;
+    let (errors, warnings, said) = verdict(&options, &input, &this, found)?;
     // A closed pipe (| head) takes nothing from the verdict.
     super::answer(&said)?;
     Ok(match (errors, warnings) {
@@ -137,9 +139,9 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
 /// Errors, warnings, and what is said of all nodes that are asked for. `this` are the names of the node and machine.
 fn verdict(
     options: &Options,
-    name: &str,
-    text: &[u8],
+    input: &Input,
     (this_node, this_machine): &(String, String),
+    mut found: Findings,
 ) -> Result<(usize, usize, String), String> {
     let wanted = if options.here { this_node } else { options.node.as_ref().unwrap_or(this_node) };
     let names = match hostlist::expand(wanted, MOST_NODES) {
@@ -157,12 +159,12 @@ fn verdict(
         // Most nodes are named as their machine.
         let is_here = options.here || options.node.is_none();
         let hostname = if is_here { this_machine } else { node_name };
-        let mut checked = check(options, name, text, config::settings::Node { name: node_name, hostname });
-        checked.strangers = cluster::strangers(&checked.parsed.nodes, &cluster, node_name);
-        spelling::use_conf(checked.format == Format::JobContainerConf);
+        let mut checked = check(options, input, Node { name: node_name, hostname }, &mut found);
+        checked.strangers = cluster::strangers(&checked.file.parsed.nodes, &cluster, node_name);
+        spelling::use_conf(checked.format == JOB_CONTAINER_CONF);
         if options.here {
-            let path = (options.file != "-").then_some(name);
-            checked.here = Some(Here::look(&checked, path));
+            // It is about one node.
+            checked.here = Some(Here::look(&checked.file, &checked.node, std::mem::take(&mut found)));
         }
         // What is the same for many nodes is said once.
         match groups.iter_mut().find(|(other, _)| other.says_the_same(&checked)) {
@@ -196,53 +198,36 @@ fn beside(file: &OsStr) -> Vec<u8> {
     directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
-fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::settings::Node<'a>) -> Checked<'a> {
-    let is_tmpfs = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new("job_container.conf"));
-    let format = if is_tmpfs { Format::JobContainerConf } else { Format::NamespaceYaml };
-    let (parsed, entire_step_in_ns) = if is_tmpfs {
-        let config::job_container_conf::ParsedConf { parsed, entire_step_in_ns } =
-            config::job_container_conf::parse_job_container_conf(name, text, &node, &mut |file| {
-                included(&options.file, file)
-            });
-        (parsed, Some(entire_step_in_ns))
-    } else {
-        (config::namespace_yaml::parse_namespace_yaml(name, text, &node), None)
+fn check<'a>(options: &Options, input: &Input, node: Node<'a>, found: &mut Findings) -> Checked<'a> {
+    let is_conf = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new(JOB_CONTAINER_CONF.name));
+    let format = if is_conf { JOB_CONTAINER_CONF } else { NAMESPACE_YAML };
+    // As in Slurm, beside slurm.conf, where the file is as well.
+    let directory = Path::new(&options.file).parent().filter(|_| options.file != "-").unwrap_or(Path::new("."));
+    let file = format.parse(input.name.clone(), &input.text, &node, &mut |name| {
+        read(directory.join(name).as_os_str(), found).map_err(|errno| Words(errno).to_string())
+    });
+    let entire_step_in_ns = match &file.parsed.settings {
+        Some(NodeSettings::Enabled(settings)) if is_conf => Some(settings.entire_step_in_ns),
+        _ => None,
     };
-    Checked { file: name, format, node, parsed, entire_step_in_ns, strangers: Vec::new(), here: None }
+    Checked { file, format, node, entire_step_in_ns, strangers: Vec::new(), here: None }
 }
 
-/// Reads a file that job_container.conf includes: as in Slurm, beside slurm.conf, where it is, too.
-fn included(from: &OsStr, file: &str) -> Result<Vec<u8>, String> {
-    let directory = Path::new(from).parent().filter(|_| from != "-").unwrap_or(Path::new("."));
-    read(directory.join(file).as_os_str()).map_err(|errno| Words(errno).to_string())
+/// What is checked.
+struct Input {
+    name: String,
+    text: Vec<u8>,
 }
 
-/// Reads what is checked: a file of any owner, a pipe, standard input.
-fn read(file: &OsStr) -> Result<Vec<u8>, Errno> {
+/// Reads a file of any owner, a pipe, standard input. Who can change it is found out by the way.
+fn read(file: &OsStr, found: &mut Findings) -> Result<Vec<u8>, Errno> {
     if file == "-" {
-        return read_all(rustix::stdio::stdin());
+        return config_file::read_text(rustix::stdio::stdin());
     }
-    let file = rustix::fs::openat(CWD, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    read_all(file)
-}
-
-/// One byte more than the parser takes, so that it and not we say that it is too long.
-fn read_all(file: impl AsFd) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    let mut chunk = vec![0_u8; 64 * 1024];
-    while text.len() <= config::limits::MAX_TEXT {
-        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut chunk[..]))? {
-            0 => break,
-            n => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-        }
-    }
-    Ok(text)
-}
-
-/// How many of these are errors, and how many warnings.
-fn count(problems: &[Problem]) -> (usize, usize) {
-    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
-    (errors, problems.len() - errors)
+    let open = config_file::open(file, OFlags::empty())?;
+    let judged = config_file::who_can_change(&open, &file.to_string_lossy(), found);
+    found.check(About::Node, judged);
+    config_file::read_text(open)
 }
 
 #[cfg(test)]
@@ -272,9 +257,13 @@ mod tests {
         }
     }
 
+    fn input(yaml: &str) -> Input {
+        Input { name: "namespace.yaml".to_owned(), text: yaml.into() }
+    }
+
     fn checked(yaml: &str) -> Checked<'static> {
         let options = Options { file: "namespace.yaml".into(), ..Options::default() };
-        check(&options, "namespace.yaml", yaml.as_bytes(), config::settings::Node { name: "n1", hostname: "n1" })
+        check(&options, &input(yaml), Node { name: "n1", hostname: "n1" }, &mut Findings::default())
     }
 
     #[test]
@@ -322,7 +311,7 @@ namespace.yaml: no errors, no warnings
         let said = |node: &str, json, yaml: &str| {
             let file = OsString::from("namespace.yaml");
             let options = Options { file, node: Some(node.to_owned()), json, ..Options::default() };
-            verdict(&options, "namespace.yaml", yaml.as_bytes(), &("x".to_owned(), "x".to_owned()))
+            verdict(&options, &input(yaml), &("x".to_owned(), "x".to_owned()), Findings::default())
         };
         let yaml = "defaults: {base_path: /ns}\nnode_confs:\n- {nodes: \"n[1-4]\", options: {base_path: none}}\n";
         let text = said("n[1-2],m,n4", false, yaml).unwrap().2;

@@ -25,8 +25,7 @@ use crate::job::record::namespaces::describe;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
-use crate::node;
-use crate::node::File;
+use crate::node::config_file::{File, config_directory};
 use crate::remover::status;
 use crate::remover::status::{Status, Tree};
 use core::fmt;
@@ -490,16 +489,18 @@ enum Configured {
 
 fn configured(file: File, registry: &Registry) -> Configured {
     let of = config::settings::Node { name: &registry.node, hostname: &registry.hostname };
-    let host = TerminalHost { verbose: false };
-    match file.read(&host, node::config_directory(&registry.slurm_conf), &of) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Configured::Gone(error.to_string()),
-        Err(error) => Configured::Broken(error.to_string()),
-        Ok((path, parsed)) => match parsed.settings {
-            Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
-            Some(NodeSettings::Disabled(_)) => Configured::Read(None),
-            None => Configured::Broken(format!(
-                "{path} has errors, so clone_ns_epilog is not known; see jobns check {path}"
-            )),
-        },
+    let (file, found) = match file.read(config_directory(&registry.slurm_conf), &of) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Configured::Gone(error.to_string()),
+        Err(error) => return Configured::Broken(error.to_string()),
+        Ok(read) => read,
+    };
+    let _ = found.log(&TerminalHost { verbose: false }, |finding| file.line(finding));
+    match file.parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
+        Some(NodeSettings::Disabled(_)) => Configured::Read(None),
+        None => Configured::Broken(format!(
+            "{0} has errors, so clone_ns_epilog is not known; see jobns check {0}",
+            file.path
+        )),
     }
 }

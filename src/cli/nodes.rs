@@ -5,7 +5,7 @@
 use crate::cli::host_name;
 use crate::job::record::registry;
 use crate::job::record::registry::{Registry, WHEREABOUTS};
-use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 
 /// Where slurmd's spool directory is by default: Slurm's own default, and Debian's.
 const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];

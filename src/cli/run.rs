@@ -12,14 +12,20 @@ use crate::cli::help::RUN;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::progress;
-use crate::config;
-use crate::config::settings::{NodeSettings, Settings};
+use crate::config::problem;
+use crate::config::problem::Problem;
+use crate::config::settings::{Node, NodeSettings, Settings};
 use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
 use crate::job::remove::{dead_jobs, delete};
 use crate::job::{Job, LiveJobs};
-use crate::node;
+use crate::node::config_file::{ConfigFile, NAMESPACE_YAML};
+use crate::node::finding::Findings;
+use crate::node::kernel;
+use crate::node::paths;
+use crate::node::paths::Manner;
+use crate::node::surroundings;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
 use rustix::fd::{AsFd, OwnedFd};
@@ -86,22 +92,21 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         None => (super::host_name(), super::host_name()),
     };
     let node = options.node.clone().unwrap_or(node);
-    let ended = run(&host, &options, &config::settings::Node { name: &node, hostname: &hostname })?;
+    let ended = run(&host, &options, &Node { name: &node, hostname: &hostname })?;
     Ok(match ended {
         Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
         Ended::Killed(signal) => die_of(signal),
     })
 }
 
-fn run(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Ended, String> {
+fn run(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<Ended, String> {
     let caller = Caller::look();
-    let mut settings = settings(host, options, node)?;
+    let (file, mut settings) = read(host, options, node)?;
     // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
     if options.config.is_some() {
-        let errors = node::paths(host, &mut settings, &|_| String::new());
-        if !errors.is_empty() {
-            return Err(errors.join("\n"));
-        }
+        let mut found = Findings::default();
+        paths::follow(&mut settings, &Manner::START, &mut found);
+        found.log(host, |finding| file.line(finding)).map_err(|lines| lines.join("\n"))?;
         return run_with(host, options, node, &settings, &caller, None);
     }
     let base = Base::take(host, &caller, &mut settings)?;
@@ -111,7 +116,7 @@ fn run(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>
 }
 
 /// What a killed run has left.
-fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) -> Result<(), String> {
+fn clean(host: &TerminalHost, node: &Node<'_>, base: &String) -> Result<(), String> {
     let former = dead_jobs::Node {
         name: node.name,
         bases: std::slice::from_ref(base),
@@ -126,7 +131,7 @@ fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) 
 fn run_with(
     host: &TerminalHost,
     options: &Options,
-    node: &config::settings::Node<'_>,
+    node: &Node<'_>,
     settings: &Settings,
     caller: &Caller,
     base: Option<&Base>,
@@ -136,10 +141,9 @@ fn run_with(
     if !caller.is_root() {
         enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
     }
-    let errors = node::kernel(host, settings, &|_| String::new());
-    if !errors.is_empty() {
-        return Err(errors.join("\n"));
-    }
+    let mut found = Findings::default();
+    kernel::try_out(settings, &mut found);
+    found.log(host, ToString::to_string).map_err(|lines| lines.join("\n"))?;
     // A base of Slurm's is left to slurmd.
     if let Some(base) = base {
         base.clean(&|path| clean(host, node, path))?;
@@ -190,32 +194,34 @@ fn run_with(
     ended.map_err(|error| error.to_string())
 }
 
-fn settings(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Settings, String> {
-    let (name, text) = match &options.config {
-        Some(path) => {
-            let name = path.to_string_lossy().into_owned();
-            let text = node::read_config(host, &name).map_err(|error| error.to_string())?;
-            (name, text)
-        }
-        None => ("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes().to_vec()),
+/// The configuration that is asked for, or the embedded one.
+fn read(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<(ConfigFile, Settings), String> {
+    let (mut file, mut found) = match &options.config {
+        Some(path) => NAMESPACE_YAML
+            .read_trusted(path.to_string_lossy().into_owned(), ".", node)
+            .map_err(|error| error.to_string())?,
+        None => (embedded(node), Findings::default()),
     };
-    let parsed = config::namespace_yaml::parse_namespace_yaml(&name, &text, node);
-    let rendered: Vec<String> = parsed
-        .problems
-        .iter()
-        .filter(|p| p.level == config::problem::Level::Error)
-        .map(config::problem::Problem::render)
-        .collect();
-    for warning in parsed.problems.iter().filter(|p| p.level == config::problem::Level::Warning) {
-        host.log(Level::Warning, format_args!("{}", warning.log_line()));
+    let (errors, warnings): (Vec<&Problem>, _) =
+        file.parsed.problems.iter().partition(|problem| problem.level == problem::Level::Error);
+    for warning in warnings {
+        found.problem(warning);
     }
-    match parsed.settings {
-        Some(NodeSettings::Enabled(settings)) => Ok(settings),
-        Some(NodeSettings::Disabled(_)) => {
-            Err(format!("{name} gives node {} no namespaces (no base_path, or none)", node.name))
-        }
-        None => Err(rendered.join("\n")),
+    let _ = found.log(host, |finding| file.line(finding));
+    if !errors.is_empty() {
+        return Err(errors.into_iter().map(Problem::render).collect());
     }
+    match file.parsed.settings.take() {
+        Some(NodeSettings::Enabled(settings)) => Ok((file, settings)),
+        Some(NodeSettings::Disabled(why)) => Err(surroundings::off(&file, node.name, why)),
+        None => Err(format!("{}: it cannot be read", file.path)),
+    }
+}
+
+fn embedded(node: &Node<'_>) -> ConfigFile {
+    NAMESPACE_YAML.parse("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes(), node, &mut |name| {
+        Err(format!("{name} is not embedded"))
+    })
 }
 
 /// An ordinary user may make namespaces in a user namespace of their own. Everybody keeps their ids.
@@ -290,11 +296,7 @@ mod tests {
 
     #[test]
     fn the_embedded_configuration_has_no_problem() {
-        let parsed = config::namespace_yaml::parse_namespace_yaml(
-            "x",
-            DEFAULT_CONFIG.as_bytes(),
-            &config::settings::Node { name: "n", hostname: "n" },
-        );
-        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let problems = embedded(&Node { name: "n", hostname: "n" }).parsed.problems;
+        assert!(problems.is_empty(), "{problems:?}");
     }
 }

@@ -1,48 +1,20 @@
 //! The settings of a node, each value with its source: as a table, and as JSON for programs.
 
-use crate::cli::check::count;
 use crate::cli::check::here::Here;
 use crate::cli::json;
-use crate::config::cluster;
-use crate::config::job_container_conf::spelled_in_conf;
-use crate::config::outcome::{Origin, Parsed};
+use crate::config::outcome::Origin;
 use crate::config::problem::escape;
 use crate::config::problem::{Level, Problem};
 use crate::config::settings::{Backing, Dir, DisabledWhy, MountFlags, Node, NodeSettings, Script, Settings};
-use crate::node::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{ConfigFile, File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use std::fmt::Write as _;
-
-/// Which of Slurm's files it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    NamespaceYaml,
-    JobContainerConf,
-}
-
-impl Format {
-    fn name(self) -> &'static str {
-        match self {
-            Self::NamespaceYaml => "namespace.yaml",
-            Self::JobContainerConf => "job_container.conf",
-        }
-    }
-
-    /// The key as this file spells it; `None` when it has no such key.
-    fn key(self, key: &'static str) -> Option<&'static str> {
-        match self {
-            Self::NamespaceYaml => Some(key),
-            Self::JobContainerConf => spelled_in_conf(key),
-        }
-    }
-}
 
 /// All that is known about a file and a node.
 #[derive(Debug)]
 pub(super) struct Checked<'a> {
-    pub(super) file: &'a str,
-    pub(super) format: Format,
+    pub(super) file: ConfigFile,
+    pub(super) format: File,
     pub(super) node: Node<'a>,
-    pub(super) parsed: Parsed,
     /// A key that only job_container.conf has.
     pub(super) entire_step_in_ns: Option<bool>,
     /// Names that no node of the cluster has: the line, and a sentence.
@@ -65,48 +37,33 @@ enum Value<'a> {
 impl Checked<'_> {
     /// Errors and warnings, of the text and of this machine.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let (errors, warnings) = count(&self.parsed.problems);
+        let problems = &self.file.parsed.problems;
+        let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+        let warnings = problems.len() - errors;
         let here = self.here.as_ref().map_or((0, 0), |here| (here.errors.len(), here.warnings.len()));
         (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
-    /// The plugin that reads the file.
-    pub(super) fn plugin(&self) -> &'static str {
-        match self.format {
-            Format::NamespaceYaml => "namespace_linux.so",
-            Format::JobContainerConf => "namespace_tmpfs.so",
-        }
-    }
-
     /// All but the name of the node is the same, so that it can be said of both.
     pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let (a, b) = (&self.parsed, &other.parsed);
+        let (a, b) = (&self.file.parsed, &other.file.parsed);
         let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
         is_same
             && self.entire_step_in_ns == other.entire_step_in_ns
-            && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes)
+            && self.file.left_out.is_some() == other.file.left_out.is_some()
             && self.strangers == other.strangers
     }
 
     fn strangers(&self) -> impl Iterator<Item = String> {
-        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file))
+        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file.path))
     }
 
-    /// That nothing in the file is for this node alone, where it has something for others.
-    fn left_out(&self) -> Option<String> {
-        let file = match self.format {
-            Format::NamespaceYaml => NAMESPACE_YAML,
-            Format::JobContainerConf => JOB_CONTAINER_CONF,
-        };
-        cluster::leaves_out(&self.parsed.nodes).then(|| (file.left_out)(self.node.name))
-    }
-
-    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
-        self.parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin)
+    fn origin(&self, key: &str) -> Option<Origin> {
+        self.file.origin(key)
     }
 
     fn unchecked(&self) -> Vec<String> {
-        match (&self.here, &self.parsed.settings) {
+        match (&self.here, &self.file.parsed.settings) {
             (Some(here), _) => here.unchecked.clone(),
             (None, Some(NodeSettings::Enabled(_))) => {
                 vec!["whether paths exist and who owns them, scripts, what the kernel takes: see --here".to_owned()]
@@ -162,7 +119,7 @@ impl Checked<'_> {
         if is_set("proc_keep") {
             rows.push(("proc_keep", Value::Paths(&settings.proc_keep)));
         }
-        if self.format == Format::JobContainerConf {
+        if self.format == JOB_CONTAINER_CONF {
             // It is that of all directories under the base path.
             let mode = settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700);
             rows.push(("dir_mode", Value::Mode(mode)));
@@ -174,18 +131,21 @@ impl Checked<'_> {
     }
 
     fn origin_in_words(&self, key: &str) -> String {
-        match (self.format, self.origin(key)) {
-            (Format::NamespaceYaml, Some(Origin::Defaults { line })) => format!("defaults, line {line}"),
-            (Format::NamespaceYaml, Some(Origin::NodeEntry { line })) => format!("node_confs entry, line {line}"),
-            (_, Some(Origin::Defaults { line })) => format!("for all nodes, line {line}"),
-            (_, Some(Origin::NodeEntry { line })) => format!("NodeName line, line {line}"),
-            (_, Some(Origin::BuiltIn) | None) => "built in".to_owned(),
+        let (for_all, for_node) = if self.format == NAMESPACE_YAML {
+            ("defaults", "node_confs entry")
+        } else {
+            ("for all nodes", "NodeName line")
+        };
+        match self.origin(key) {
+            Some(Origin::Defaults { line }) => format!("{for_all}, line {line}"),
+            Some(Origin::NodeEntry { line }) => format!("{for_node}, line {line}"),
+            Some(Origin::BuiltIn) | None => "built in".to_owned(),
         }
     }
 
     fn why_disabled(&self, why: DisabledWhy) -> String {
         let key = self.format.key("base_path").unwrap_or_default();
-        let left_out = self.left_out().map_or_else(String::new, |left_out| format!("{left_out}, and "));
+        let left_out = self.file.left_out.as_ref().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
             DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
             DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
@@ -194,7 +154,7 @@ impl Checked<'_> {
     }
 
     pub(super) fn text(&self) -> String {
-        let mut out: String = self.parsed.problems.iter().map(Problem::render).collect();
+        let mut out: String = self.file.parsed.problems.iter().map(Problem::render).collect();
         for line in self.strangers() {
             let _ = writeln!(out, "warning: {}", escape(&line));
         }
@@ -202,9 +162,9 @@ impl Checked<'_> {
             out.push('\n');
         }
         let node = escape(self.node.name);
-        match &self.parsed.settings {
+        match &self.file.parsed.settings {
             Some(NodeSettings::Enabled(settings)) => {
-                if let Some(left_out) = self.left_out() {
+                if let Some(left_out) = &self.file.left_out {
                     let _ = writeln!(out, "note: {left_out}: it gets what is for all nodes");
                 }
                 let _ = writeln!(out, "settings of node {node}:");
@@ -233,8 +193,9 @@ impl Checked<'_> {
             1 => format!("1 {word}"),
             _ => format!("{count} {word}s"),
         };
-        let _ = write!(out, "{}: {}, {}", escape(self.file), counted(errors, "error"), counted(warnings, "warning"));
-        out.push_str(match &self.parsed.settings {
+        let _ =
+            write!(out, "{}: {}, {}", escape(&self.file.path), counted(errors, "error"), counted(warnings, "warning"));
+        out.push_str(match &self.file.parsed.settings {
             None => ": slurmd refuses this file\n",
             Some(_) if errors > 0 => ": it does not work on this machine\n",
             Some(_) => "\n",
@@ -244,7 +205,7 @@ impl Checked<'_> {
 
     /// One line for each error, and nothing else.
     pub(super) fn errors(&self) -> String {
-        let problems = self.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
+        let problems = self.file.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
         let here = self.here.iter().flat_map(|here| &here.errors);
         let lines = problems.map(Problem::one_line).chain(here.map(|line| format!("error: {}", escape(line))));
         lines.fold(String::new(), |text, line| text + &line + "\n")
@@ -306,8 +267,8 @@ impl Checked<'_> {
 
     pub(super) fn json(&self) -> String {
         let (errors, warnings) = self.counts();
-        let problems = self.parsed.problems.iter().map(json_problem);
-        let (state, why, settings) = match &self.parsed.settings {
+        let problems = self.file.parsed.problems.iter().map(json_problem);
+        let (state, why, settings) = match &self.file.parsed.settings {
             None => ("refused", None, None),
             Some(NodeSettings::Disabled(why)) => ("disabled", Some(self.why_disabled(*why)), None),
             Some(NodeSettings::Enabled(settings)) => ("enabled", None, Some(self.json_settings(settings))),
@@ -321,8 +282,8 @@ impl Checked<'_> {
             ])
         });
         json::object([
-            ("file", json::text(self.file)),
-            ("format", json::text(self.format.name())),
+            ("file", json::text(&self.file.path)),
+            ("format", json::text(self.format.name)),
             ("node", json::text(self.node.name)),
             ("hostname", json::text(self.node.hostname)),
             ("errors", errors.to_string()),
