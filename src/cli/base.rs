@@ -13,6 +13,7 @@ use crate::job::remove::dead_jobs;
 use crate::node::finding::Findings;
 use crate::node::paths;
 use crate::node::paths::Manner;
+use crate::sys::exec::Inherited;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode};
 use rustix::io::Errno;
@@ -160,6 +161,11 @@ impl Base {
             }
         }
         if self.is_alone { clean(&self.path) } else { Ok(()) }
+    }
+
+    /// The lock, which a child inherits.
+    pub(super) fn inherited(&self) -> Inherited {
+        Inherited::new(&self.lock)
     }
 
     /// Lets other runs use it. It has a job now, so nobody removes it in the moment without a lock that this takes
