@@ -32,17 +32,17 @@
 mod bounded;
 mod here;
 mod loaded;
-mod show;
+pub(super) mod show;
 
 use crate::base::error::Words;
-use crate::cli::help::CHECK;
+use crate::cli::help::{CHECK, Command};
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::config::problem::escape;
 use crate::config::settings::{Node, NodeSettings};
 use crate::config::{cluster, hostlist, spelling};
 use crate::node::config_file;
-use crate::node::config_file::{JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{ConfigFile, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use crate::node::finding::{About, Findings};
 use here::Here;
 use rustix::fs::OFlags;
@@ -61,13 +61,13 @@ const STDIN: &str = "<stdin>";
 /// Exit status when there are warnings, and `--strict` counts them.
 const ONLY_WARNINGS: u8 = 1;
 /// Exit status when there is an error.
-const ERRORS: u8 = 2;
+pub(super) const ERRORS: u8 = 2;
 
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one option, free to combine")]
-struct Options {
+pub(super) struct Options {
     file: OsString,
-    node: Option<String>,
+    pub(super) node: Option<String>,
     json: bool,
     strict: bool,
     here: bool,
@@ -75,10 +75,11 @@ struct Options {
     tmpfs: bool,
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
+/// The options of `check`, or of `convert`, which has some of them.
+pub(super) fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
     let mut file = None;
-    let mut reader = Reader::new(&CHECK, arguments);
+    let mut reader = Reader::new(command, arguments);
     while let Some(word) = reader.next()? {
         match word {
             Word::Option("--node", name) => options.node = Some(options::node(name)?),
@@ -89,13 +90,13 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
             Word::Flag(_) => options.tmpfs = true,
             Word::Dashes => {}
             Word::Operand(_) if file.is_some() => {
-                return Err(Stop::Wrong("check reads one file at a time; see jobns check --help".to_owned()));
+                return Err(Stop::Wrong(format!("{0} reads one file at a time; see jobns {0} --help", command.name)));
             }
             Word::Operand(operand) => file = Some(operand),
         }
     }
     options.file =
-        file.ok_or_else(|| "check needs a file, or - for standard input; see jobns check --help".to_owned())?;
+        file.ok_or_else(|| format!("{0} needs a file, or - for standard input; see jobns {0} --help", command.name))?;
     Ok(options)
 }
 
@@ -103,24 +104,15 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
 ///
 /// Wrong usage, and a file that cannot be read.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let Some(options) = options::or_help(&CHECK, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let Some(options) = options::or_help(&CHECK, parse(&CHECK, arguments))? else { return Ok(ExitCode::SUCCESS) };
     if options.here
         && !bounded::is_child()
         && let Some(result) = bounded::run(&options, arguments)
     {
         return result;
     }
-    let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy() };
-    bounded::looking_at(&name);
     let mut found = Findings::default();
-    let input = match read(&options.file, &mut found) {
-        Ok(text) => Input { name: name.into_owned(), text },
-        Err(errno) => {
-            // A broken configuration and none at all are one to whoever only sees the status.
-            super::complain(&format!("jobns: cannot read {}: {}\n", escape(&name), Words(errno)));
-            return Ok(ExitCode::from(ERRORS));
-        }
-    };
+    let Some(input) = Input::read(&options, &mut found) else { return Ok(ExitCode::from(ERRORS)) };
     // What slurmd has written down of this node is not needed for others.
     let this = match &options.node {
         Some(names) if !options.here => (names.clone(), names.clone()),
@@ -198,25 +190,47 @@ fn beside(file: &OsStr) -> Vec<u8> {
     directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
-fn check<'a>(options: &Options, input: &Input, node: Node<'a>, found: &mut Findings) -> Checked<'a> {
+/// What the file says about one node.
+pub(super) fn parsed(options: &Options, input: &Input, node: &Node<'_>, found: &mut Findings) -> ConfigFile {
     let is_conf = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new(JOB_CONTAINER_CONF.name));
     let format = if is_conf { JOB_CONTAINER_CONF } else { NAMESPACE_YAML };
     // As in Slurm, beside slurm.conf, where the file is as well.
     let directory = Path::new(&options.file).parent().filter(|_| options.file != "-").unwrap_or(Path::new("."));
-    let file = format.parse(input.name.clone(), &input.text, &node, &mut |name| {
+    format.parse(input.name.clone(), &input.text, node, &mut |name| {
         read(directory.join(name).as_os_str(), found).map_err(|errno| Words(errno).to_string())
-    });
+    })
+}
+
+fn check<'a>(options: &Options, input: &Input, node: Node<'a>, found: &mut Findings) -> Checked<'a> {
+    let file = parsed(options, input, &node, found);
+    let format = file.file;
     let entire_step_in_ns = match &file.parsed.settings {
-        Some(NodeSettings::Enabled(settings)) if is_conf => Some(settings.entire_step_in_ns),
+        Some(NodeSettings::Enabled(settings)) if format == JOB_CONTAINER_CONF => Some(settings.entire_step_in_ns),
         _ => None,
     };
     Checked { file, format, node, entire_step_in_ns, strangers: Vec::new(), here: None }
 }
 
 /// What is checked.
-struct Input {
+pub(super) struct Input {
     name: String,
     text: Vec<u8>,
+}
+
+impl Input {
+    /// None when it cannot be read, which is told: a broken configuration and none at all are one to whoever only sees
+    /// the status.
+    pub(super) fn read(options: &Options, found: &mut Findings) -> Option<Self> {
+        let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy().into_owned() };
+        bounded::looking_at(&name);
+        match read(&options.file, found) {
+            Ok(text) => Some(Self { name, text }),
+            Err(errno) => {
+                super::complain(&format!("jobns: cannot read {}: {}\n", escape(&name), Words(errno)));
+                None
+            }
+        }
+    }
 }
 
 /// Reads a file of any owner, a pipe, standard input. Who can change it is found out by the way.
@@ -235,7 +249,7 @@ mod tests {
     use super::*;
 
     fn options(words: &[&str]) -> Result<Options, Stop> {
-        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        parse(&CHECK, &words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A command in the namespaces of a job: `jobns enter` runs it itself, `jobns run` in a child of its own.
 
-use crate::base::error::{Doing, Error, Words};
-use crate::cli::{OWN_FAILURE, complain};
+use crate::base::error::{Doing, Error};
+use crate::cli::{OWN_FAILURE, complain, words};
 use crate::sys::clone::{NamespaceFlags, set_signal_mask};
 use crate::sys::exec::with_signal_mask;
 use crate::sys::process::{Ended, reap, setns};
@@ -50,11 +50,6 @@ pub(super) fn run(
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .doing("pidfd_open", || format!("wait for {}", name.display()))?;
     wait(&pidfd, signals)
-}
-
-/// As everything else of `jobns` words it.
-fn words(error: &io::Error) -> String {
-    Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
 fn tell_of_directory(directory: &Path, error: &io::Error) {

@@ -327,7 +327,7 @@ impl Checked<'_> {
 }
 
 /// The options of a directory, as they could be written in a file.
-fn options(dir: &Dir) -> Vec<String> {
+pub fn options(dir: &Dir) -> Vec<String> {
     let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = dir.flags;
     let flags = [
         (nosuid, "nosuid"),
