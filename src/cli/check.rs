@@ -321,6 +321,25 @@ namespace.yaml: no errors, no warnings
     }
 
     #[test]
+    fn who_can_change_an_included_file_is_found_out_as_well() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        std::fs::write(path("job_container.conf"), "Include other.conf\n").unwrap();
+        std::fs::write(path("other.conf"), "BasePath=/ns\n").unwrap();
+        let is_refused = |mode| {
+            std::fs::set_permissions(path("other.conf"), std::fs::Permissions::from_mode(mode)).unwrap();
+            let options = Options { file: path("job_container.conf").into(), ..Options::default() };
+            let mut found = Findings::default();
+            let input = Input::read(&options, &mut found).unwrap();
+            assert!(parsed(&options, &input, &Node { name: "n", hostname: "n" }, &mut found).parsed.settings.is_some());
+            found.has_fatal()
+        };
+        assert!(!is_refused(0o644));
+        assert!(is_refused(0o666));
+    }
+
+    #[test]
     fn each_node_of_a_hostlist_is_checked() {
         let said = |node: &str, json, yaml: &str| {
             let file = OsString::from("namespace.yaml");
