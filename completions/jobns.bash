@@ -3,9 +3,10 @@
 
 _jobns() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} i
-	local commands='check list clean enter run stamp'
+	local commands='check convert list clean enter run stamp'
 	local -A options=(
 		[check]='--node --format --strict --tmpfs --here --quiet'
+		[convert]='--node --tmpfs'
 		[list]='--node --spool --format'
 		[clean]='--dry-run --format --node --spool'
 		[enter]='--spool'
@@ -52,7 +53,7 @@ _jobns() {
 		fi
 	fi
 	case ${COMP_WORDS[1]} in
-	check | stamp) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	check | convert | stamp) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	help) if ((COMP_CWORD == 2)); then mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word"); fi ;;
 	run | enter)
 		if ((operands < needed)); then # the live jobs, where root asks

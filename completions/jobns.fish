@@ -2,21 +2,22 @@
 
 complete -c jobns -f
 complete -c jobns -n __fish_use_subcommand -a check -d 'what is wrong with a configuration, and what it comes to'
+complete -c jobns -n __fish_use_subcommand -a convert -d 'a configuration as a tidy namespace.yaml'
 complete -c jobns -n __fish_use_subcommand -a list -d 'the jobs of this node, and what is left of those that are gone'
 complete -c jobns -n __fish_use_subcommand -a clean -d 'remove what is left'
 complete -c jobns -n __fish_use_subcommand -a enter -d 'a command in the namespaces of a live job'
 complete -c jobns -n __fish_use_subcommand -a run -d 'a command in namespaces of its own, without Slurm'
 complete -c jobns -n __fish_use_subcommand -a stamp -d 'a plugin for another micro release of Slurm'
 complete -c jobns -n __fish_use_subcommand -a help -d 'what a command does'
-complete -c jobns -n '__fish_seen_subcommand_from help' -x -a 'check list clean enter run stamp'
+complete -c jobns -n '__fish_seen_subcommand_from help' -x -a 'check convert list clean enter run stamp'
 complete -c jobns -n __fish_use_subcommand -l help
 complete -c jobns -n __fish_use_subcommand -l version
 
-complete -c jobns -n '__fish_seen_subcommand_from check stamp' -F
-complete -c jobns -n '__fish_seen_subcommand_from check run' -l node -x -d 'the node that it is read for'
+complete -c jobns -n '__fish_seen_subcommand_from check convert stamp' -F
+complete -c jobns -n '__fish_seen_subcommand_from check convert run' -l node -x -d 'the node that it is read for'
 complete -c jobns -n '__fish_seen_subcommand_from check list clean' -l format -x -a 'text json'
 complete -c jobns -n '__fish_seen_subcommand_from check' -l strict -d 'warnings count'
-complete -c jobns -n '__fish_seen_subcommand_from check' -l tmpfs -d 'it is a job_container.conf'
+complete -c jobns -n '__fish_seen_subcommand_from check convert' -l tmpfs -d 'it is a job_container.conf'
 complete -c jobns -n '__fish_seen_subcommand_from check' -l here -d 'ask this machine, too'
 complete -c jobns -n '__fish_seen_subcommand_from check' -l quiet -d 'errors only, one line each'
 complete -c jobns -n '__fish_seen_subcommand_from list clean' -l node -x -d 'which node of this machine'

@@ -45,6 +45,7 @@ fn told(parsed: Parsed) -> Option<NodeSettings> {
         is_printable(&problem.render(), true);
         assert!(problem.render().len() < 16 * 1024);
     }
+    converted(&parsed);
     let settings = parsed.settings?;
     if let NodeSettings::Enabled(settings) = &settings {
         holds(settings);
@@ -55,6 +56,19 @@ fn told(parsed: Parsed) -> Option<NodeSettings> {
     assert_eq!(wire::announced(*frame).as_ref(), Ok(&rest.len()));
     assert_eq!(wire::decode(rest).as_ref(), Ok(&message));
     Some(message.settings)
+}
+
+/// `jobns convert` writes what means the same, but for the key that namespace.yaml does not have.
+fn converted(parsed: &Parsed) {
+    let text = slurm_jobns::cli::convert::yaml("some.conf", parsed, "n1");
+    assert_eq!(text.is_none(), parsed.settings.is_none());
+    let Some(text) = text else { return };
+    let mut expected = parsed.settings.clone();
+    if let Some(NodeSettings::Enabled(settings)) = &mut expected {
+        settings.entire_step_in_ns = true;
+    }
+    let again = parse_namespace_yaml("namespace.yaml", text.as_bytes(), &Node { name: "n1", hostname: "host1" });
+    assert_eq!(again.settings, expected, "{text}{:?}", again.problems);
 }
 
 /// Any bytes as job_container.conf. What is behind the first form feed can be included as `b`, and

@@ -17,7 +17,8 @@ use slurm_jobns::job::record::process::BootId;
 use slurm_jobns::job::record::state::Header;
 use slurm_jobns::job::remove::delete;
 use slurm_jobns::job::{Host, Job, join};
-use slurm_jobns::node;
+use slurm_jobns::node::finding::{About, Finding, Findings, Severity};
+use slurm_jobns::node::kernel;
 use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use slurm_jobns::sys::exec::exit_group;
 use slurm_jobns::sys::process::{Ended, reap};
@@ -152,6 +153,13 @@ fn join_status(base: &str, job: u32) -> Ended {
     child_status(&JoinPlan { base, boot: BootId::current().unwrap(), job }, join_in_child)
 }
 
+/// Why the trials of slurmd's start would refuse the settings.
+fn tried_out(settings: &config::settings::Settings) -> Vec<Finding> {
+    let mut found = Findings::default();
+    kernel::try_limits_and_holder(settings, &mut found);
+    found.into_iter().filter(|finding| finding.severity == Severity::Fatal).collect()
+}
+
 /// Runs `work` on a thread whose mounts are not those of this machine.
 fn in_own_mounts(work: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
@@ -236,8 +244,8 @@ fn neither_child_nor_join_allocates() {
         assert!(error.contains("limit the job's user namespace: write ") && error.contains("(EROFS)"), "{error}");
         assert!(error.contains("user_ns_limits: 100"), "{error}");
         assert!(!top.path().join("9").exists());
-        let trial = node::trials(&Quiet, &user, &|key| format!("{key}: "));
-        assert!(matches!(trial.as_slice(), [only] if only.starts_with("user_ns_limits: ") && only.contains("(EROFS)")));
+        let [found] = tried_out(&user).try_into().unwrap();
+        assert_eq!((found.about, found.errno()), (About::Key("user_ns_limits"), Some(rustix::io::Errno::ROFS)));
         // On purpose:
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
         let created = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap();
@@ -247,7 +255,7 @@ fn neither_child_nor_join_allocates() {
         );
     });
     // The trials of slurmd's start.
-    assert_eq!(node::trials(&Quiet, &settings(&base, all), &|_| String::new()), [""; 0]);
+    assert!(tried_out(&settings(&base, all)).is_empty());
     // A child that fails says so in words, and leaves nothing.
     let missing = settings(&base, "  dirs: /tmp,/no/such/directory\n");
     let error = create(&Quiet, &missing, &job(7, false), delete::Removal::HERE).unwrap_err().to_string();

@@ -10,7 +10,10 @@ use crate::base::log::{Level, Log};
 use crate::cli::TerminalHost;
 use crate::config::settings::Settings;
 use crate::job::remove::dead_jobs;
-use crate::node;
+use crate::node::finding::Findings;
+use crate::node::paths;
+use crate::node::paths::Manner;
+use crate::sys::exec::Inherited;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode};
 use rustix::io::Errno;
@@ -160,6 +163,11 @@ impl Base {
         if self.is_alone { clean(&self.path) } else { Ok(()) }
     }
 
+    /// The lock, which a child inherits.
+    pub(super) fn inherited(&self) -> Inherited {
+        Inherited::new(&self.lock)
+    }
+
     /// Lets other runs use it. It has a job now, so nobody removes it in the moment without a lock that this takes
     /// (flock(2)).
     pub(super) fn share(&self) {
@@ -186,15 +194,19 @@ fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result
     let mut tries = 0;
     loop {
         tries += 1;
-        let errors = if caller.knows_root {
-            node::paths(host, settings, &|_| String::new())
+        let mut found = Findings::default();
+        if caller.knows_root {
+            paths::follow(settings, &Manner::START, &mut found);
         } else {
             // The directories above cannot be told from somebody else's.
             match rustix::fs::mkdir(settings.base_path.as_str(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => Vec::new(),
-                Err(errno) => vec![Error::call(format!("make {}", settings.base_path), "mkdir", errno).to_string()],
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => {
+                    found.fatal("base_path", Error::call(format!("make {}", settings.base_path), "mkdir", errno));
+                }
             }
-        };
+        }
+        found.log(host, ToString::to_string).map_err(|errors| errors.join("\n"))?;
         let lock = || -> Result<(OwnedFd, bool), Error> {
             let intention = || format!("lock {}", settings.base_path);
             let base = open_base(&settings.base_path)?;
@@ -208,8 +220,7 @@ fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result
             if same { Ok((base, is_alone)) } else { Err(Error::call(intention(), "flock", Errno::NOENT)) }
         };
         match lock() {
-            Err(error) if error.errno() == Some(Errno::NOENT) && errors.is_empty() && tries < 100 => {}
-            _ if !errors.is_empty() => return Err(errors.join("\n")),
+            Err(error) if error.errno() == Some(Errno::NOENT) && tries < 100 => {}
             result => return result.map_err(|error| error.to_string()),
         }
     }

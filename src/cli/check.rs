@@ -32,20 +32,20 @@
 mod bounded;
 mod here;
 mod loaded;
-mod show;
+pub(super) mod show;
 
 use crate::base::error::Words;
-use crate::cli::help::CHECK;
+use crate::cli::help::{CHECK, Command};
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
-use crate::config;
-use crate::config::keys::Format;
-use crate::config::problem::{Level, Problem};
-use crate::config::spelling;
-use crate::config::{cluster, hostlist};
+use crate::config::problem::escape;
+use crate::config::settings::Node;
+use crate::config::{cluster, hostlist, spelling};
+use crate::node::config_file;
+use crate::node::config_file::{ConfigFile, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::finding::{About, Findings};
 use here::Here;
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use show::Checked;
 use std::ffi::{OsStr, OsString};
@@ -55,16 +55,19 @@ use std::process::ExitCode;
 /// Nodes that are checked at once.
 const MOST_NODES: usize = 10_000;
 
+/// What the file is called that comes on standard input.
+const STDIN: &str = "<stdin>";
+
 /// Exit status when there are warnings, and `--strict` counts them.
 const ONLY_WARNINGS: u8 = 1;
 /// Exit status when there is an error.
-const ERRORS: u8 = 2;
+pub(super) const ERRORS: u8 = 2;
 
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is one option, free to combine")]
-struct Options {
+pub(super) struct Options {
     file: OsString,
-    node: Option<String>,
+    pub(super) node: Option<String>,
     json: bool,
     strict: bool,
     here: bool,
@@ -72,10 +75,11 @@ struct Options {
     tmpfs: bool,
 }
 
-fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
+/// The options of `check`, or of `convert`, which has some of them.
+pub(super) fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
     let mut file = None;
-    let mut reader = Reader::new(&CHECK, arguments);
+    let mut reader = Reader::new(command, arguments);
     while let Some(word) = reader.next()? {
         match word {
             Word::Option("--node", name) => options.node = Some(options::node(name)?),
@@ -86,13 +90,13 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
             Word::Flag(_) => options.tmpfs = true,
             Word::Dashes => {}
             Word::Operand(_) if file.is_some() => {
-                return Err(Stop::Wrong("check reads one file at a time; see jobns check --help".to_owned()));
+                return Err(Stop::Wrong(format!("{0} reads one file at a time; see jobns {0} --help", command.name)));
             }
             Word::Operand(operand) => file = Some(operand),
         }
     }
     options.file =
-        file.ok_or_else(|| "check needs a file, or - for standard input; see jobns check --help".to_owned())?;
+        file.ok_or_else(|| format!("{0} needs a file, or - for standard input; see jobns {0} --help", command.name))?;
     Ok(options)
 }
 
@@ -100,32 +104,21 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
 ///
 /// Wrong usage, and a file that cannot be read.
 pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
-    let Some(options) = options::or_help(&CHECK, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
+    let Some(options) = options::or_help(&CHECK, parse(&CHECK, arguments))? else { return Ok(ExitCode::SUCCESS) };
     if options.here
         && !bounded::is_child()
         && let Some(result) = bounded::run(&options, arguments)
     {
         return result;
     }
-    let name = match options.file.to_str() {
-        Some("-") => "<stdin>".to_owned(),
-        _ => options.file.to_string_lossy().into_owned(),
-    };
-    bounded::looking_at(&name);
-    let text = match read(&options.file) {
-        Ok(text) => text,
-        Err(errno) => {
-            // A broken configuration and none at all are one to whoever only sees the status.
-            super::complain(&format!("jobns: cannot read {}: {}\n", config::problem::escape(&name), Words(errno)));
-            return Ok(ExitCode::from(ERRORS));
-        }
-    };
+    let mut found = Findings::default();
+    let Some(input) = Input::read(&options, &mut found) else { return Ok(ExitCode::from(ERRORS)) };
     // What slurmd has written down of this node is not needed for others.
     let this = match &options.node {
         Some(names) if !options.here => (names.clone(), names.clone()),
         name => super::nodes::this(name.as_deref())?,
     };
-    let (errors, warnings, said) = verdict(&options, &name, &text, &this)?;
+    let (errors, warnings, said) = verdict(&options, &input, &this, found)?;
     // A closed pipe (| head) takes nothing from the verdict.
     super::answer(&said)?;
     Ok(match (errors, warnings) {
@@ -138,9 +131,9 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
 /// Errors, warnings, and what is said of all nodes that are asked for. `this` are the names of the node and machine.
 fn verdict(
     options: &Options,
-    name: &str,
-    text: &[u8],
+    input: &Input,
     (this_node, this_machine): &(String, String),
+    mut found: Findings,
 ) -> Result<(usize, usize, String), String> {
     let wanted = if options.here { this_node } else { options.node.as_ref().unwrap_or(this_node) };
     let names = match hostlist::expand(wanted, MOST_NODES) {
@@ -158,12 +151,12 @@ fn verdict(
         // Most nodes are named as their machine.
         let is_here = options.here || options.node.is_none();
         let hostname = if is_here { this_machine } else { node_name };
-        let mut checked = check(options, name, text, config::settings::Node { name: node_name, hostname });
-        checked.strangers = cluster::strangers(&checked.parsed.nodes, &cluster, node_name);
-        spelling::use_conf(checked.format == Format::JobContainerConf);
+        let mut checked = check(options, input, Node { name: node_name, hostname }, &mut found);
+        checked.strangers = cluster::strangers(&checked.file.parsed.nodes, &cluster, node_name);
+        spelling::use_conf(checked.format == JOB_CONTAINER_CONF);
         if options.here {
-            let path = (options.file != "-").then_some(name);
-            checked.here = Some(Here::look(&checked, path));
+            // It is about one node.
+            checked.here = Some(Here::look(&checked.file, &checked.node, std::mem::take(&mut found)));
         }
         // What is the same for many nodes is said once.
         match groups.iter_mut().find(|(other, _)| other.says_the_same(&checked)) {
@@ -197,51 +190,54 @@ fn beside(file: &OsStr) -> Vec<u8> {
     directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
-fn check<'a>(options: &Options, name: &'a str, text: &[u8], node: config::settings::Node<'a>) -> Checked<'a> {
-    let is_tmpfs = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new("job_container.conf"));
-    let format = if is_tmpfs { Format::JobContainerConf } else { Format::NamespaceYaml };
-    let parsed = match format {
-        Format::NamespaceYaml => config::namespace_yaml::parse_namespace_yaml(name, text, &node),
-        Format::JobContainerConf => {
-            let mut include = |file: &str| included(&options.file, file);
-            config::job_container_conf::parse_job_container_conf(name, text, &node, &mut include)
+/// What the file says about one node.
+pub(super) fn parsed(options: &Options, input: &Input, node: &Node<'_>, found: &mut Findings) -> ConfigFile {
+    let is_conf = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new(JOB_CONTAINER_CONF.name));
+    let format = if is_conf { JOB_CONTAINER_CONF } else { NAMESPACE_YAML };
+    // As in Slurm, beside slurm.conf, where the file is as well.
+    let directory = Path::new(&options.file).parent().filter(|_| options.file != "-").unwrap_or(Path::new("."));
+    format.parse(input.name.clone(), &input.text, node, &mut |name| {
+        read(directory.join(name).as_os_str(), found).map_err(|errno| Words(errno).to_string())
+    })
+}
+
+fn check<'a>(options: &Options, input: &Input, node: Node<'a>, found: &mut Findings) -> Checked<'a> {
+    let file = parsed(options, input, &node, found);
+    let format = file.file;
+    Checked { file, format, node, strangers: Vec::new(), here: None }
+}
+
+/// What is checked.
+pub(super) struct Input {
+    name: String,
+    text: Vec<u8>,
+}
+
+impl Input {
+    /// None when it cannot be read, which is told: a broken configuration and none at all are one to whoever only sees
+    /// the status.
+    pub(super) fn read(options: &Options, found: &mut Findings) -> Option<Self> {
+        let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy().into_owned() };
+        bounded::looking_at(&name);
+        match read(&options.file, found) {
+            Ok(text) => Some(Self { name, text }),
+            Err(errno) => {
+                super::complain(&format!("jobns: cannot read {}: {}\n", escape(&name), Words(errno)));
+                None
+            }
         }
-    };
-    Checked { file: name, format, node, parsed, strangers: Vec::new(), here: None }
+    }
 }
 
-/// Reads a file that job_container.conf includes: as in Slurm, beside slurm.conf, where it is, too.
-fn included(from: &OsStr, file: &str) -> Result<Vec<u8>, String> {
-    let directory = Path::new(from).parent().filter(|_| from != "-").unwrap_or(Path::new("."));
-    read(directory.join(file).as_os_str()).map_err(|errno| Words(errno).to_string())
-}
-
-/// Reads what is checked: a file of any owner, a pipe, standard input.
-fn read(file: &OsStr) -> Result<Vec<u8>, Errno> {
+/// Reads a file of any owner, a pipe, standard input. Who can change it is found out by the way.
+fn read(file: &OsStr, found: &mut Findings) -> Result<Vec<u8>, Errno> {
     if file == "-" {
-        return read_all(rustix::stdio::stdin());
+        return config_file::read_text(rustix::stdio::stdin());
     }
-    let file = rustix::fs::openat(CWD, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    read_all(file)
-}
-
-/// One byte more than the parser takes, so that it and not we say that it is too long.
-fn read_all(file: impl AsFd) -> Result<Vec<u8>, Errno> {
-    let mut text = Vec::new();
-    let mut chunk = vec![0_u8; 64 * 1024];
-    while text.len() <= config::limits::MAX_TEXT {
-        match rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut chunk[..]))? {
-            0 => break,
-            n => text.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-        }
-    }
-    Ok(text)
-}
-
-/// How many of these are errors, and how many warnings.
-fn count(problems: &[Problem]) -> (usize, usize) {
-    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
-    (errors, problems.len() - errors)
+    let open = config_file::open(file, OFlags::empty())?;
+    let judged = config_file::who_can_change(&open, &file.to_string_lossy(), found);
+    found.check(About::Node, judged);
+    config_file::read_text(open)
 }
 
 #[cfg(test)]
@@ -249,7 +245,7 @@ mod tests {
     use super::*;
 
     fn options(words: &[&str]) -> Result<Options, Stop> {
-        parse(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        parse(&CHECK, &words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -271,9 +267,13 @@ mod tests {
         }
     }
 
+    fn input(yaml: &str) -> Input {
+        Input { name: "namespace.yaml".to_owned(), text: yaml.into() }
+    }
+
     fn checked(yaml: &str) -> Checked<'static> {
         let options = Options { file: "namespace.yaml".into(), ..Options::default() };
-        check(&options, "namespace.yaml", yaml.as_bytes(), config::settings::Node { name: "n1", hostname: "n1" })
+        check(&options, &input(yaml), Node { name: "n1", hostname: "n1" }, &mut Findings::default())
     }
 
     #[test]
@@ -317,11 +317,30 @@ namespace.yaml: no errors, no warnings
     }
 
     #[test]
+    fn who_can_change_an_included_file_is_found_out_as_well() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        std::fs::write(path("job_container.conf"), "Include other.conf\n").unwrap();
+        std::fs::write(path("other.conf"), "BasePath=/ns\n").unwrap();
+        let is_refused = |mode| {
+            std::fs::set_permissions(path("other.conf"), std::fs::Permissions::from_mode(mode)).unwrap();
+            let options = Options { file: path("job_container.conf").into(), ..Options::default() };
+            let mut found = Findings::default();
+            let input = Input::read(&options, &mut found).unwrap();
+            assert!(parsed(&options, &input, &Node { name: "n", hostname: "n" }, &mut found).parsed.settings.is_some());
+            found.has_fatal()
+        };
+        assert!(!is_refused(0o644));
+        assert!(is_refused(0o666));
+    }
+
+    #[test]
     fn each_node_of_a_hostlist_is_checked() {
         let said = |node: &str, json, yaml: &str| {
             let file = OsString::from("namespace.yaml");
             let options = Options { file, node: Some(node.to_owned()), json, ..Options::default() };
-            verdict(&options, "namespace.yaml", yaml.as_bytes(), &("x".to_owned(), "x".to_owned()))
+            verdict(&options, &input(yaml), &("x".to_owned(), "x".to_owned()), Findings::default())
         };
         let yaml = "defaults: {base_path: /ns}\nnode_confs:\n- {nodes: \"n[1-4]\", options: {base_path: none}}\n";
         let text = said("n[1-2],m,n4", false, yaml).unwrap().2;

@@ -6,7 +6,8 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
-use crate::cli::command::{die_of, shell, start, wait};
+use crate::cli::command;
+use crate::cli::command::{exit_code, shell};
 use crate::cli::help::ENTER;
 use crate::cli::nodes;
 use crate::cli::options;
@@ -16,7 +17,6 @@ use crate::job::record::job::Found;
 use crate::job::record::process::BootId;
 use crate::job::record::registry::Registry;
 use crate::job::remove::{dead_jobs, slurms_leftovers};
-use crate::sys::process::Ended;
 use crate::sys::signals::EndSignals;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -111,11 +111,7 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
     })?;
     // From here on Ctrl-C ends the command, not us.
     let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned())?;
-    let child = start(holder.as_fd(), record.namespaces, command, signals.mask_before, None)?;
-    Ok(match wait(&child, &signals)? {
-        Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
-        Ended::Killed(signal) => die_of(signal),
-    })
+    command::run(holder.as_fd(), record.namespaces, command, None, &signals).map(exit_code)
 }
 
 #[cfg(test)]

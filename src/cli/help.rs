@@ -63,6 +63,24 @@ example:     jobns check /etc/slurm/namespace.yaml --node=gpu7 --strict
 ",
 };
 
+pub(super) const CONVERT: Command = Command {
+    name: "convert",
+    usage: "FILE [--node NAME] [--tmpfs]",
+    short: "a configuration as a tidy namespace.yaml",
+    options: &[valued("--node"), flag("--tmpfs")],
+    help: "\
+Writes to standard output what FILE, a job_container.conf or namespace.yaml (- is standard input), means
+for one node, as a namespace.yaml. Comments say which line of FILE each value comes from. What is wrong
+with FILE is shown on standard error, as by jobns check.
+
+  --node NAME     the node (default: as of check)
+  --tmpfs         FILE is a job_container.conf; a file of that name is taken for one anyway
+
+exit status: 0; 2 errors, or FILE cannot be read; 125 wrong usage
+example:     jobns convert /etc/slurm/job_container.conf >/etc/slurm/namespace.yaml
+",
+};
+
 pub(super) const LIST: Command = Command {
     name: "list",
     usage: "[--node NAME] [--spool DIR] [--format text|json]",
@@ -155,7 +173,7 @@ example:     jobns stamp /opt/slurm-jobns/namespace_linux.so 26.05.6
 ",
 };
 
-pub(super) const COMMANDS: [&Command; 6] = [&CHECK, &LIST, &CLEAN, &ENTER, &RUN, &STAMP];
+pub(super) const COMMANDS: [&Command; 7] = [&CHECK, &CONVERT, &LIST, &CLEAN, &ENTER, &RUN, &STAMP];
 
 impl Command {
     /// All that `jobns COMMAND --help` says.

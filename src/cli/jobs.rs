@@ -17,16 +17,17 @@ use crate::cli::nodes::Node;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::{TerminalHost, json, progress};
-use crate::config;
+use crate::config::problem::escape;
+use crate::config::settings;
 use crate::config::settings::{NodeSettings, Settings};
+use crate::config::slurm_conf;
 use crate::job::LiveJobs;
 use crate::job::record::live_jobs::live_jobs;
 use crate::job::record::namespaces::describe;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
-use crate::node;
-use crate::node::File;
+use crate::node::config_file::{File, config_directory};
 use crate::remover::status;
 use crate::remover::status::{Status, Tree};
 use core::fmt;
@@ -125,8 +126,7 @@ const fn state(verdict: Verdict) -> &'static str {
 /// Seconds since the state file was last written to, that is, since the job's namespaces were ready.
 fn age(base: &str, job: u32) -> Option<u64> {
     let written = rustix::fs::stat(format!("{base}/{job}/.ns").as_str()).ok()?.st_mtime;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-    Some(now.saturating_sub(u64::try_from(written).ok()?))
+    Some(seconds_since(u64::try_from(written).ok()?))
 }
 
 fn shown_age(seconds: Option<u64>) -> String {
@@ -154,31 +154,32 @@ fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
 }
 
 /// Counts `SlurmUser` of this slurm.conf as root, as slurmd does. Slurm's default is root.
-pub(super) fn trust_slurm_user(slurm_conf: &str) {
-    let text = std::fs::read(slurm_conf).unwrap_or_default();
-    let Some(user) = config::slurm_conf::value(&text, "SlurmUser") else { return };
-    let ask = || {
-        let output = std::process::Command::new("getent").args(["passwd", &user]).output().ok()?;
-        String::from_utf8(output.stdout).ok()?.split(':').nth(2)?.parse().ok()
-    };
-    trusted_path::trust_slurm_user(user.parse().ok().or_else(ask).unwrap_or(0));
+pub(super) fn trust_slurm_user(path: &str) {
+    let text = std::fs::read(path).unwrap_or_default();
+    let Some(user) = slurm_conf::value(&text, "SlurmUser") else { return };
+    let uid = user.parse().ok().or_else(|| passwd(&user, 2)?.parse().ok());
+    trusted_path::trust_slurm_user(uid.unwrap_or(0));
 }
 
-/// A user's name, by getent(1), which asks what the node asks. None: it has none.
+/// A field of a user's entry in passwd(5), by getent(1), which asks what the node asks.
+fn passwd(user: &str, field: usize) -> Option<String> {
+    let output = std::process::Command::new("getent").args(["passwd", user]).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.split(':').nth(field).map(str::to_owned)
+}
+
+/// A user's name; None where nobody has this id.
 fn user_name(uid: u32) -> Option<String> {
-    let output = std::process::Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;
-    let name = String::from_utf8(output.stdout).ok()?.split(':').next()?.to_owned();
-    (!name.is_empty()).then(|| config::problem::escape(&name))
+    passwd(&uid.to_string(), 0).filter(|name| !name.is_empty()).map(|name| escape(&name))
 }
 
 fn name_or_id(uid: u32) -> String {
     user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// How long a removal has been going on, in seconds.
-fn age_of(tree: &Tree) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    now.saturating_sub(tree.since)
+/// Seconds since then, which is told in seconds since 1970.
+fn seconds_since(then: u64) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs()).saturating_sub(then)
 }
 
 fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
@@ -187,14 +188,14 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         let job = sight.job.id();
         let (user, holder, namespaces) = match &sight.job {
             SightOf::Ours(found) => (
-                config::problem::escape(&found.record.header.user),
+                escape(&found.record.header.user),
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
                 describe(found.record.namespaces, ","),
             ),
             SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
             SightOf::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
         };
-        let directory = format!("{}/{job}", config::problem::escape(base));
+        let directory = format!("{}/{job}", escape(base));
         let age = shown_age(age(base, job));
         rows.push([job.to_string(), user, state(sight.verdict).to_owned(), age, holder, namespaces, directory]);
     }
@@ -207,7 +208,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
     let mut out = String::new();
     if seen.is_empty() {
         rows.clear();
-        let _ = writeln!(out, "no jobs on node {}", config::problem::escape(node));
+        let _ = writeln!(out, "no jobs on node {}", escape(node));
     }
     for row in &rows {
         let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
@@ -218,16 +219,16 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         let _ = write!(
             out,
             "{}: of {}, {} for {}",
-            config::problem::escape(&tree.path),
+            escape(&tree.path),
             name_or_id(tree.uid),
             tree.state.word(),
-            shown_age(Some(age_of(tree)))
+            shown_age(Some(seconds_since(tree.since)))
         );
         if tree.left > 0 {
             let _ = write!(out, ", at least {} entries left", tree.left);
         }
         if let Some(reason) = &tree.reason {
-            let _ = write!(out, ": {}", config::problem::escape(reason));
+            let _ = write!(out, ": {}", escape(reason));
         }
         out.push('\n');
     }
@@ -235,7 +236,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         let _ = writeln!(
             out,
             "{}/.trash: {count} directories of former jobs are being removed, or could not be",
-            config::problem::escape(base)
+            escape(base)
         );
     }
     for sentence in unknown {
@@ -286,7 +287,7 @@ fn as_json(
             ("user", json::or_null(user_name(tree.uid).as_deref().map(json::text))),
             ("uid", number(tree.uid.into())),
             ("state", json::text(tree.state.word())),
-            ("age_seconds", number(age_of(tree))),
+            ("age_seconds", number(seconds_since(tree.since))),
             ("left", number(tree.left)),
             ("reason", json::or_null(tree.reason.as_deref().map(json::text))),
         ])
@@ -489,17 +490,19 @@ enum Configured {
 }
 
 fn configured(file: File, registry: &Registry) -> Configured {
-    let of = config::settings::Node { name: &registry.node, hostname: &registry.hostname };
-    let host = TerminalHost { verbose: false };
-    match file.read(&host, node::config_directory(&registry.slurm_conf), &of) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Configured::Gone(error.to_string()),
-        Err(error) => Configured::Broken(error.to_string()),
-        Ok((path, parsed)) => match parsed.settings {
-            Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
-            Some(NodeSettings::Disabled(_)) => Configured::Read(None),
-            None => Configured::Broken(format!(
-                "{path} has errors, so clone_ns_epilog is not known; see jobns check {path}"
-            )),
-        },
+    let of = settings::Node { name: &registry.node, hostname: &registry.hostname };
+    let (file, found) = match file.read(config_directory(&registry.slurm_conf), &of) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Configured::Gone(error.to_string()),
+        Err(error) => return Configured::Broken(error.to_string()),
+        Ok(read) => read,
+    };
+    let _ = found.log(&TerminalHost { verbose: false }, |finding| file.line(finding));
+    match file.parsed.settings {
+        Some(NodeSettings::Enabled(settings)) => Configured::Read(Some(Box::new(settings))),
+        Some(NodeSettings::Disabled(_)) => Configured::Read(None),
+        None => Configured::Broken(format!(
+            "{0} has errors, so clone_ns_epilog is not known; see jobns check {0}",
+            file.path
+        )),
     }
 }

@@ -3,6 +3,7 @@
 //! | file | command |
 //! |---|---|
 //! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
+//! | [`convert`] | `jobns convert`: what a configuration means for one node, as a namespace.yaml |
 //! | [`jobs`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
 //! | [`enter`] | `jobns enter`: a command in the namespaces of a live job |
 //! | [`nodes`] | which nodes this machine is, and where their slurmd's spool directories are |
@@ -19,6 +20,7 @@
 mod base;
 pub mod check;
 mod command;
+pub mod convert;
 pub mod enter;
 mod help;
 pub mod jobs;
@@ -29,10 +31,11 @@ mod progress;
 pub mod run;
 pub mod stamp;
 
-use crate::base::error::Error;
+use crate::base::error::{Error, Words};
 use crate::base::log::{Level, Log};
 use crate::job::Host;
 use core::fmt;
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     let rest: Vec<OsString> = arguments.collect();
     let result = match command.to_str() {
         Some("check") => check::main(&rest),
+        Some("convert") => convert::main(&rest),
         Some("list") => jobs::list(&rest),
         Some("clean") => jobs::clean(&rest),
         Some("enter") => enter::main(&rest),
@@ -92,6 +96,11 @@ fn help_about(command: Option<&OsString>) -> Result<ExitCode, String> {
 /// macros would, and there is nobody left to tell.
 fn complain(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// An error of std, worded as all other errors are.
+fn words(error: &std::io::Error) -> String {
+    Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
 /// Half an answer is none; somebody who closed the pipe has seen enough.

@@ -5,7 +5,7 @@
 use crate::cli::host_name;
 use crate::job::record::registry;
 use crate::job::record::registry::{Registry, WHEREABOUTS};
-use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 
 /// Where slurmd's spool directory is by default: Slurm's own default, and Debian's.
 const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];
@@ -111,16 +111,20 @@ pub(super) fn found(spool: Option<&str>, name: Option<&str>) -> Result<Vec<Node>
     })
 }
 
+/// The node that slurmd has named to whoever calls us.
+fn told() -> Option<String> {
+    std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty())
+}
+
 /// As [`found`], for a command about one node only.
 ///
 /// # Errors
 ///
 /// When there is none, or there are several.
 pub(super) fn only(spool: Option<&str>, name: Option<&str>) -> Result<Node, String> {
-    let told = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
     let mut nodes = found(spool, name)?;
     if nodes.len() > 1
-        && let Some(told) = told
+        && let Some(told) = told()
         && nodes.iter().any(|node| node.name == told)
     {
         nodes.retain(|node| node.name == told);
@@ -142,8 +146,7 @@ fn several<'a>(names: impl Iterator<Item = &'a str>) -> String {
 ///
 /// When there are several to choose from.
 pub(super) fn this(name: Option<&str>) -> Result<(String, String), String> {
-    let told = std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty());
-    let wanted = name.map(str::to_owned).or(told);
+    let wanted = name.map(str::to_owned).or_else(told);
     let mut nodes: Vec<(String, String)> = all().0.into_iter().map(|node| (node.name, node.hostname)).collect();
     if nodes.is_empty() {
         // An ordinary user sees the names only.

@@ -1,36 +1,41 @@
 //! `jobns run`: a command in the namespaces that a configuration asks for, without Slurm.
 //!
-//! It does what slurmd and slurmstepd do, in one process: create, join and exec in a child, wait,
-//! delete. An ordinary user first gets a user namespace in which the rest is allowed.
+//! It does what slurmd and slurmstepd do: create, enter in a child, delete. An ordinary user first gets a user namespace in which the rest is allowed.
 
 use crate::base::error::{Doing, Error};
 use crate::base::log::{Level, Log};
-use crate::cli::TerminalHost;
 use crate::cli::base::{Base, Caller};
-use crate::cli::command::{die_of, start, wait};
+use crate::cli::command;
+use crate::cli::command::{end_as, exit_code, wait};
 use crate::cli::help::RUN;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::progress;
-use crate::config;
-use crate::config::settings::{NodeSettings, Settings};
+use crate::cli::{OWN_FAILURE, TerminalHost, complain};
+use crate::config::problem;
+use crate::config::problem::Problem;
+use crate::config::settings::{Node, NodeSettings, Settings};
 use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
 use crate::job::record::state::Header;
 use crate::job::remove::{dead_jobs, delete};
 use crate::job::{Job, LiveJobs};
-use crate::node;
+use crate::node::config_file::{ConfigFile, NAMESPACE_YAML};
+use crate::node::finding::Findings;
+use crate::node::kernel;
+use crate::node::paths;
+use crate::node::paths::Manner;
+use crate::node::surroundings;
+use crate::sys::clone::{ExitSignal, NamespaceFlags, spawn};
+use crate::sys::exec::{Inherited, exit_group};
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 /// What jobs get when no file says otherwise. Its base path is replaced by one of [`super::base`].
 const DEFAULT_CONFIG: &str = "\
@@ -70,7 +75,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     }
     options.command.extend(reader.rest());
     if options.command.is_empty() {
-        options.command = super::command::shell();
+        options.command = command::shell();
     }
     Ok(options)
 }
@@ -87,32 +92,27 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
         None => (super::host_name(), super::host_name()),
     };
     let node = options.node.clone().unwrap_or(node);
-    let ended = run(&host, &options, &config::settings::Node { name: &node, hostname: &hostname })?;
-    Ok(match ended {
-        Ended::Exited(status) => ExitCode::from(u8::try_from(status).unwrap_or(super::OWN_FAILURE)),
-        Ended::Killed(signal) => die_of(signal),
-    })
+    run(&host, &options, &Node { name: &node, hostname: &hostname }).map(exit_code)
 }
 
-fn run(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Ended, String> {
+fn run(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<Ended, String> {
     let caller = Caller::look();
-    let mut settings = settings(host, options, node)?;
-    // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
-    if options.config.is_some() {
-        let errors = node::paths(host, &mut settings, &|_| String::new());
-        if !errors.is_empty() {
-            return Err(errors.join("\n"));
-        }
-        return run_with(host, options, node, &settings, &caller, None);
+    let (file, mut settings) = read(host, options, node)?;
+    if options.config.is_none() {
+        let base = Base::take(host, &caller, &mut settings)?;
+        let ended = in_namespaces(host, options, node, &settings, &caller, Some(&base));
+        base.give_up(&|path| clean(host, node, path));
+        return ended;
     }
-    let base = Base::take(host, &caller, &mut settings)?;
-    let ended = run_with(host, options, node, &settings, &caller, Some(&base));
-    base.give_up(&|path| clean(host, node, path));
-    ended
+    // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
+    let mut found = Findings::default();
+    paths::follow(&mut settings, &Manner::START, &mut found);
+    found.log(host, |finding| file.line(finding)).map_err(|lines| lines.join("\n"))?;
+    in_namespaces(host, options, node, &settings, &caller, None)
 }
 
 /// What a killed run has left.
-fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) -> Result<(), String> {
+fn clean(host: &TerminalHost, node: &Node<'_>, base: &String) -> Result<(), String> {
     let former = dead_jobs::Node {
         name: node.name,
         bases: std::slice::from_ref(base),
@@ -124,101 +124,136 @@ fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) 
     dead_jobs::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
 }
 
-fn run_with(
+/// Makes the namespaces, runs the command in them, and removes them.
+fn in_namespaces(
     host: &TerminalHost,
     options: &Options,
-    node: &config::settings::Node<'_>,
+    node: &Node<'_>,
     settings: &Settings,
     caller: &Caller,
     base: Option<&Base>,
 ) -> Result<Ended, String> {
+    let text = |error: Error| error.to_string();
     let Caller { uid, gid, .. } = *caller;
     let directory = std::env::current_dir();
     if !caller.is_root() {
-        enter_own_user_namespace(uid, gid).map_err(|error| error.to_string())?;
+        enter_own_user_namespace(uid, gid).map_err(text)?;
     }
-    let errors = node::kernel(host, settings, &|_| String::new());
-    if !errors.is_empty() {
-        return Err(errors.join("\n"));
-    }
+    let mut found = Findings::default();
+    kernel::try_out(settings, &mut found);
+    found.log(host, ToString::to_string).map_err(|lines| lines.join("\n"))?;
     // A base of Slurm's is left to slurmd.
     if let Some(base) = base {
         base.clean(&|path| clean(host, node, path))?;
     }
+    let id = options.job.unwrap_or(std::process::id());
+    let user = std::env::var("USER").unwrap_or_else(|_| uid.to_string());
     let job = Job {
-        header: Header {
-            id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
-            sluid: 0,
-            uid,
-            gid,
-            user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
-            node: node.name.to_owned(),
-        },
+        header: Header { id, sluid: 0, uid, gid, user: user.clone(), node: node.name.to_owned() },
         sluid_text: String::new(),
-        environment: Vec::new(),
-        boot: BootId::current().map_err(|errno| Error::call("read the boot id", "read", errno).to_string())?,
-    };
-    let job = Job {
         environment: vec![
-            ("SLURM_JOB_ID", job.header.id.to_string().into_bytes()),
-            ("SLURMD_NODENAME", job.header.node.clone().into_bytes()),
+            ("SLURM_JOB_ID", id.to_string().into_bytes()),
+            ("SLURMD_NODENAME", node.name.as_bytes().to_vec()),
             ("SLURM_JOB_UID", uid.to_string().into_bytes()),
             ("SLURM_JOB_GID", gid.to_string().into_bytes()),
-            ("SLURM_JOB_USER", job.header.user.clone().into_bytes()),
+            ("SLURM_JOB_USER", user.into_bytes()),
         ],
-        ..job
+        boot: BootId::current().doing("read", || "read the boot id".to_owned()).map_err(text)?,
     };
     // From here on Ctrl-C ends the command, not us.
-    let signals =
-        EndSignals::block().map_err(|errno| Error::call("wait for signals", "signalfd4", errno).to_string())?;
-    let created = create(host, settings, &job, progress::SHOWN).map_err(|error| error.to_string())?;
+    let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned()).map_err(text)?;
+    let Created { record, pins } = create(host, settings, &job, progress::SHOWN).map_err(text)?;
     if let Some(base) = base {
         base.share();
     }
     let directory = directory.inspect_err(|error| {
         host.log(Level::Warning, format_args!("the working directory is not known ({error}); starting in /"));
     });
-    let directory = directory.ok();
-    let ended = start_in(&created, &options.command, signals.mask_before, directory.as_deref())
-        .and_then(|child| wait(&child, &signals));
-    let Created { record, pins } = created;
-    if ended.is_err() {
-        end_children(&record);
-    }
+    let inside = Inside {
+        record: &record,
+        command: &options.command,
+        directory: directory.ok(),
+        signals: &signals,
+        lock: base.map(Base::inherited),
+    };
+    let ended = inside.run();
     let left =
         delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins), progress::SHOWN);
     if !left.is_gone() {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }
-    ended.map_err(|error| error.to_string())
+    ended.map_err(text)
 }
 
-fn settings(host: &TerminalHost, options: &Options, node: &config::settings::Node<'_>) -> Result<Settings, String> {
-    let (name, text) = match &options.config {
-        Some(path) => {
-            let name = path.to_string_lossy().into_owned();
-            let text = node::read_config(host, &name).map_err(|error| error.to_string())?;
-            (name, text)
-        }
-        None => ("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes().to_vec()),
+/// The child that does what `jobns enter` does, while this process stays outside to clean up.
+struct Inside<'a> {
+    record: &'a Record,
+    command: &'a [OsString],
+    directory: Option<PathBuf>,
+    signals: &'a EndSignals,
+    /// Of the base path. Where we are killed, the child must not keep it.
+    lock: Option<Inherited>,
+}
+
+impl Inside<'_> {
+    fn run(&self) -> Result<Ended, Error> {
+        let child = spawn(NamespaceFlags::NONE, ExitSignal::Sigchld, self, enter)
+            .doing("clone3", || "enter the namespaces".to_owned())?;
+        wait(&child.pidfd, self.signals)
+    }
+
+    fn enter(&self) -> Result<Ended, Error> {
+        let intention = || "enter the namespaces".to_owned();
+        let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "the holder is not known"))?;
+        let holder = holder.open().doing("pidfd_open", intention)?;
+        let directory = self.directory.as_deref();
+        command::run(holder.as_fd(), self.record.namespaces, self.command, directory, self.signals)
+    }
+}
+
+/// A copy of this process, which has one thread and may so do all that it may.
+extern "C" fn enter(inside: &Inside<'_>) -> ! {
+    if let Some(lock) = inside.lock {
+        lock.close_in_child();
+    }
+    let status = inside.enter().map_or_else(
+        |error| {
+            complain(&format!("jobns: {error}\n"));
+            OWN_FAILURE
+        },
+        end_as,
+    );
+    exit_group(status.into())
+}
+
+/// The configuration that is asked for, or the embedded one.
+fn read(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<(ConfigFile, Settings), String> {
+    let (mut file, mut found) = match &options.config {
+        Some(path) => NAMESPACE_YAML
+            .read_trusted(path.to_string_lossy().into_owned(), ".", node)
+            .map_err(|error| error.to_string())?,
+        None => (embedded(node), Findings::default()),
     };
-    let parsed = config::namespace_yaml::parse_namespace_yaml(&name, &text, node);
-    let rendered: Vec<String> = parsed
-        .problems
-        .iter()
-        .filter(|p| p.level == config::problem::Level::Error)
-        .map(config::problem::Problem::render)
-        .collect();
-    for warning in parsed.problems.iter().filter(|p| p.level == config::problem::Level::Warning) {
-        host.log(Level::Warning, format_args!("{}", warning.log_line()));
+    let (errors, warnings): (Vec<&Problem>, _) =
+        file.parsed.problems.iter().partition(|problem| problem.level == problem::Level::Error);
+    for warning in warnings {
+        found.problem(warning);
     }
-    match parsed.settings {
-        Some(NodeSettings::Enabled(settings)) => Ok(settings),
-        Some(NodeSettings::Disabled(_)) => {
-            Err(format!("{name} gives node {} no namespaces (no base_path, or none)", node.name))
-        }
-        None => Err(rendered.join("\n")),
+    let _ = found.log(host, |finding| file.line(finding));
+    if !errors.is_empty() {
+        return Err(errors.into_iter().map(Problem::render).collect());
     }
+    match file.parsed.settings.take() {
+        Some(NodeSettings::Enabled(settings)) => Ok((file, settings)),
+        Some(NodeSettings::Disabled(why)) => Err(surroundings::off(&file, node.name, why)),
+        None => Err(format!("{}: it cannot be read", file.path)),
+    }
+}
+
+fn embedded(node: &Node<'_>) -> ConfigFile {
+    NAMESPACE_YAML.parse("the embedded configuration".to_owned(), DEFAULT_CONFIG.as_bytes(), node, &mut |name| {
+        Err(format!("{name} is not embedded"))
+    })
 }
 
 /// An ordinary user may make namespaces in a user namespace of their own. Everybody keeps their ids.
@@ -240,34 +275,6 @@ fn enter_own_user_namespace(uid: u32, gid: u32) -> Result<(), Error> {
         rustix::io::write(&fd, text.as_bytes()).doing("write", || format!("write {path}"))?;
     }
     Ok(())
-}
-
-fn start_in(
-    created: &Created,
-    command: &[OsString],
-    signal_mask: u64,
-    directory: Option<&Path>,
-) -> Result<OwnedFd, Error> {
-    let intention = || "enter the namespaces".to_owned();
-    let holder = created.record.holder.ok_or_else(|| Error::because(intention(), "the holder is not known"))?;
-    let holder = holder.open().doing("pidfd_open", intention)?;
-    start(holder.as_fd(), created.record.namespaces, command, signal_mask, directory)
-}
-
-/// Ends and reaps the children that a failure has left: one that nobody reaps keeps its PID namespace,
-/// for whose end `delete` waits, from ending (pid_namespaces(7)).
-fn end_children(record: &Record) {
-    if let Some(Ok(holder)) = record.holder.map(|holder| holder.open()) {
-        let _ = rustix::process::pidfd_send_signal(&holder, Signal::KILL);
-    }
-    let end = Instant::now() + Duration::from_millis(delete::HOLDER_TIMEOUT_MS.into());
-    while Instant::now() < end {
-        match rustix::process::waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(_) => break,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -293,11 +300,7 @@ mod tests {
 
     #[test]
     fn the_embedded_configuration_has_no_problem() {
-        let parsed = config::namespace_yaml::parse_namespace_yaml(
-            "x",
-            DEFAULT_CONFIG.as_bytes(),
-            &config::settings::Node { name: "n", hostname: "n" },
-        );
-        assert!(parsed.problems.is_empty(), "{:?}", parsed.problems);
+        let problems = embedded(&Node { name: "n", hostname: "n" }).parsed.problems;
+        assert!(problems.is_empty(), "{problems:?}");
     }
 }

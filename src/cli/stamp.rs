@@ -8,10 +8,10 @@
 //! the file. It cannot change the line: what differs between lines is compiled in.
 
 use crate::base::error::Words;
-use crate::cli::answer;
 use crate::cli::help::STAMP;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
+use crate::cli::{answer, words};
 use crate::slurm_version::{MARK, RELEASES, Version};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -115,11 +115,6 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("{}: it is no plugin of slurm-jobns", path.display()));
     }
     std::fs::read(path).map_err(|error| format!("reading {}: {}", path.display(), words(&error)))
-}
-
-/// As everything else of ours says it.
-fn words(error: &std::io::Error) -> String {
-    Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
 /// A new file in the old one's place: a running slurmd has the old one mapped.

@@ -1,14 +1,16 @@
 //! What else is in and around the base paths and private directories: what jobs and Slurm itself need and would not see
 //! any more, and what they lose without need. And what is said of a node that gets nothing.
 
+use crate::base::error::Error;
 use crate::base::listing::names;
-use crate::base::log::{Level, Log};
 use crate::base::mountinfo::{mounts, table_of};
-use crate::base::trusted_path;
 use crate::config::path::is_at_or_below;
 use crate::config::settings::{DisabledWhy, Node, Settings};
 use crate::config::spelling::{key, setting};
 use crate::config::{cluster, slurm_conf};
+use crate::node::config_file::ConfigFile;
+use crate::node::finding::Findings;
+use crate::node::paths;
 use rustix::fd::AsFd;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -47,9 +49,9 @@ impl Slurm {
 
 /// Why a node gets nothing.
 #[must_use]
-pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -> String {
-    let base_path = key("base_path");
-    match (why, left_out) {
+pub fn off(file: &ConfigFile, node: &str, why: DisabledWhy) -> String {
+    let (path, base_path) = (&file.path, key("base_path"));
+    match (why, &file.left_out) {
         (DisabledWhy::NotConfigured, None) => format!("{path} gives node {node} no {base_path}"),
         (DisabledWhy::NotConfigured, Some(left_out)) => {
             format!("{path}: {left_out}, and there is no {base_path} for all nodes")
@@ -61,21 +63,6 @@ pub fn off(path: &str, node: &str, why: DisabledWhy, left_out: Option<String>) -
     }
 }
 
-/// Logs what `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
-pub fn tell_of_slurm_user(host: &dyn Log, mut found: Vec<String>, place: &str) {
-    found.sort_unstable();
-    found.dedup();
-    if let Some(uid) = trusted_path::slurm_user().filter(|_| !found.is_empty()) {
-        host.log(
-            Level::Warning,
-            format_args!(
-                "{place}{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
-                found.join(", ")
-            ),
-        );
-    }
-}
-
 /// A private directory, or a hidden base path: nothing that is there on the node is there in a job.
 struct Cover<'a> {
     path: &'a str,
@@ -84,21 +71,14 @@ struct Cover<'a> {
 
 fn covers(settings: &Settings) -> Vec<Cover<'_>> {
     let dirs = settings.dirs.iter().map(|dir| Cover { path: &dir.path, is_base: false });
-    let bases = bases(settings).into_iter().filter(|_| settings.hide_base_path);
-    dirs.chain(bases.map(|path| Cover { path, is_base: true })).collect()
+    let bases = paths::bases(settings).into_iter().filter(|_| settings.hide_base_path);
+    dirs.chain(bases.map(|(_, path)| Cover { path, is_base: true })).collect()
 }
 
 /// Refuses what would take from jobs what Slurm needs there: each step reads its script from slurmd's spool directory,
-/// and every command reads slurm.conf and asks munge. Warns of what else would be gone. `dirs_place` is where the
-/// private directories stand. The paths of the settings have no links in them.
-pub fn look(
-    host: &dyn Log,
-    settings: &Settings,
-    slurm: &Slurm,
-    node: &Node<'_>,
-    (place, dirs_place): (&dyn Fn(&str) -> String, &str),
-) -> Vec<String> {
-    let mut errors = Vec::new();
+/// and every command reads slurm.conf and asks munge. Warns of what else would be gone. The paths of the settings have
+/// no links in them.
+pub(super) fn look(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
     let covers = covers(settings);
     let munge = slurm.munge_socket.rsplit_once('/').map_or("", |(directory, _)| directory);
     let needed = [
@@ -109,69 +89,61 @@ pub fn look(
     for (what, path, why) in needed {
         let Some(real) = real_path(path) else { continue };
         for cover in covers.iter().filter(|cover| is_at_or_below(&real, cover.path)) {
-            let (place, action, hint) = if cover.is_base {
+            let (about, intention, hint) = if cover.is_base {
                 let hint = format!("use another {}, or {}", key("base_path"), setting("hide_base_path", "false"));
-                (place("base_path"), format!("hide {} {}", key("base_path"), cover.path), hint)
+                ("base_path", format!("hide {} {}", key("base_path"), cover.path), hint)
             } else {
-                (dirs_place.to_owned(), format!("make {} private", cover.path), "take it from the list".to_owned())
+                ("dirs", format!("make {} private", cover.path), "remove it from the list".to_owned())
             };
-            errors.push(format!("{place}cannot {action}: {what} ({path}) lies in it, {why}; hint: {hint}"));
+            found.fatal(about, Error::because(intention, format!("{what} ({path}) lies in it, {why}")).with_hint(hint));
         }
     }
     if settings.hide_base_path {
-        tell_of_hidden(host, settings, slurm, node, &place("base_path"));
+        tell_of_hidden(settings, slurm, node, found);
     }
     if !settings.shared {
-        tell_of_autofs(host, &covers, &place("shared"));
+        tell_of_autofs(&covers, found);
     }
-    errors
 }
 
-/// Logs what jobs lose with a hidden base path.
-fn tell_of_hidden(host: &dyn Log, settings: &Settings, slurm: &Slurm, node: &Node<'_>, place: &str) {
+/// Tells what jobs lose with a hidden base path.
+fn tell_of_hidden(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
     let table = table_of("self").unwrap_or_default();
     let hide = setting("hide_base_path", "true");
     let keep =
         format!("hint: give {} a directory of its own, or leave {} out", key("base_path"), key("hide_base_path"));
-    for base in bases(settings) {
-        let mut found: Vec<String> = mounts(&table)
+    for (_, base) in paths::bases(settings) {
+        let mut hidden: Vec<String> = mounts(&table)
             .filter(|mount| mount.point != base && is_at_or_below(&mount.point, base))
             .map(|mount| mount.point.into_owned())
             .collect();
-        let is_mounted = |path: &String| found.iter().any(|point| is_at_or_below(point, path));
+        let is_mounted = |path: &String| hidden.iter().any(|point| is_at_or_below(point, path));
         let entries = others(base, node.name).unwrap_or_default().into_iter().map(|name| format!("{base}/{name}"));
         let entries: Vec<String> = entries.filter(|path| !is_mounted(path)).collect();
-        found.extend(entries);
-        if !found.is_empty() {
-            let what = listed(&found);
-            host.log(
-                Level::Warning,
-                format_args!("{place}{hide}: jobs will not see what else is in {base}: {what}; {keep}"),
-            );
+        hidden.extend(entries);
+        if !hidden.is_empty() {
+            let what = listed(&hidden);
+            found.warn("base_path", format!("{hide}: jobs will not see what else is in {base}: {what}; {keep}"));
         }
         if real_path(&slurm.tmp).is_some_and(|real| is_at_or_below(&real, base)) {
             let tmp = &slurm.tmp;
-            host.log(
-                Level::Warning,
-                format_args!("{place}{hide}: jobs will not see TmpFS ({tmp}), which lies in {base}; {keep}"),
-            );
+            found.warn("base_path", format!("{hide}: jobs will not see TmpFS ({tmp}), which lies in {base}; {keep}"));
         }
     }
 }
 
-/// Logs file systems that are mounted on demand, which do not come to jobs that run.
-fn tell_of_autofs(host: &dyn Log, covers: &[Cover<'_>], place: &str) {
+/// Tells of file systems that are mounted on demand, which do not come to jobs that run.
+fn tell_of_autofs(covers: &[Cover<'_>], found: &mut Findings) {
     let Ok(table) = table_of("self") else { return };
-    let found = on_demand(&table);
-    let found: Vec<String> =
-        found.into_iter().filter(|point| !covers.iter().any(|cover| is_at_or_below(point, cover.path))).collect();
-    if !found.is_empty() {
-        host.log(
-            Level::Warning,
-            format_args!(
-                "{place}{}: autofs mounts file systems on demand at {}, and what it mounts while a job runs does not appear in the job; hint: {}",
+    let mut points = on_demand(&table);
+    points.retain(|point| !covers.iter().any(|cover| is_at_or_below(point, cover.path)));
+    if !points.is_empty() {
+        found.warn(
+            "shared",
+            format!(
+                "{}: autofs mounts file systems on demand at {}, and what it mounts while a job runs does not appear in the job; hint: {}",
                 setting("shared", "false"),
-                listed(&found),
+                listed(&points),
                 setting("shared", "true")
             ),
         );
@@ -204,7 +176,7 @@ fn real_path(path: &str) -> Option<String> {
 /// What `check --here` advises: a base path that has jobs in it and nothing else can be hidden at no price.
 #[must_use]
 pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> {
-    let all = bases(settings);
+    let all: Vec<&str> = paths::bases(settings).into_iter().map(|(_, base)| base).collect();
     let has_only_jobs = |base: &&str| {
         others(base, node).is_some_and(|others| others.is_empty())
             && !real_path(&slurm.spool).is_some_and(|spool| is_at_or_below(&spool, base))
@@ -216,11 +188,6 @@ pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> 
             setting("hide_base_path", "true")
         )
     })
-}
-
-/// All base paths, the main one first.
-fn bases(settings: &Settings) -> Vec<&str> {
-    super::base::bases(settings, &|_| String::new()).map(|(_, base)| base.as_str()).collect()
 }
 
 /// The entries of a base path that neither this plugin nor Slurm's has made. Empty where there is no such directory
@@ -247,16 +214,7 @@ mod tests {
     use super::*;
     use crate::config::namespace_yaml::parse_namespace_yaml;
     use crate::config::settings::NodeSettings;
-    use std::sync::Mutex;
-
-    #[derive(Debug, Default)]
-    struct Lines(Mutex<Vec<String>>);
-
-    impl Log for Lines {
-        fn log(&self, _: Level, line: core::fmt::Arguments<'_>) {
-            self.0.lock().unwrap().push(line.to_string());
-        }
-    }
+    use crate::node::finding::{About, Severity};
 
     const NODE: Node<'_> = Node { name: "n1", hostname: "n1" };
 
@@ -267,11 +225,17 @@ mod tests {
         }
     }
 
-    /// Errors and warnings.
+    /// What is fatal and what is not, each behind its key.
     fn said(settings: &Settings, slurm: &Slurm) -> (Vec<String>, Vec<String>) {
-        let lines = Lines::default();
-        let errors = look(&lines, settings, slurm, &NODE, (&|key| format!("{key}: "), "dirs: "));
-        (errors, lines.0.into_inner().unwrap())
+        let mut found = Findings::default();
+        look(settings, slurm, &NODE, &mut found);
+        let (mut fatal, mut others) = (Vec::new(), Vec::new());
+        for finding in found {
+            let About::Key(key) = finding.about else { panic!("{finding:?}") };
+            let list = if finding.severity == Severity::Fatal { &mut fatal } else { &mut others };
+            list.push(format!("{key}: {finding}"));
+        }
+        (fatal, others)
     }
 
     #[test]

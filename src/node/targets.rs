@@ -1,12 +1,12 @@
 //! Where the private directories go on this node: without links, each directory once.
 
 use crate::base::error::{Doing, Error};
-use crate::base::log::{Level, Log};
 use crate::base::trusted_path;
 use crate::base::trusted_path::TrustedDir;
 use crate::config::check;
 use crate::config::path::path_below;
 use crate::config::settings::{Backing, Dir};
+use crate::node::finding::{About, Findings};
 use rustix::io::Errno;
 
 /// A directory that was looked at.
@@ -19,23 +19,22 @@ struct Seen {
 
 /// Follows an administrator's links in the paths, now: in the job none is followed. Where values of the job are in a
 /// path, that is done to the directories above the first of them. What is the same directory by another name gets the
-/// same private directory. `place` is where the directories stand in the file. Returns every reason why one of them
-/// cannot be private.
-pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<String> {
-    let mut errors = Vec::new();
+/// same private directory.
+pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut Findings) {
     let mut seen: Vec<Seen> = Vec::new();
     // As written, and without links: in mount order, so that what is around a directory comes before it.
-    let mut found: Vec<(String, String)> = Vec::new();
+    let mut resolved: Vec<(String, String)> = Vec::new();
     let mut done: Vec<Dir> = Vec::with_capacity(dirs.len());
     for mut dir in std::mem::take(dirs) {
         let written = dir.path.clone();
-        let around = found.iter().rev().find_map(|(outer, path)| Some((path, path_below(&written, outer)?)));
+        let around = resolved.iter().rev().find_map(|(outer, path)| Some((path, path_below(&written, outer)?)));
         let mut same = None;
         if let Some((outer, below)) = around {
             // Made for each job in the private directory around it: what the node has there is hidden.
             dir.path = format!("{outer}/{below}");
         } else {
-            match resolve(host, &mut dir) {
+            looking_at(&dir.path);
+            match resolve(&mut dir, found) {
                 Ok(None) => {}
                 Ok(Some((device, inode))) => {
                     same = seen.iter().find(|seen| (seen.device, seen.inode) == (device, inode)).map(|seen| seen.index);
@@ -43,10 +42,10 @@ pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<Stri
                         seen.push(Seen { device, inode, index: done.len() });
                     }
                 }
-                Err(error) => errors.push(format!("{place}{error}")),
+                Err(error) => found.fatal("dirs", error),
             }
         }
-        found.push((written.clone(), dir.path.clone()));
+        resolved.push((written.clone(), dir.path.clone()));
         let Some(other) = same.and_then(|index| done.get(index)) else {
             done.push(dir);
             continue;
@@ -57,13 +56,13 @@ pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<Stri
                 format!("make {written} private"),
                 format!("it is the same directory as {}, which is another kind of private directory", other.path),
             );
-            errors.push(format!("{place}{}", error.with_hint("name it once")));
+            found.fatal("dirs", error.with_hint("name it once"));
             continue;
         }
-        host.log(
-            Level::Warning,
-            format_args!(
-                "{place}{written} is the same directory as {} on this node: jobs get one private directory for both",
+        found.warn(
+            "dirs",
+            format!(
+                "{written} is the same directory as {} on this node: jobs get one private directory for both",
                 other.path
             ),
         );
@@ -76,7 +75,6 @@ pub fn resolve_all(host: &dyn Log, dirs: &mut Vec<Dir>, place: &str) -> Vec<Stri
     check::sort_dirs(&mut done);
     originals_first(&mut done);
     *dirs = done;
-    errors
 }
 
 /// With the links the order may have changed: of several names of one directory, the first has what backs it.
@@ -97,7 +95,7 @@ fn originals_first(dirs: &mut [Dir]) {
 }
 
 /// The device and inode of the directory; None where its path is known only when the job is.
-fn resolve(host: &dyn Log, dir: &mut Dir) -> Result<Option<(u64, u64)>, Error> {
+fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Error> {
     let (fixed, rest) = fixed_part(&dir.path);
     if fixed.is_empty() {
         return Ok(None);
@@ -116,7 +114,7 @@ fn resolve(host: &dyn Log, dir: &mut Dir) -> Result<Option<(u64, u64)>, Error> {
         ));
     }
     let real = if rest.is_empty() { target.path } else { format!("{}{rest}", target.path.replace('%', "%%")) };
-    host.log(Level::Info, format_args!("{fixed} is a symbolic link: jobs get a private {real}"));
+    found.note(About::Node, format!("{fixed} is a symbolic link: jobs get a private {real}"));
     dir.path = real;
     Ok(identity)
 }
@@ -133,9 +131,8 @@ fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
         if path == fixed { format!("make {path} private") } else { format!("make {path} private: open {fixed}") }
     };
     trusted_path::open_dir_of_anybody("the directory", fixed).map_err(|error| match error.errno() {
-        Some(Errno::NOENT) => {
-            Error::call(intention(), "openat2", Errno::NOENT).with_hint("make the directory, or take it from the list")
-        }
+        Some(Errno::NOENT) => Error::call(intention(), "openat2", Errno::NOENT)
+            .with_hint("create the directory, or remove it from the list"),
         Some(Errno::NOTDIR) => {
             Error::call(intention(), "openat2", Errno::NOTDIR).with_hint("only directories can be private")
         }
@@ -147,17 +144,8 @@ fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
 mod tests {
     use super::*;
     use crate::config::settings::{Backing, MountFlags, TmpfsParam};
+    use crate::node::finding::{Finding, Severity};
     use std::os::unix::fs::symlink;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<String>>);
-
-    impl Log for Lines {
-        fn log(&self, _: Level, line: core::fmt::Arguments<'_>) {
-            self.0.lock().unwrap().push(line.to_string());
-        }
-    }
 
     fn dir(path: String) -> Dir {
         Dir { path, backing: Backing::BasePath, flags: MountFlags::default(), mode: None }
@@ -165,7 +153,7 @@ mod tests {
 
     fn resolved(path: &str) -> Result<String, Error> {
         let mut dir = dir(path.to_owned());
-        resolve(&Lines::default(), &mut dir)?;
+        resolve(&mut dir, &mut Findings::default())?;
         Ok(dir.path)
     }
 
@@ -206,12 +194,14 @@ mod tests {
         assert!(resolved(&path("theirs/%u")).unwrap_err().to_string().contains("symbolic link of uid 65534"));
     }
 
-    /// What becomes of the directories, and what is said.
-    fn all(dirs: Vec<Dir>) -> (Vec<(String, Backing)>, Vec<String>, Vec<String>) {
-        let (mut dirs, lines) = (dirs, Lines::default());
-        let errors = resolve_all(&lines, &mut dirs, "place: ");
-        let dirs = dirs.into_iter().map(|dir| (dir.path, dir.backing)).collect();
-        (dirs, errors, lines.0.into_inner().unwrap())
+    /// What becomes of the directories, what is fatal, and what else is found.
+    fn all(mut dirs: Vec<Dir>) -> (Vec<(String, Backing)>, Vec<String>, Vec<String>) {
+        let mut found = Findings::default();
+        resolve_all(&mut dirs, |_| {}, &mut found);
+        let (fatal, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|finding| finding.severity == Severity::Fatal);
+        let lines = |findings: Vec<Finding>| findings.iter().map(|one| format!("{:?} {one}", one.about)).collect();
+        (dirs.into_iter().map(|dir| (dir.path, dir.backing)).collect(), lines(fatal), lines(others))
     }
 
     #[test]
@@ -225,7 +215,9 @@ mod tests {
         let (dirs, errors, lines) = all(vec![dir(path("tmp")), dir(path("var/tmp"))]);
         assert_eq!((dirs, errors), (vec![(path("tmp"), Backing::BasePath)], Vec::<String>::new()));
         assert!(
-            lines.iter().any(|line| line.starts_with("place: ") && line.contains("one private directory for both"))
+            lines
+                .iter()
+                .any(|line| line.starts_with("Key(\"dirs\") ") && line.contains("one private directory for both"))
         );
         // The other way round, and with something in it.
         let (dirs, errors, _) = all(vec![dir(path("var/tmp")), dir(path("tmp")), dir(path("var/tmp/x"))]);

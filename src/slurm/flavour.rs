@@ -4,7 +4,7 @@
 
 use crate::base::listing::names;
 use crate::job::record::registry;
-use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 use crate::remover::status;
 use rustix::fd::{AsFd, IntoRawFd};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};

@@ -15,6 +15,8 @@ use crate::job::record::registry;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs as restore_jobs;
 use crate::node;
+use crate::node::Prepared;
+use crate::node::config_file::config_directory;
 use crate::node::surroundings::Slurm;
 use crate::remover::Options;
 use crate::slurm::flavour;
@@ -73,12 +75,14 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let own = namespaces::own_namespaces().map_err(|error| vec![error.to_string()])?;
     let _ = NODE_NAMESPACES.set(own);
     let node = config::settings::Node { name: &daemon.node, hostname };
-    let directory = node::config_directory(&daemon.slurm_conf);
+    let directory = config_directory(&daemon.slurm_conf);
     // Slurm has read it. What it says here only makes a mistake known early.
     let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
     let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
-    let prepared = node::prepare(host, flavour::FILE, directory, &node, &slurm);
-    let settings = prepared.and_then(alone)?;
+    let Prepared { file, settings, found } =
+        node::prepare(flavour::FILE, directory, &node, &slurm).map_err(|error| vec![error.to_string()])?;
+    found.log(host, |finding| file.line(finding))?;
+    let settings = settings.ok_or_else(|| vec![format!("{}: it cannot be read", file.path)]).and_then(alone)?;
     if let NodeSettings::Enabled(settings) = &settings {
         remover::check().map_err(|why| vec![why])?;
         tell_of_build(host, settings);
@@ -86,7 +90,7 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     Ok(settings)
 }
 
-/// The same of Slurm's build as `node::tell_of_devices` says of the kernel.
+/// The same of Slurm's build as `node::kernel` says of the kernel.
 fn tell_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
     let wants_token = settings.namespaces.user && !settings.disable_bpf_token && has_bpf_tokens();
     if wants_token && !host.imports.is_built_with_bpf_tokens() {

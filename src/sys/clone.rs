@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::{
     __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_PARENT, CLONE_PIDFD, CLONE_VM, clone_args,
+    CLONE_PIDFD, CLONE_VM, clone_args,
 };
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -53,8 +53,6 @@ pub enum ExitSignal {
     /// None: only a wait with `__WALL` by us sees the child, so the host's handlers and its
     /// `waitpid(-1)` do not.
     Silent,
-    /// The child is our parent's, as we are (`CLONE_PARENT`), and its end is told as ours is.
-    Parents,
 }
 
 /// A child that `clone3` has made.
@@ -83,16 +81,14 @@ pub fn spawn<P>(
     child: extern "C" fn(&P) -> !,
 ) -> Result<Child, Errno> {
     let mut pidfd: i32 = -1;
-    let parent = if exit_signal == ExitSignal::Parents { CLONE_PARENT } else { 0 };
     let args = clone_args {
-        flags: u64::from(namespaces.bits() | CLONE_PIDFD | parent) | CLONE_CLEAR_SIGHAND,
+        flags: u64::from(namespaces.bits() | CLONE_PIDFD) | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
         exit_signal: match exit_signal {
             ExitSignal::Sigchld => linux_raw_sys::general::SIGCHLD.into(),
-            // With CLONE_PARENT the kernel takes no other.
-            ExitSignal::Silent | ExitSignal::Parents => 0,
+            ExitSignal::Silent => 0,
         },
         stack: 0,
         stack_size: 0,

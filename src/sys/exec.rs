@@ -1,11 +1,14 @@
 //! Becoming another program, and leaving.
 
+use crate::sys::clone::set_signal_mask;
 use crate::sys::syscall::syscall;
 use core::ffi::{CStr, c_char};
 use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 /// linux/close_range.h (Linux 5.11)
 const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
@@ -55,6 +58,12 @@ pub fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStringArray, envp: &CS
         )
     };
     result.err().unwrap_or(Errno::IO)
+}
+
+/// Lets a command start with this mask of blocked signals (bit n-1 is signal n).
+pub fn with_signal_mask(command: &mut Command, mask: u64) -> &mut Command {
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(move || Ok(set_signal_mask(mask).map(|_| ())?)) }
 }
 
 /// Ends this process at once: no exit handlers, no destructors.

@@ -1,25 +1,22 @@
 //! The settings of a node, each value with its source: as a table, and as JSON for programs.
 
-use crate::cli::check::count;
 use crate::cli::check::here::Here;
 use crate::cli::json;
-use crate::config::cluster;
 use crate::config::keys;
-use crate::config::keys::{Format, Key, Kind};
-use crate::config::outcome::{Origin, Parsed};
+use crate::config::keys::{Key, Kind};
+use crate::config::outcome::Origin;
 use crate::config::problem::escape;
 use crate::config::problem::{Level, Problem};
 use crate::config::settings::{Backing, Dir, DisabledWhy, Node, NodeSettings, Settings};
-use crate::node::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
+use crate::node::config_file::{ConfigFile, File, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
 /// All that is known about a file and a node.
 #[derive(Debug)]
 pub(super) struct Checked<'a> {
-    pub(super) file: &'a str,
-    pub(super) format: Format,
+    pub(super) file: ConfigFile,
+    pub(super) format: File,
     pub(super) node: Node<'a>,
-    pub(super) parsed: Parsed,
     /// Names that no node of the cluster has: the line, and a sentence.
     pub(super) strangers: Vec<(usize, String)>,
     /// Only with `--here`.
@@ -40,54 +37,35 @@ enum Shown<'a> {
 impl Checked<'_> {
     /// Errors and warnings, of the text and of this machine.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let (errors, warnings) = count(&self.parsed.problems);
+        let problems = &self.file.parsed.problems;
+        let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+        let warnings = problems.len() - errors;
         let here = self.here.as_ref().map_or((0, 0), |here| (here.errors.len(), here.warnings.len()));
         (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
-    /// What slurmd knows about the file.
-    fn slurmds(&self) -> File {
-        match self.format {
-            Format::NamespaceYaml => NAMESPACE_YAML,
-            Format::JobContainerConf => JOB_CONTAINER_CONF,
-        }
+    /// All but the name of the node is the same, so that it can be said of both.
+    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.file.parsed, &other.file.parsed);
+        let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
+        is_same && self.file.left_out.is_some() == other.file.left_out.is_some() && self.strangers == other.strangers
+    }
+
+    fn strangers(&self) -> impl Iterator<Item = String> {
+        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file.path))
     }
 
     /// How the file spells a key.
     fn key(&self, key: &'static str) -> &'static str {
-        keys::spelled(key, self.format).unwrap_or(key)
+        self.format.key(key).unwrap_or(key)
     }
 
-    /// The plugin that reads the file.
-    pub(super) fn plugin(&self) -> &'static str {
-        match self.format {
-            Format::NamespaceYaml => "namespace_linux.so",
-            Format::JobContainerConf => "namespace_tmpfs.so",
-        }
-    }
-
-    /// All but the name of the node is the same, so that it can be said of both.
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
-        let (a, b) = (&self.parsed, &other.parsed);
-        let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
-        is_same && cluster::leaves_out(&a.nodes) == cluster::leaves_out(&b.nodes) && self.strangers == other.strangers
-    }
-
-    fn strangers(&self) -> impl Iterator<Item = String> {
-        self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file))
-    }
-
-    /// That nothing in the file is for this node alone, where it has something for others.
-    fn left_out(&self) -> Option<String> {
-        cluster::leaves_out(&self.parsed.nodes).then(|| (self.slurmds().left_out)(self.node.name))
-    }
-
-    pub(super) fn origin(&self, key: &str) -> Option<Origin> {
-        self.parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin)
+    fn origin(&self, key: &str) -> Option<Origin> {
+        self.file.origin(key)
     }
 
     fn unchecked(&self) -> Vec<String> {
-        match (&self.here, &self.parsed.settings) {
+        match (&self.here, &self.file.parsed.settings) {
             (Some(here), _) => here.unchecked.clone(),
             (None, Some(NodeSettings::Enabled(_))) => {
                 vec!["whether paths exist and who owns them, scripts, what the kernel takes: see --here".to_owned()]
@@ -100,7 +78,7 @@ impl Checked<'_> {
     fn rows<'s>(&self, settings: &'s Settings) -> Vec<(&'static str, Shown<'s>)> {
         let has_script = keys::scripts(settings).next().is_some();
         let mut rows = Vec::new();
-        for (_, key) in keys::of(self.format) {
+        for (_, key) in keys::of(self.format.format) {
             let is_set = self.origin(key.name).is_some_and(|origin| origin != Origin::BuiltIn);
             let is_shown = match key.name {
                 "user_ns_limits" => is_set || settings.namespaces.user,
@@ -138,18 +116,21 @@ impl Checked<'_> {
     }
 
     fn origin_in_words(&self, key: &str) -> String {
-        match (self.format, self.origin(key)) {
-            (Format::NamespaceYaml, Some(Origin::Defaults { line })) => format!("defaults, line {line}"),
-            (Format::NamespaceYaml, Some(Origin::NodeEntry { line })) => format!("node_confs entry, line {line}"),
-            (_, Some(Origin::Defaults { line })) => format!("for all nodes, line {line}"),
-            (_, Some(Origin::NodeEntry { line })) => format!("NodeName line, line {line}"),
-            (_, Some(Origin::BuiltIn) | None) => "built in".to_owned(),
+        let (for_all, for_node) = if self.format == NAMESPACE_YAML {
+            ("defaults", "node_confs entry")
+        } else {
+            ("for all nodes", "NodeName line")
+        };
+        match self.origin(key) {
+            Some(Origin::Defaults { line }) => format!("{for_all}, line {line}"),
+            Some(Origin::NodeEntry { line }) => format!("{for_node}, line {line}"),
+            Some(Origin::BuiltIn) | None => "built in".to_owned(),
         }
     }
 
     fn why_disabled(&self, why: DisabledWhy) -> String {
-        let key = self.key("base_path");
-        let left_out = self.left_out().map_or_else(String::new, |left_out| format!("{left_out}, and "));
+        let key = self.format.key("base_path").unwrap_or_default();
+        let left_out = self.file.left_out.as_ref().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
             DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
             DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
@@ -158,7 +139,7 @@ impl Checked<'_> {
     }
 
     pub(super) fn text(&self) -> String {
-        let mut out: String = self.parsed.problems.iter().map(Problem::render).collect();
+        let mut out: String = self.file.parsed.problems.iter().map(Problem::render).collect();
         for line in self.strangers() {
             let _ = writeln!(out, "warning: {}", escape(&line));
         }
@@ -166,9 +147,9 @@ impl Checked<'_> {
             out.push('\n');
         }
         let node = escape(self.node.name);
-        match &self.parsed.settings {
+        match &self.file.parsed.settings {
             Some(NodeSettings::Enabled(settings)) => {
-                if let Some(left_out) = self.left_out() {
+                if let Some(left_out) = &self.file.left_out {
                     let _ = writeln!(out, "note: {left_out}: it gets what is for all nodes");
                 }
                 let _ = writeln!(out, "settings of node {node}:");
@@ -197,8 +178,9 @@ impl Checked<'_> {
             1 => format!("1 {word}"),
             _ => format!("{count} {word}s"),
         };
-        let _ = write!(out, "{}: {}, {}", escape(self.file), counted(errors, "error"), counted(warnings, "warning"));
-        out.push_str(match &self.parsed.settings {
+        let _ =
+            write!(out, "{}: {}, {}", escape(&self.file.path), counted(errors, "error"), counted(warnings, "warning"));
+        out.push_str(match &self.file.parsed.settings {
             None => ": slurmd refuses this file\n",
             Some(_) if errors > 0 => ": it does not work on this machine\n",
             Some(_) => "\n",
@@ -208,7 +190,7 @@ impl Checked<'_> {
 
     /// One line for each error, and nothing else.
     pub(super) fn errors(&self) -> String {
-        let problems = self.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
+        let problems = self.file.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
         let here = self.here.iter().flat_map(|here| &here.errors);
         let lines = problems.map(Problem::one_line).chain(here.map(|line| format!("error: {}", escape(line))));
         lines.fold(String::new(), |text, line| text + &line + "\n")
@@ -270,8 +252,8 @@ impl Checked<'_> {
 
     pub(super) fn json(&self) -> String {
         let (errors, warnings) = self.counts();
-        let problems = self.parsed.problems.iter().map(json_problem);
-        let (state, why, settings) = match &self.parsed.settings {
+        let problems = self.file.parsed.problems.iter().map(json_problem);
+        let (state, why, settings) = match &self.file.parsed.settings {
             None => ("refused", None, None),
             Some(NodeSettings::Disabled(why)) => ("disabled", Some(self.why_disabled(*why)), None),
             Some(NodeSettings::Enabled(settings)) => ("enabled", None, Some(self.json_settings(settings))),
@@ -285,8 +267,8 @@ impl Checked<'_> {
             ])
         });
         json::object([
-            ("file", json::text(self.file)),
-            ("format", json::text(self.slurmds().name)),
+            ("file", json::text(&self.file.path)),
+            ("format", json::text(self.format.name)),
             ("node", json::text(self.node.name)),
             ("hostname", json::text(self.node.hostname)),
             ("errors", errors.to_string()),
@@ -327,7 +309,7 @@ impl Checked<'_> {
 }
 
 /// The options of a directory, as they could be written in a file.
-fn options(dir: &Dir) -> Vec<String> {
+pub fn options(dir: &Dir) -> Vec<String> {
     let params: &[_] = if let Backing::Tmpfs(params) = &dir.backing { params } else { &[] };
     dir.flags.names().map(str::to_owned).chain(params.iter().map(ToString::to_string)).collect()
 }

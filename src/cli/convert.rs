@@ -1,0 +1,198 @@
+//! `jobns convert`: what a configuration file means for one node, as a namespace.yaml.
+//!
+//! serde-saphyr writes each key by itself, and the comments go between them. Read again, the text gives the same
+//! settings: `fuzz/properties.rs` makes sure of that for every file.
+
+use crate::cli::check;
+use crate::cli::check::{ERRORS, Input, show};
+use crate::cli::help::CONVERT;
+use crate::cli::{answer, complain, nodes, options};
+use crate::config::keys;
+use crate::config::keys::{Format, Kind};
+use crate::config::outcome::{Origin, Parsed};
+use crate::config::problem::{Problem, escape};
+use crate::config::settings::{
+    Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, Namespaces, Node, NodeSettings, Settings,
+};
+use crate::node::config_file::ConfigFile;
+use crate::node::finding::Findings;
+use serde::{Serialize, Serializer};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+/// # Errors
+///
+/// Wrong usage, and a file that cannot be read.
+pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+    let Some(options) = options::or_help(&CONVERT, check::parse(&CONVERT, arguments))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some(input) = Input::read(&options, &mut Findings::default()) else { return Ok(ExitCode::from(ERRORS)) };
+    let (name, hostname) = nodes::this(options.node.as_deref())?;
+    let node = Node { name: &name, hostname: &hostname };
+    let ConfigFile { path, parsed, .. } = check::parsed(&options, &input, &node, &mut Findings::default());
+    complain(&parsed.problems.iter().map(Problem::render).collect::<String>());
+    let Some(yaml) = yaml(&path, &parsed, &name) else {
+        complain(&format!("{}: slurmd refuses this file\n", escape(&path)));
+        return Ok(ExitCode::from(ERRORS));
+    };
+    if let Some(NodeSettings::Enabled(Settings { entire_step_in_ns: false, .. })) = parsed.settings {
+        complain(&format!("jobns: warning: {ENTIRE_STEP}\n"));
+    }
+    answer(&yaml).map(|()| ExitCode::SUCCESS)
+}
+
+/// What namespace.yaml has no key for.
+const ENTIRE_STEP: &str = "EntireStepInNS=false has no counterpart in namespace.yaml: with namespace/linux each slurmstepd runs inside the job's namespaces";
+
+/// The namespace.yaml; None for a file with errors. `path` is that of the file that was read.
+#[must_use]
+pub fn yaml(path: &str, parsed: &Parsed, node: &str) -> Option<String> {
+    let mut out = format!(
+        "# What {} means for node {}, written by jobns convert.\n# What the file does not set is left out.\n",
+        escape(path),
+        escape(node)
+    );
+    let origin = |key: &str| parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin);
+    let rows = match parsed.settings.as_ref()? {
+        NodeSettings::Disabled(DisabledWhy::NotConfigured) => Vec::new(),
+        NodeSettings::Disabled(DisabledWhy::SetToNone) => vec![("base_path", Value::Text("none".to_owned()))],
+        NodeSettings::Enabled(settings) => {
+            if !settings.entire_step_in_ns {
+                let _ = writeln!(out, "# {ENTIRE_STEP}.");
+            }
+            rows(settings, |key| origin(key).is_some_and(|origin| origin != Origin::BuiltIn))
+        }
+    };
+    out.push_str(if rows.is_empty() { "defaults: {}\n" } else { "defaults:\n" });
+    for row in rows {
+        let key = row.0;
+        // Either key may have the list of directories, and job_container.conf has their mode in a line of its own.
+        let keys: &[&str] = if let Value::Dirs(_) = &row.1 { &["dir_confs", "dirs", "dir_mode"] } else { &[key] };
+        let mut comments: Vec<String> = keys.iter().filter_map(|key| place(origin(key)?)).collect();
+        comments.dedup();
+        let comment = comments.join("; ");
+        let text = serde_saphyr::to_string_with_options(&Map(&[row]), OPTIONS()).ok()?;
+        match text.trim_end().split_once('\n') {
+            None => {
+                let _ = writeln!(out, "  {}  # {comment}", text.trim_end());
+            }
+            Some(_) => {
+                let _ = writeln!(out, "  # {comment}");
+                text.lines().for_each(|line| out.extend(["  ", line, "\n"]));
+            }
+        }
+    }
+    Some(out)
+}
+
+fn place(origin: Origin) -> Option<String> {
+    match origin {
+        Origin::Defaults { line } => Some(format!("line {line}, for all nodes")),
+        Origin::NodeEntry { line } => Some(format!("line {line}, for this node")),
+        Origin::BuiltIn => None,
+    }
+}
+
+/// How every text is one line.
+const OPTIONS: fn() -> serde_saphyr::SerializerOptions = || serde_saphyr::ser_options! { prefer_block_scalars: false };
+
+/// A value as namespace.yaml has it.
+enum Value {
+    Flag(bool),
+    Number(u32),
+    Text(String),
+    List(Vec<String>),
+    /// The keys of each directory.
+    Dirs(Vec<Vec<(&'static str, Value)>>),
+}
+
+type Row = (&'static str, Value);
+
+/// Rows as a mapping.
+struct Map<'a>(&'a [Row]);
+
+impl Serialize for Map<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Flag(flag) => to.serialize_bool(*flag),
+            Self::Number(number) => to.serialize_u32(*number),
+            Self::Text(text) => to.serialize_str(text),
+            Self::List(texts) => to.collect_seq(texts),
+            Self::Dirs(dirs) => to.collect_seq(dirs.iter().map(|rows| Map(rows))),
+        }
+    }
+}
+
+/// What the file sets.
+fn rows(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Vec<Row> {
+    let keys = keys::of(Format::NamespaceYaml).filter(|(_, key)| is_set(key.name));
+    let mut rows: Vec<Row> = keys.filter_map(|(name, key)| Some((name, value(&key.kind, settings)?))).collect();
+    rows.extend(dirs(&settings.dirs));
+    rows
+}
+
+fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
+    Some(match kind {
+        Kind::Flag(field) => Value::Flag(*(field.of)(settings)),
+        Kind::Seconds(field) | Kind::Percent(field) => Value::Number(*(field.of)(settings)),
+        Kind::Script(field) => Value::Text((field.of)(settings).as_ref()?.path.clone()),
+        Kind::Wait(field) => Value::Number((field.of)(settings).as_ref()?.wait_seconds),
+        Kind::BasePath => Value::Text(settings.base_path.clone()),
+        Kind::Namespaces => {
+            // Each job has a mount namespace, so that one is only written where it would be alone.
+            let mut names: Vec<String> = settings.namespaces.names().map(str::to_owned).collect();
+            if names.is_empty() {
+                names.push("CLONE_NEWNS".to_owned());
+            }
+            Value::List(names)
+        }
+        Kind::HidePid => Value::Text(format!("hidepid={}", settings.hide_pid.name())),
+        Kind::ProcPaths => Value::List(settings.proc_keep.clone()),
+        Kind::Mode | Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
+    })
+}
+
+/// `dirs` where that can say it, else `dir_confs`; nothing where they are the built-in ones.
+fn dirs(dirs: &[Dir]) -> Option<Row> {
+    let is_plain = |dir: &Dir| {
+        let Dir { path, backing, mode, .. } = dir;
+        let options = show::options(dir);
+        let is_shm = *backing == Backing::Tmpfs(Vec::new()) && path == DEV_SHM && options == ["nosuid", "nodev"];
+        mode.is_none() && (is_shm || *backing == Backing::BasePath && options.is_empty())
+    };
+    if dirs.is_empty() || !dirs.iter().all(is_plain) || dirs.iter().any(|dir| dir.path.contains([',', ' '])) {
+        return Some(("dir_confs", Value::Dirs(dirs.iter().map(dir_conf).collect())));
+    }
+    let paths: Vec<&str> = dirs.iter().map(|dir| dir.path.as_str()).collect();
+    (!paths.iter().eq(&DEFAULT_DIRS)).then(|| ("dirs", Value::Text(paths.join(","))))
+}
+
+fn dir_conf(dir: &Dir) -> Vec<Row> {
+    let mut rows = vec![("path", Value::Text(dir.path.clone()))];
+    match &dir.backing {
+        Backing::OtherBase(base) => rows.push(("base_path", Value::Text(base.clone()))),
+        Backing::Tmpfs(_) => rows.push(("tmpfs", Value::Flag(true))),
+        // Of two names of one directory only slurmd knows.
+        Backing::BasePath | Backing::SameAs(_) => {}
+    }
+    if let Some(mode) = dir.mode {
+        rows.push(("mode", Value::Text(format!("{mode:04o}"))));
+    }
+    let mut options = show::options(dir);
+    if matches!(dir.backing, Backing::Tmpfs(_)) {
+        // They always are.
+        options.retain(|option| option != "nosuid" && option != "nodev");
+    }
+    if !options.is_empty() {
+        rows.push(("options", Value::Text(options.join(","))));
+    }
+    rows
+}

@@ -1,0 +1,305 @@
+//! What the kernel, and the policies that it enforces, let jobs do on this node. Only trying tells.
+
+use crate::base::errno_hints::clone_error;
+use crate::base::error::{Doing, Error};
+use crate::base::mountinfo::{Mount, mounts, table_of};
+use crate::base::trusted_path;
+use crate::config::path::is_at_or_below;
+use crate::config::settings::{Backing, Settings};
+use crate::job::make::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
+use crate::job::make::handshake::proc_error;
+use crate::job::make::holder;
+use crate::job::make::ns_limits;
+use crate::job::make::ns_limits::{JobLimits, NodeLimits};
+use crate::job::make::plan;
+use crate::job::make::plan::PlannedDir;
+use crate::job::make::private_dirs::make_tmpfs;
+use crate::job::make::proc_keep;
+use crate::job::make::proc_keep::Kept;
+use crate::job::record::namespaces::describe;
+use crate::node::finding::{About, Findings};
+use crate::node::paths::nearest_existing;
+use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use crate::sys::exec::{CStringArray, exit_group};
+use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
+use rustix::mount::OpenTreeFlags;
+use rustix::pipe::PipeFlags;
+use rustix::process::Signal;
+
+/// Tries out what every job asks of the kernel, then what the first one would find out at once.
+pub(super) fn examine(settings: &Settings, found: &mut Findings) {
+    try_out(settings, found);
+    if !found.has_fatal() {
+        try_limits_and_holder(settings, found);
+    }
+    tell_of_devices(settings, found);
+    tell_of_other_procs(settings, found);
+}
+
+/// Tries out what the settings ask of the kernel.
+pub(crate) fn try_out(settings: &Settings, found: &mut Findings) {
+    probe(nearest_existing(&settings.base_path), found);
+    found.check("clone_ns_flags", try_namespaces(plan::namespaces(settings), plan::proc_parameters(settings)));
+    if settings.namespaces.pid {
+        match proc_keep::keep(&settings.proc_keep) {
+            Ok(kept) => tell_of_kept(&settings.proc_keep, &kept, found),
+            Err(error) => found.fatal("proc_keep", error),
+        }
+    }
+    for dir in settings.dirs.iter().filter(|dir| matches!(dir.backing, Backing::Tmpfs(_))) {
+        found.check("dirs", make_tmpfs(&PlannedDir::from_config(dir)).map(|_| ()));
+    }
+}
+
+/// That a user namespace can have limits of its own, and that nothing forbids to execute the holder.
+pub fn try_limits_and_holder(settings: &Settings, found: &mut Findings) {
+    let limits = NodeLimits::read(settings).and_then(|node| {
+        let Some(node) = node else { return Ok(Vec::new()) };
+        try_user_limits(&JobLimits::new(&node, settings.user_ns_limits))?;
+        Ok(ns_limits::too_small(&node, settings.user_ns_limits))
+    });
+    match limits {
+        Ok(lines) => lines.into_iter().for_each(|line| found.warn("user_ns_limits", line)),
+        Err(error) => found.fatal("user_ns_limits", error),
+    }
+    found.check(About::Node, try_to_hold(plan::namespaces(settings)));
+}
+
+/// Writes the limits of a job in a user namespace that is gone with the child.
+fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
+    let intention = || format!("limit a new user namespace: write to {}", ns_limits::DIRECTORY);
+    let trial = LimitsTrial(limits.lay_out()?);
+    let try_them = || {
+        let _blocked = SignalsBlocked::new()?;
+        let child = spawn(NamespaceFlags::USER, ExitSignal::Silent, &trial, try_limits)?;
+        reap(child.pidfd.as_fd())
+    };
+    match try_them().map_err(|errno| clone_error(intention(), errno))? {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(errno) => Err(Error::call(intention(), "write", Errno::from_raw_os_error(errno))),
+        Ended::Killed(signal) => {
+            Err(Error::because(intention(), format!("the process that tried was killed by signal {signal}")))
+        }
+    }
+    .map_err(|error| error.with_hint(ns_limits::WITHOUT))
+}
+
+/// How long the holder's exec may take: a policy's daemon may be asked.
+const EXEC_TIMEOUT_MS: u32 = 30_000;
+
+/// Executes the holder as a job's, in namespaces that are gone with it.
+fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
+    let intention = || "start the program that holds a job's namespaces, from memory (memfd:jobns-holder)".to_owned();
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
+    let trial = HolderTrial {
+        result: writer,
+        holder: holder::program("jobns")?,
+        argv: CStringArray::new(vec![c"jobns: [trial]".to_owned()]),
+        envp: CStringArray::new(Vec::new()),
+    };
+    let child = {
+        let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
+        spawn(namespaces, ExitSignal::Silent, &trial, try_holder).map_err(|errno| clone_error(intention(), errno))?
+    };
+    // The child's copy is the only one now, and is closed by its exec.
+    drop(trial);
+    let said = hear(&reader);
+    // It ends by nothing else. What has ended before has not started as it should.
+    let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
+    let ended = reap(child.pidfd.as_fd()).doing("waitid", intention)?;
+    let refused = |error: Error| {
+        error.with_hint(
+            "a policy of this node forbids it. fapolicyd: before the rules that deny, allow perm=execute uid=0 : path=/memfd:jobns-holder. IMA appraisal: dont_appraise func=BPRM_CHECK fsmagic=0x01021994. SELinux, AppArmor: see the kernel's audit log. None of these was tested with this plugin",
+        )
+    };
+    match (said.doing("read", intention)?, ended) {
+        (Some(0), Ended::Killed(signal)) if signal == Signal::KILL.as_raw() => Ok(()),
+        (Some(0), Ended::Killed(signal)) => {
+            Err(refused(Error::because(intention(), format!("it was killed by signal {signal}"))))
+        }
+        (Some(0), Ended::Exited(status)) => Err(Error::because(intention(), format!("it ended with status {status}"))),
+        (Some(errno), _) => Err(refused(Error::call(intention(), "execveat", Errno::from_raw_os_error(errno)))),
+        (None, _) => {
+            Err(refused(Error::because(intention(), format!("no answer for {} seconds", EXEC_TIMEOUT_MS / 1000))))
+        }
+    }
+}
+
+/// An errno from the pipe, 0 when it was closed without, None when nothing comes.
+fn hear(reader: &OwnedFd) -> Result<Option<i32>, Errno> {
+    let mut fds = [PollFd::new(reader, PollFlags::IN)];
+    if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(EXEC_TIMEOUT_MS))))? == 0 {
+        return Ok(None);
+    }
+    let mut errno = [0_u8; 4];
+    rustix::io::retry_on_intr(|| rustix::io::read(reader, &mut errno[..]))?;
+    Ok(Some(i32::from_ne_bytes(errno)))
+}
+
+/// Tells where else than at /proc a job finds the processes of the node, against which `CLONE_NEWPID` is
+/// there: below `PID/root` are the private directories of other jobs of the same user.
+fn tell_of_other_procs(settings: &Settings, found: &mut Findings) {
+    let Ok(table) = table_of("self") else { return };
+    let mut covers: Vec<&str> = settings.dirs.iter().map(|dir| dir.path.as_str()).collect();
+    covers.extend(settings.hide_base_path.then_some(settings.base_path.as_str()));
+    let mut procs = other_procs(&table);
+    procs.retain(|point| !covers.iter().any(|top| is_at_or_below(point, top)) && others_get_to(point));
+    if settings.namespaces.pid && !procs.is_empty() {
+        found.warn(
+            "clone_ns_flags",
+            format!(
+                "CLONE_NEWPID: the node has its processes also at {}, where jobs see them and, below PID/root, the private directories of other jobs of their user; hint: unmount that, or chmod 700 a directory above it",
+                procs.join(", ")
+            ),
+        );
+    }
+}
+
+/// The mount points of a procfs in a mountinfo(5) that are not /proc and show processes.
+fn other_procs(table: &str) -> Vec<String> {
+    let mut found: Vec<String> = mounts(table)
+        .filter(|Mount { root, point, kind, .. }| {
+            // A file such as /proc/sys/kernel, bound somewhere, shows no process.
+            let first = root.trim_start_matches('/').split('/').next().unwrap_or_default();
+            let is_of_processes = root == "/" || first.bytes().all(|byte| byte.is_ascii_digit());
+            *kind == "proc" && point != "/proc" && is_of_processes
+        })
+        .map(|mount| mount.point.into_owned())
+        .collect();
+    found.dedup();
+    found
+}
+
+/// No directory above it is root's alone.
+fn others_get_to(path: &str) -> bool {
+    let above = std::iter::successors(path.rsplit_once('/'), |(path, _)| path.rsplit_once('/'));
+    !above
+        .map(|(above, _)| above)
+        .filter(|above| !above.is_empty())
+        .any(|above| rustix::fs::stat(above).is_ok_and(|stat| stat.st_mode & 0o011 == 0 && stat.st_uid == 0))
+}
+
+/// Tells what of `proc_keep` is not there to be kept, now: it may come before the first job.
+fn tell_of_kept(paths: &[String], kept: &[Kept], found: &mut Findings) {
+    for (path, kept) in paths.iter().zip(kept) {
+        let why = match kept {
+            Kept::Mount(..) | Kept::WithAnother => continue,
+            Kept::NotMounted => "nothing is mounted there",
+            Kept::Missing => "it does not exist",
+        };
+        found.warn(
+            "proc_keep",
+            format!("proc_keep {path}: {why}; jobs see there what the kernel has, until that changes"),
+        );
+    }
+}
+
+/// Tells what `ConstrainDevices` of cgroup.conf loses on this node. Slurm constrains devices by BPF
+/// programs, and a slurmstepd in a user namespace may load one with a token only (Slurm's
+/// documentation of namespace/linux; Linux 6.9). Whether devices are constrained, the plugin cannot tell.
+fn tell_of_devices(settings: &Settings, found: &mut Findings) {
+    if !settings.namespaces.user {
+        return;
+    }
+    if settings.disable_bpf_token {
+        found.note(
+            "disable_bpf_token",
+            "disable_bpf_token: with ConstrainDevices=yes in cgroup.conf a step can use all devices of its job"
+                .to_owned(),
+        );
+    } else if !has_bpf_tokens() {
+        found.warn(
+            "clone_ns_flags",
+            "CLONE_NEWUSER: this kernel has no BPF tokens (Linux 6.9), so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: disable_bpf_token: true leaves devices constrained by job, not by step".to_owned(),
+        );
+    }
+}
+
+extern "C" fn exit_at_once((): &()) -> ! {
+    exit_group(0)
+}
+
+/// Makes the namespaces for a moment and, in a PID namespace, a fresh /proc there, which the kernel can
+/// refuse where a user namespace is new as well.
+fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> Result<(), Error> {
+    let try_them = || {
+        let _blocked = SignalsBlocked::new()?;
+        let child = match &proc {
+            Some(parameters) => spawn(namespaces, ExitSignal::Silent, parameters, try_fresh_proc),
+            None => spawn(namespaces, ExitSignal::Silent, &(), exit_at_once),
+        }?;
+        reap(child.pidfd.as_fd())
+    };
+    let ended = try_them()
+        .map_err(|errno| clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno))?;
+    match ended {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(errno) => Err(proc_error(proc, Errno::from_raw_os_error(errno))),
+        Ended::Killed(signal) => Err(Error::because(
+            format!("make new namespaces ({})", describe(namespaces, ", ")),
+            format!("the process that tried was killed by signal {signal}"),
+        )),
+    }
+}
+
+/// Tries out every system call that create, join and delete need, in their cheapest form. `base_path` exists.
+fn probe(base_path: &str, found: &mut Findings) {
+    let mut check = |call: &'static str, since: &str, result: Result<(), Errno>| {
+        if let Err(errno) = result {
+            let intention = format!("use {call} (Linux {since}) on this node");
+            found.fatal(
+                About::Node,
+                Error::call(intention, call, errno).with_hint("an older kernel, a system call filter of slurmd's service (RestrictSUIDSGID=yes blocks openat2), or a missing capability"),
+            );
+        }
+    };
+    let root = trusted_path::open_beneath(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY, trusted_path::NO_LINKS);
+    check("openat2", "5.6", root.map(|_| ()));
+    let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
+    check("pidfd_open", "5.3", pidfd.map(|_| ()));
+    // Where it will be needed: what has locked mounts below it may not be cloned.
+    let tree =
+        rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+    match tree {
+        Ok(tree) => check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default())),
+        Err(Errno::NOSPC) => {
+            let intention = format!("clone the mount of {base_path}");
+            found.fatal(About::Node, Error::call(intention, "open_tree", Errno::NOSPC));
+        }
+        Err(errno) => check("open_tree", "5.2", Err(errno)),
+    }
+    // Jobs would fail for want of it, each for itself.
+    found.check(About::Node, holder::program("jobns").map(|_| ()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_procfs_is_found_by_type_root_and_place() {
+        let table = "\
+22 1 0:21 / /proc rw,nosuid shared:5 - proc proc rw
+23 22 0:21 / /proc rw - proc proc rw
+24 22 0:21 /sys /proc/sys ro - proc proc rw
+30 1 0:45 / /srv/debian\\040root/proc rw shared:9 - proc proc rw
+31 1 0:21 /1234/ns /run/ns rw - proc proc rw
+32 1 0:21 /sys/kernel /mnt/kernel rw - proc proc rw
+33 1 0:46 / /mnt/disk rw - ext4 /dev/proc rw
+34 1 0:47 / /mnt/late rw - proc proc rw,hidepid=invisible
+";
+        assert_eq!(other_procs(table), ["/srv/debian root/proc", "/run/ns", "/mnt/late"]);
+        assert!(other_procs("").is_empty());
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn the_holder_starts() {
+        try_to_hold(NamespaceFlags::NONE).unwrap();
+    }
+}
