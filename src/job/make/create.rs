@@ -4,9 +4,7 @@
 //! before the clone where possible, every mount is made detached, and nothing is ever mounted on
 //! the host's side. The journal says what is about to exist before it does.
 
-use crate::base::base_dir::rename_new;
-use crate::base::base_dir::{UNFINISHED, make_unfinished, remove_unfinished};
-use crate::base::base_dir::{make_private_dir, open_base, open_base_for_job};
+use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
 use crate::base::error::{Doing, Error};
 use crate::base::log::Level;
@@ -14,6 +12,7 @@ use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::{Script, Settings};
 use crate::job::make::child;
 use crate::job::make::child::{ChildPlan, Target};
+use crate::job::make::job_dir::{JobDir, planned};
 use crate::job::make::ns_limits::{JobLimits, Lowered, NodeLimits};
 use crate::job::make::plan::{Plan, Source};
 use crate::job::make::proc_keep::Kept;
@@ -21,20 +20,20 @@ use crate::job::make::told::PlanOf;
 use crate::job::make::{handshake, holder, id_maps, private_dirs, proc_keep};
 use crate::job::record::namespaces::Pins;
 use crate::job::record::process::Identity;
-use crate::job::record::state::{Line, MAX_SIZE, Tree};
+use crate::job::record::state::{Line, MAX_SIZE};
 use crate::job::remove::delete;
-use crate::job::remove::delete::{Record, TreeRecord};
+use crate::job::remove::delete::Record;
 use crate::job::remove::mounts;
 use crate::job::script::environment;
 use crate::job::{Host, Job, inside, script};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fmt::Write as _;
 
 /// A job whose namespaces exist.
@@ -58,8 +57,9 @@ pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::
     let mut making = Making::begin(host, settings, job, &plan, removal).map_err(errno_hints::of_call)?;
     match making.everything() {
         Ok(pins) => {
-            host.log(Level::Debug, format_args!("job {}: {}", job.id, making.record));
-            Ok(Created { record: making.record, pins })
+            let record = making.record();
+            host.log(Level::Debug, format_args!("job {}: {record}", job.id));
+            Ok(Created { record, pins })
         }
         Err(error) => {
             making.undo();
@@ -74,11 +74,13 @@ struct Making<'a> {
     settings: &'a Settings,
     job: &'a Job,
     plan: &'a Plan,
-    /// `<base>/<job>` for each base of the plan.
-    trees: Vec<OwnedFd>,
+    /// The directory in `base_path`, which contains the state file.
+    main: JobDir,
+    /// Those in other bases.
+    others: Vec<JobDir>,
     journal: Journal,
-    record: Record,
     child: Option<SharingChild<ChildPlan>>,
+    holder: Option<Identity>,
     /// The first script that could have changed something outside has been started.
     script_started: bool,
     removal: delete::Removal,
@@ -128,14 +130,10 @@ impl<'a> Making<'a> {
         plan: &'a Plan,
         removal: delete::Removal,
     ) -> Result<Self, Error> {
-        let name = c_path(&job.id.to_string())?;
         let path = format!("{}/{}", settings.base_path, job.id);
-        let intention = || format!("make {path}");
-        let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.id))?;
-        let tree = make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
-        let begin = || -> Result<(Journal, Record), Error> {
-            let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
+        let (main, journal) = JobDir::make((settings, job), &settings.base_path, |main, publish| {
+            let ns =
+                make_private_dir(main.fd.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
                 &ns,
                 c"state",
@@ -143,13 +141,12 @@ impl<'a> Making<'a> {
                 Mode::from_raw_mode(0o600),
             )
             .doing("openat", || format!("make {path}/.ns/state"))?;
-            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
             let me = rustix::process::getpid();
             let stepd = rustix::process::pidfd_open(me, PidfdFlags::empty())
                 .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
                 .doing("pidfd_open", || "identify this process".to_owned())?;
             let mut journal = Journal { file, written: 0 };
-            let mut lines = vec![Line::Job {
+            let header = Line::Job {
                 job: job.id,
                 sluid: job.sluid,
                 uid: job.uid,
@@ -159,61 +156,52 @@ impl<'a> Making<'a> {
                 boot: job.boot,
                 stepd,
                 namespaces: plan.namespaces,
-            }];
-            let mut trees = Vec::new();
-            for (index, base) in plan.bases.iter().enumerate() {
-                let (device, inode) = if index == 0 { (stat.st_dev, stat.st_ino) } else { (0, 0) };
-                lines.push(Line::Tree(Tree { device, inode, base }));
-                trees.push(TreeRecord { base: base.clone(), device, inode });
-            }
-            journal.write(&lines)?;
-            let publish = || rename_new(base.as_fd(), &unfinished, base.as_fd(), &name);
+            };
+            let others = plan.other_bases.iter().map(|base| planned(base));
+            journal.write(&[header, main.line()].into_iter().chain(others).collect::<Vec<_>>())?;
             match publish() {
                 Err(Errno::EXIST) => {
-                    delete::dispose_of_stale(host, settings, &base, job, removal)?;
+                    delete::dispose_of_stale(host, settings, job, removal)?;
                     publish()
                 }
                 result => result,
             }
-            .doing("renameat2", intention)?;
-            let record = Record {
-                job: job.id,
-                sluid: job.sluid,
-                uid: job.uid,
-                gid: job.gid,
-                user: job.user.clone(),
-                node: job.node.clone(),
-                namespaces: plan.namespaces,
-                holder: None,
-                of_this_boot: true,
-                trees,
-            };
-            Ok((journal, record))
-        };
-        match begin() {
-            Ok((journal, record)) => Ok(Self {
-                host,
-                settings,
-                job,
-                plan,
-                trees: vec![tree],
-                journal,
-                record,
-                child: None,
-                script_started: false,
-                removal,
-            }),
-            Err(error) => {
-                // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
-                drop(tree);
-                let _ = remove_unfinished(base.as_fd(), &unfinished);
-                Err(error)
-            }
+            .doing("renameat2", || format!("make {path}"))?;
+            Ok(journal)
+        })?;
+        Ok(Self {
+            host,
+            settings,
+            job,
+            plan,
+            main,
+            others: Vec::new(),
+            journal,
+            child: None,
+            holder: None,
+            script_started: false,
+            removal,
+        })
+    }
+
+    /// What has been made until now.
+    fn record(&self) -> Record {
+        Record {
+            job: self.job.id,
+            sluid: self.job.sluid,
+            uid: self.job.uid,
+            gid: self.job.gid,
+            user: self.job.user.clone(),
+            node: self.job.node.clone(),
+            namespaces: self.plan.namespaces,
+            holder: self.holder,
+            of_this_boot: true,
+            trees: std::iter::once(&self.main).chain(&self.others).map(|dir| dir.record.clone()).collect(),
         }
     }
 
     fn everything(&mut self) -> Result<Pins, Error> {
-        self.make_trees()?;
+        self.make_others()?;
         let early = self.host.makes_source_first().then(|| self.make_source(false)).transpose()?;
         if let Some(init_script) = &self.settings.init_script {
             self.run_script(
@@ -231,7 +219,7 @@ impl<'a> Making<'a> {
         };
         let kept = proc_keep::keep(&self.plan.proc_keep)?;
         let after_script = self.settings.init_script.is_some();
-        let mut attach = private_dirs::make(self.plan, self.job, (&source, self.trees.as_slice()), after_script)?;
+        let mut attach = private_dirs::make(self.plan, self.job, (&source, &self.others), after_script)?;
         drop(source);
         self.make_links()?;
         if !self.has_mounting_script() {
@@ -242,8 +230,8 @@ impl<'a> Making<'a> {
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
         let holder = holder::program(self.host.holder_name())?;
-        self.clone_child(&channel, childs_end, (kept, attach), holder)?;
-        let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
+        let sharing = self.clone_child(&channel, childs_end, (kept, attach), holder)?;
+        let sharing = self.child.insert(sharing);
         let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
             self.script_started |= self.settings.user_ns_script.is_some();
@@ -253,7 +241,7 @@ impl<'a> Making<'a> {
         // While the child mounts:
         let identity = Identity::of(child.pid, child.pidfd.as_fd())
             .doing("fstat", || "identify the job's namespace process".to_owned())?;
-        self.record.holder = Some(identity);
+        self.holder = Some(identity);
         self.journal.write(&[Line::Holder(identity)])?;
         // It does not become the holder, which nothing but SIGKILL ends, before this.
         tell(&channel, "that it is recorded")?;
@@ -262,42 +250,26 @@ impl<'a> Making<'a> {
         let pid = child.pid;
         handshake::wait_for_exec(self.plan, sharing, &channel)?;
         self.host.track(pid)?;
-        self.finish_inside(&pins)?;
+        self.finish_inside(&pins, pid)?;
         self.journal.write(&[Line::Pins(pins.numbers()), Line::Ready])?;
         Ok(pins)
     }
 
-    /// `<base>/<job>` in the other bases. As in `begin`,
-    /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
-    fn make_trees(&mut self) -> Result<(), Error> {
-        let name = c_path(&self.job.id.to_string())?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.id))?;
-        for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
-            let intention = || format!("make {base}/{}", self.job.id);
-            let fd = open_base_for_job(base, self.settings.auto_base_path)?;
-            let tree = make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
-            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
-            let (device, inode) = (stat.st_dev, stat.st_ino);
-            self.journal.write(&[Line::Tree(Tree { device, inode, base })])?;
-            if let Some(record) = self.record.trees.get_mut(index) {
-                (record.device, record.inode) = (device, inode);
-            }
-            if let Err(errno) = rename_new(fd.as_fd(), &unfinished, fd.as_fd(), &name) {
-                // With the descriptor goes the lock.
-                drop(tree);
-                let _ = remove_unfinished(fd.as_fd(), &unfinished);
-                self.journal.write(&[Line::Tree(Tree { device: 0, inode: 0, base })])?;
-                if let Some(record) = self.record.trees.get_mut(index) {
-                    (record.device, record.inode) = (0, 0);
-                }
-                let error = Error::call(intention(), "renameat2", errno);
-                return Err(if errno == Errno::EXIST {
+    /// The directories in the other bases.
+    fn make_others(&mut self) -> Result<(), Error> {
+        for base in &self.plan.other_bases {
+            let (dir, ()) = JobDir::make((self.settings, self.job), base, |dir, publish| {
+                self.journal.write(&[dir.line()])?;
+                let Err(errno) = publish() else { return Ok(()) };
+                self.journal.write(&[planned(base)])?;
+                let error = Error::call(format!("make {base}/{}", self.job.id), "renameat2", errno);
+                Err(if errno == Errno::EXIST {
                     error.with_hint("it was not made for this job; look at it and remove it by hand")
                 } else {
                     error
-                });
-            }
-            self.trees.push(tree);
+                })
+            })?;
+            self.others.push(dir);
         }
         Ok(())
     }
@@ -307,7 +279,7 @@ impl<'a> Making<'a> {
     fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
         let intention = || format!("make {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.id))?;
-        match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
+        match rustix::fs::mkdirat(&self.main.fd, name.as_c_str(), Mode::RWXU) {
             Err(Errno::EXIST) if after_script => {}
             result => result.doing("mkdirat", intention)?,
         }
@@ -321,7 +293,8 @@ impl<'a> Making<'a> {
         let intention = || format!("open {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.id))?;
         let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
-        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+        open_beneath(self.main.fd.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve)
+            .doing("openat2", intention)
     }
 
     /// What a script has mounted over the job's directory would hide the state file from steps.
@@ -344,9 +317,12 @@ impl<'a> Making<'a> {
     /// The documented paths of the private directories, `<base>/<job>/_tmp` and others.
     fn make_links(&self) -> Result<(), Error> {
         for dir in &self.plan.dirs {
-            let Source::Directory { base: 0, name } = &dir.source else { continue };
+            let Source::Directory { base, name } = &dir.source else { continue };
+            if *base != self.settings.base_path {
+                continue;
+            }
             let target = format!(".{}/{name}", self.job.id);
-            let made = rustix::fs::symlinkat(target.as_str(), self.main_tree()?, name.as_str());
+            let made = rustix::fs::symlinkat(target.as_str(), &self.main.fd, name.as_str());
             // init_script has something of its own there.
             if made != Err(Errno::EXIST) {
                 made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.id))?;
@@ -358,10 +334,6 @@ impl<'a> Making<'a> {
     /// Scripts that may mount something for the job run on this node.
     const fn has_mounting_script(&self) -> bool {
         self.settings.init_script.is_some() || self.settings.clone_ns_script.is_some()
-    }
-
-    fn main_tree(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.trees.first().map(AsFd::as_fd).ok_or_else(|| Error::because("make namespaces", "no job directory"))
     }
 
     /// `$SLURM_JOB_MOUNTPOINT_SRC`, as Slurm's plugin spells it.
@@ -379,12 +351,12 @@ impl<'a> Making<'a> {
     }
 
     fn clone_child(
-        &mut self,
+        &self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
         (kept, attach): (Vec<Kept>, Vec<(OwnedFd, Target)>),
         holder: OwnedFd,
-    ) -> Result<(), Error> {
+    ) -> Result<SharingChild<ChildPlan>, Error> {
         let namespaces = self.plan.namespaces;
         let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.id);
         let plan = ChildPlan {
@@ -414,15 +386,15 @@ impl<'a> Making<'a> {
         let lowered = self.plan.limits.as_ref().map(Lowered::new).transpose()?;
         let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
         drop(lowered);
-        self.child = Some(child.map_err(|errno| crate::base::errno_hints::clone_error(intention(), errno))?);
-        Ok(())
+        child.map_err(|errno| errno_hints::clone_error(intention(), errno))
     }
 
     /// What runs in the job's mount namespace, and the script that runs beside it.
-    fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
+    fn finish_inside(&mut self, pins: &Pins, holder: Pid) -> Result<(), Error> {
         if self.has_mounting_script() {
-            let holder = self.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()).to_string();
-            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.id)?;
+            let holder = holder.as_raw_nonzero().to_string();
+            let bases: Vec<&str> = self.plan.bases().collect();
+            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &bases, self.job.id)?;
         }
         inside::set_up_inside(self.host, pins.mount.as_fd())?;
         if let Some(script) = &self.settings.clone_ns_script {
@@ -441,7 +413,7 @@ impl<'a> Making<'a> {
     }
 
     /// Takes back all that was made, after a failure.
-    fn undo(&mut self) {
+    fn undo(self) {
         let mut pinned = None;
         if let Some(SharingChild { child, .. }) = &self.child {
             pinned = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces).ok();
@@ -460,9 +432,10 @@ impl<'a> Making<'a> {
                 ),
             }
         }
-        self.trees.clear();
+        let record = self.record();
+        // With the descriptors go the locks.
+        drop((self.main, self.others));
         let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
-        let pairs = self.job.environment.clone();
-        delete::delete(self.host, &self.record, epilog, &pairs, pinned, self.removal);
+        delete::delete(self.host, &record, epilog, &self.job.environment, pinned, self.removal);
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`plan`] | settings + job to names and flags; no system call |
 //! | [`create`] | directories, journal, scripts, clone, in order |
+//! | `job_dir` | the directory of the job in one base |
 //! | [`private_dirs`], [`proc_keep`] | the detached mounts |
 //! | [`ns_limits`] | how much of the node one job's user namespace may use |
 //! | [`holder`] | the program of PID 1, ready to be executed |
@@ -17,6 +18,7 @@ pub mod create;
 pub mod handshake;
 pub mod holder;
 pub mod id_maps;
+mod job_dir;
 pub mod ns_limits;
 pub mod plan;
 pub mod private_dirs;

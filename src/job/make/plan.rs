@@ -23,8 +23,10 @@ pub struct Plan {
     pub proc_keep: Vec<String>,
     /// The limits of a new user namespace; None where they are the node's own.
     pub limits: Option<JobLimits>,
-    /// The directories in which `<job>/` is made: `base_path` first, then those of `dir_confs`.
-    pub bases: Vec<String>,
+    /// `base_path`, in which `<job>/` is made.
+    pub base_path: String,
+    /// The bases of `dir_confs`, in which it is made as well.
+    pub other_bases: Vec<String>,
     /// In mount order.
     pub dirs: Vec<PlannedDir>,
     /// The bases to cover inside the job.
@@ -36,8 +38,6 @@ pub struct Plan {
 pub struct PlannedDir {
     /// The path that the job sees.
     pub target: String,
-    /// The private directory that it lies in, by its place in [`Plan::dirs`], and its path from there.
-    pub within: Option<(usize, String)>,
     pub source: Source,
     pub attributes: Attributes,
     /// Permission bits that the file asks for.
@@ -46,7 +46,7 @@ pub struct PlannedDir {
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self { target: dir.path.clone(), within: None, mode: dir.mode, source, attributes: attributes(dir.flags) }
+        Self { target: dir.path.clone(), mode: dir.mode, source, attributes: attributes(dir.flags) }
     }
 
     /// A tmpfs as configured, for trying it out.
@@ -61,12 +61,10 @@ impl PlannedDir {
 }
 
 /// Where its content lives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `<bases[base]>/<job>/<name>`.
-    Directory { base: usize, name: String },
-    /// What the private directory at this place in [`Plan::dirs`] has.
-    SameAs(usize),
+    /// `<base>/<job>/<name>`. Two private directories that are one on this node have the same.
+    Directory { base: String, name: String },
     /// A fresh tmpfs.
     Tmpfs(Vec<TmpfsParam>),
 }
@@ -81,38 +79,30 @@ impl Plan {
         let names = JobNames { job_id: job.id, sluid: &job.sluid_text, user: &job.user };
         let expanded =
             dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
-        let mut bases = vec![settings.base_path.clone()];
-        let mut taken: Vec<(usize, String)> = Vec::new();
+        let mut other_bases: Vec<String> = Vec::new();
         let mut dirs: Vec<PlannedDir> = Vec::new();
         for dir in &expanded {
             let source = match &dir.backing {
                 Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
                 Backing::SameAs(other) => {
-                    let place = dirs.iter().position(|dir| dir.target == *other);
+                    let other_dir = dirs.iter().find(|dir| dir.target == *other);
                     let why = || Error::because("lay out the private directories", format!("there is no {other}"));
-                    Source::SameAs(place.ok_or_else(why)?)
+                    other_dir.ok_or_else(why)?.source.clone()
                 }
-                Backing::BasePath => directory(0, &dir.path, &mut taken),
-                Backing::OtherBase(path) => {
-                    let base = bases.iter().position(|base| base == path).unwrap_or_else(|| {
-                        bases.push(path.clone());
-                        bases.len().saturating_sub(1)
-                    });
-                    directory(base, &dir.path, &mut taken)
+                Backing::BasePath => directory(&settings.base_path, &dir.path, &dirs),
+                Backing::OtherBase(base) => {
+                    if !other_bases.contains(base) {
+                        other_bases.push(base.clone());
+                    }
+                    directory(base, &dir.path, &dirs)
                 }
             };
-            // What it lies in comes before it; the nearest is the one with the longest path.
-            let outer = dirs.iter().enumerate().filter_map(|(index, outer)| {
-                let below = path_below(&dir.path, &outer.target)?;
-                Some((outer.target.len(), (index, below.to_owned())))
-            });
-            let within = outer.max().map(|(_, within)| within);
-            dirs.push(PlannedDir { within, ..PlannedDir::new(dir, source) });
+            dirs.push(PlannedDir::new(dir, source));
         }
         let hidden = if settings.hide_base_path {
             // One that lies below a private directory is out of sight already.
-            let covered = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
-            bases.iter().filter(covered).cloned().collect()
+            let in_sight = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
+            std::iter::once(&settings.base_path).chain(&other_bases).filter(in_sight).cloned().collect()
         } else {
             Vec::new()
         };
@@ -123,11 +113,24 @@ impl Plan {
             // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
             proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
             limits: node.map(|node| JobLimits::new(node, settings.user_ns_limits)),
-            bases,
+            base_path: settings.base_path.clone(),
+            other_bases,
             dirs,
             hidden,
         })
     }
+
+    /// The directories in which `<job>/` is made.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.base_path).chain(&self.other_bases).map(String::as_str)
+    }
+}
+
+/// The nearest of the private directories `dirs` that `path` lies in, and its path from there. They come with their
+/// paths.
+pub fn nearest<'p, T>(path: &'p str, dirs: impl Iterator<Item = (&'p str, T)>) -> Option<(T, &'p str)> {
+    let around = dirs.filter_map(|(dir, what)| Some((what, path_below(path, dir)?)));
+    around.min_by_key(|(_, below)| below.len())
 }
 
 /// What the fresh `/proc` that jobs get under these settings is told, if they get one.
@@ -160,18 +163,15 @@ pub fn namespaces(settings: &Settings) -> NamespaceFlags {
 
 /// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as Slurm's plugin names it, but never the name
 /// of another directory (there `/a/b` and `/a_b` share `_a_b`).
-fn directory(base: usize, target: &str, taken: &mut Vec<(usize, String)>) -> Source {
+fn directory(base: &str, target: &str, others: &[PlannedDir]) -> Source {
     let plain = target.replace('/', "_");
     // A name may have 255 bytes (NAME_MAX); a path may have more.
     let plain = if plain.len() > 200 { "_long".to_owned() } else { plain };
-    let mut name = plain.clone();
-    let mut number = 2_u32;
-    while taken.contains(&(base, name.clone())) {
-        name = format!("{plain}.{number}");
-        number = number.saturating_add(1);
-    }
-    taken.push((base, name.clone()));
-    Source::Directory { base, name }
+    let numbered = (2_u32..).map(|number| format!("{plain}.{number}"));
+    let sources =
+        std::iter::once(plain.clone()).chain(numbered).map(|name| Source::Directory { base: base.to_owned(), name });
+    let mut free = sources.filter(|source| others.iter().all(|other| other.source != *source));
+    free.next().unwrap_or(Source::Directory { base: base.to_owned(), name: plain })
 }
 
 fn attributes(flags: MountFlags) -> Attributes {
@@ -205,7 +205,11 @@ mod tests {
         let text = format!("defaults:\n  base_path: /base\n{options}");
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
-        let job = Job {
+        Plan::new(&settings, &job(), node)
+    }
+
+    fn job() -> Job {
+        Job {
             id: 7,
             sluid: 1,
             sluid_text: "s1".into(),
@@ -215,21 +219,20 @@ mod tests {
             node: "n".into(),
             environment: Vec::new(),
             boot: crate::job::record::process::BootId::current().unwrap(),
-        };
-        Plan::new(&settings, &job, node)
+        }
     }
 
-    fn names(plan: &Plan) -> Vec<(usize, &str)> {
-        let name = |dir| match dir {
-            &PlannedDir { source: Source::Directory { base, ref name }, .. } => Some((base, name.as_str())),
-            _ => None,
-        };
-        plan.dirs.iter().filter_map(name).collect()
+    fn names(plan: &Plan) -> Vec<(&str, &str)> {
+        let name = plan.dirs.iter().filter_map(|dir| match &dir.source {
+            Source::Directory { base, name } => Some((base.as_str(), name.as_str())),
+            Source::Tmpfs(_) => None,
+        });
+        name.collect()
     }
 
     #[test]
     fn names_are_slurms_and_never_shared() {
-        assert_eq!(names(&plan("").unwrap()), [(0, "_tmp")]);
+        assert_eq!(names(&plan("").unwrap()), [("/base", "_tmp")]);
         let plan = plan("  dirs: /a/b,/a_b,/a/b.2\n").unwrap();
         let mut found = names(&plan);
         found.sort_unstable();
@@ -241,16 +244,16 @@ mod tests {
     fn a_long_path_gets_a_short_name() {
         let long = format!("/{}/{}", "x".repeat(200), "y".repeat(200));
         let plan = plan(&format!("  dirs: {long},{long}z\n")).unwrap();
-        assert_eq!(names(&plan), [(0, "_long"), (0, "_long.2")]);
+        assert_eq!(names(&plan), [("/base", "_long"), ("/base", "_long.2")]);
     }
 
     #[test]
     fn other_bases_are_listed_once_and_hidden_on_request() {
         let confs = "  hide_base_path: true\n  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
         let found = plan(confs).unwrap();
-        assert_eq!(found.bases, ["/base", "/x"]);
+        assert_eq!(found.bases().collect::<Vec<_>>(), ["/base", "/x"]);
         assert_eq!(found.hidden, ["/base", "/x"]);
-        assert_eq!(names(&found), [(1, "_a"), (1, "_b"), (0, "_c")]);
+        assert_eq!(names(&found), [("/x", "_a"), ("/x", "_b"), ("/base", "_c")]);
         assert!(plan("").unwrap().hidden.is_empty());
     }
 
@@ -262,23 +265,20 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_directory_knows_the_nearest_around_it() {
-        let plan = plan("  dirs: /a/b/c/%j,/a,/ab,/a/b,/a/b/x/y/z\n").unwrap();
-        let found: Vec<_> = plan
-            .dirs
-            .iter()
-            .map(|dir| (dir.target.as_str(), dir.within.as_ref().map(|(i, p)| (*i, p.as_str()))))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("/a", None),
-                ("/ab", None),
-                ("/a/b", Some((0, "b"))),
-                ("/a/b/c/7", Some((2, "c/7"))),
-                ("/a/b/x/y/z", Some((2, "x/y/z"))),
-            ]
-        );
+    fn the_nearest_around_a_directory_is_found() {
+        let around = |path| nearest(path, ["/a", "/ab", "/a/b"].into_iter().map(|dir| (dir, dir)));
+        assert_eq!(around("/a/b/x/y"), Some(("/a/b", "x/y")));
+        assert_eq!(around("/a/c"), Some(("/a", "c")));
+        assert_eq!((around("/a"), around("/abc"), around("/")), (None, None, None));
+    }
+
+    #[test]
+    fn of_two_directories_that_are_one_there_is_one() {
+        let text = "defaults:\n  base_path: /base\n  dirs: /tmp,/var/tmp\n";
+        let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
+        let Some(NodeSettings::Enabled(mut settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        settings.dirs[1].backing = Backing::SameAs("/tmp".to_owned());
+        assert_eq!(names(&Plan::new(&settings, &job(), None).unwrap()), [("/base", "_tmp"), ("/base", "_tmp")]);
     }
 
     #[test]

@@ -50,10 +50,7 @@ impl fmt::Display for PlanOf<'_> {
                 (atime == Some(Atime::Relatime), "relatime"),
             ]);
             let from = match source {
-                Source::Directory { base, name } => {
-                    format!("{}/{job}/{name}", plan.bases.get(*base).map_or("", String::as_str))
-                }
-                Source::SameAs(other) => plan.dirs.get(*other).map_or("", |dir| dir.target.as_str()).to_owned(),
+                Source::Directory { base, name } => format!("{base}/{job}/{name}"),
                 Source::Tmpfs(params) => {
                     options.extend(of_tmpfs(params));
                     "tmpfs".to_owned()

@@ -506,15 +506,10 @@ fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
 /// # Errors
 ///
 /// When it is alive, or not provably ours.
-pub(crate) fn dispose_of_stale(
-    host: &dyn Log,
-    settings: &Settings,
-    base: &OwnedFd,
-    job: &Job,
-    removal: Removal,
-) -> Result<(), Error> {
+pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, removal: Removal) -> Result<(), Error> {
     let intention = || format!("make {}/{}", settings.base_path, job.id);
     let name = job.id.to_string();
+    let base = open_base(&settings.base_path)?;
     // Another process may be deleting it, and run its epilog.
     let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
     let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
@@ -525,7 +520,7 @@ pub(crate) fn dispose_of_stale(
         }
         lock => lock,
     };
-    if matches!(rustix::fs::statat(base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+    if matches!(rustix::fs::statat(&base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
         return Ok(());
     }
     let found = job::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {

@@ -126,7 +126,7 @@ pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
 pub fn detach_those_of_others(
     mount_namespace: BorrowedFd<'_>,
     holder: &str,
-    bases: &[String],
+    bases: &[&str],
     job: u32,
 ) -> Result<(), Error> {
     let mut known: BTreeMap<(usize, String), bool> = BTreeMap::new();
