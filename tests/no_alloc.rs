@@ -6,16 +6,15 @@
 //! as for everything that makes namespaces.
 
 use rustix::fd::AsFd;
-use rustix::process::{Pid, getpid};
-use slurm_jobns::base::error::Error;
+use rustix::process::getpid;
 use slurm_jobns::base::io::read_file;
 use slurm_jobns::base::log::{Level, Log};
 use slurm_jobns::config;
 use slurm_jobns::config::settings::NodeSettings;
-use slurm_jobns::job::make::create::{Created, create};
+use slurm_jobns::job::make::create::{Created, InsideWork, StepHost, create};
 use slurm_jobns::job::record::process::BootId;
 use slurm_jobns::job::remove::delete;
-use slurm_jobns::job::{Host, Job, join};
+use slurm_jobns::job::{Job, join};
 use slurm_jobns::node;
 use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use slurm_jobns::sys::exec::exit_group;
@@ -66,19 +65,12 @@ impl Log for Quiet {
     }
 }
 
-impl Host for Quiet {
+impl StepHost for Quiet {
     fn holder_name(&self) -> &'static str {
         "no_alloc"
     }
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-    fn has_set_up_inside(&self) -> bool {
-        true
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        Some(Box::new(|| Ok(())))
     }
 }
 

@@ -9,7 +9,7 @@
 //! ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
 
 use crate::base::base_dir::open_base;
-use crate::base::log::{Level, Log};
+use crate::base::log::{Level, Lines, Log};
 use crate::base::trusted_path;
 use crate::cli::help::{CLEAN, Command, LIST};
 use crate::cli::nodes;
@@ -36,7 +36,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 /// Removals that the text shows. The JSON has all of them.
 const MOST_TREES: usize = 50;
@@ -66,18 +65,6 @@ fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, S
         }
     }
     Ok(options)
-}
-
-/// Keeps the lines of the core, so that they are shown in their place.
-#[derive(Debug, Default)]
-struct Collector(Mutex<Vec<String>>);
-
-impl Log for Collector {
-    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        if matches!(level, Level::Error | Level::Warning) {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
-        }
-    }
 }
 
 /// A job directory with the base that it is in.
@@ -322,14 +309,16 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
     registry.bases.sort();
     registry.bases.dedup();
     registry.tidy();
-    let host = Collector::default();
+    let host = Lines::default();
     let live = live_jobs(spool, &registry.node)
         .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; which jobs live is not known")))
         .ok();
     let seen = look(&host, &registry, live.as_ref())?;
     let trash = trash(&registry)?;
     let trees = removals(&host, spool);
-    let unknown = host.0.into_inner().unwrap_or_default();
+    let is_told = |level| matches!(level, Level::Error | Level::Warning);
+    let unknown: Vec<String> =
+        host.into_inner().into_iter().filter(|(level, _)| is_told(*level)).map(|(_, line)| line).collect();
     let said = if options.json {
         as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
     } else {
@@ -462,7 +451,7 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: 
         environment: &environment,
         removal: progress::SHOWN,
     };
-    let quiet = Collector::default();
+    let quiet = Lines::default();
     let look = || {
         let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
         Ok::<_, String>((look(&quiet, &registry, Some(&live))?, trash(&registry)?))

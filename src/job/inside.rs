@@ -10,25 +10,12 @@
 
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
-use crate::job::Host;
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::mount::Attributes;
 use crate::sys::process::{setns, unshare_fs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
-
-/// Calls [`Host::set_up_inside`] in the mount namespace behind `mount_namespace`, an nsfs descriptor.
-///
-/// # Errors
-///
-/// The first step that failed.
-pub fn set_up_inside(host: &dyn Host, mount_namespace: BorrowedFd<'_>) -> Result<(), Error> {
-    if !host.has_set_up_inside() {
-        return Ok(());
-    }
-    on_thread_inside(mount_namespace, || host.set_up_inside())
-}
 
 /// Covers the directories `paths`, there, with an empty read-only tmpfs each.
 ///

@@ -4,7 +4,7 @@
 
 use crate::base::error::Error;
 use crate::base::log::{Level, Log};
-use crate::job::Host;
+use crate::job::make::create::{InsideWork, StepHost};
 use crate::slurm::flavour::PREFIX;
 use crate::slurm::imports;
 use crate::slurm::imports::{Imports, StepdImports};
@@ -26,7 +26,7 @@ pub struct SlurmHost {
 
 /// slurmstepd with the step that it is called for.
 #[derive(Debug)]
-pub struct StepHost {
+pub struct SlurmStepHost {
     pub daemon: SlurmHost,
     pub stepd: &'static StepdImports,
     pub step: Step,
@@ -73,13 +73,13 @@ impl Log for SlurmHost {
     }
 }
 
-impl Log for StepHost {
+impl Log for SlurmStepHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         self.daemon.line(level, line);
     }
 }
 
-impl Host for StepHost {
+impl StepHost for SlurmStepHost {
     fn holder_name(&self) -> &'static str {
         "slurmstepd"
     }
@@ -99,12 +99,14 @@ impl Host for StepHost {
         ))
     }
 
-    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes.
-    fn has_set_up_inside(&self) -> bool {
-        imports::is_loaded(b"/switch_")
+    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes, and a thread is saved.
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        imports::is_loaded(b"/switch_").then(|| -> InsideWork<'_> { Box::new(|| self.set_up_switch()) })
     }
+}
 
-    fn set_up_inside(&self) -> Result<(), Error> {
+impl SlurmStepHost {
+    fn set_up_switch(&self) -> Result<(), Error> {
         if self.stepd.switch_fs_init(self.step) {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use crate::job::record::live_jobs::has_other_steps;
 use crate::job::record::namespaces::Pins;
 use crate::job::remove::delete;
 use crate::job::{Job, Milliseconds};
-use crate::slurm::host::{SlurmHost, StepHost};
+use crate::slurm::host::{SlurmHost, SlurmStepHost};
 use crate::slurm::imports::{Daemon, Imports, NoToken};
 use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use crate::slurm::logins;
@@ -98,7 +98,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let Daemon::Slurmstepd(stepd) = imports.daemon() else {
         return Err("stepd_create was called outside of slurmstepd".to_owned());
     };
-    let host = StepHost { daemon: SlurmHost { imports }, stepd, step };
+    let host = SlurmStepHost { daemon: SlurmHost { imports }, stepd, step };
     let job = job_of(imports, step)?;
     let start = Instant::now();
     let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))

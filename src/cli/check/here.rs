@@ -4,7 +4,7 @@
 
 use crate::base::errno_hints;
 use crate::base::error::Error;
-use crate::base::log::{Level, Log};
+use crate::base::log::{Level, Lines};
 use crate::base::trusted_path;
 use crate::base::trusted_path::Missing;
 use crate::cli::check::bounded::looking_at;
@@ -17,10 +17,8 @@ use crate::config::spelling::key;
 use crate::node;
 use crate::node::surroundings;
 use crate::node::surroundings::Slurm;
-use core::fmt;
 use rustix::fs::Access;
 use rustix::io::Errno;
-use std::sync::Mutex;
 
 /// What was found, in sentences.
 #[derive(Debug, Default)]
@@ -36,7 +34,7 @@ pub(super) struct Here {
 impl Here {
     /// Looks at the file, at `path` unless it came through a pipe, and at what it asks for.
     pub(super) fn look(checked: &Checked<'_>, path: Option<&str>) -> Self {
-        let listener = Listener::default();
+        let listener = Lines::default();
         let mut errors = Vec::new();
         if let Some(path) = path
             && let Err(error) = node::read_config(&listener, path)
@@ -103,7 +101,7 @@ impl Here {
                 here.errors.push(error);
             }
         }
-        for (level, line) in listener.0.into_inner().unwrap_or_default() {
+        for (level, line) in listener.into_inner() {
             match level {
                 Level::Error => here.errors.push(line),
                 Level::Warning => here.warnings.push(line),
@@ -132,7 +130,7 @@ fn paths_of(settings: &Settings) -> Vec<&str> {
 }
 
 /// Can jobs be made in the base paths? Where one is not there yet, what it would be made in is asked.
-fn write(listener: &Listener, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
+fn write(listener: &Lines, settings: &Settings, place: &dyn Fn(&str) -> String) -> Vec<String> {
     let mut errors = Vec::new();
     for (key, base) in node::base::bases(settings, place) {
         looking_at(base);
@@ -182,16 +180,4 @@ fn nearest_existing(path: &str) -> String {
         }
     }
     path.to_owned()
-}
-
-/// Keeps what the checks say.
-#[derive(Debug, Default)]
-struct Listener(Mutex<Vec<(Level, String)>>);
-
-impl Log for Listener {
-    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        if let Ok(mut lines) = self.0.lock() {
-            lines.push((level, line.to_string()));
-        }
-    }
 }

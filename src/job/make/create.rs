@@ -7,7 +7,7 @@
 use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
 use crate::base::error::{Doing, Error};
-use crate::base::log::Level;
+use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::{Script, Settings};
 use crate::job::make::child;
@@ -25,7 +25,7 @@ use crate::job::remove::delete;
 use crate::job::remove::delete::Record;
 use crate::job::remove::mounts;
 use crate::job::script::environment;
-use crate::job::{Host, Job, inside, script};
+use crate::job::{Job, inside, script};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
@@ -35,6 +35,36 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fmt::Write as _;
+
+/// Something to be done in the job's mount namespace.
+pub type InsideWork<'a> = Box<dyn FnOnce() -> Result<(), Error> + Send + 'a>;
+
+/// The program that makes a job's namespaces.
+pub trait StepHost: Log {
+    /// The name of the holder process: at most 15 bytes are shown by `top`.
+    fn holder_name(&self) -> &str;
+
+    /// `$SLURM_JOB_MOUNTPOINT_SRC` is made before init_script runs, and not after it, as in namespace/tmpfs, whose
+    /// scripts may make it themselves.
+    fn makes_source_first(&self) -> bool {
+        true
+    }
+
+    /// Adds the holder to what tracks the job's processes. When that fails, the job fails.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    fn track(&self, _holder: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What is to be done before clone_ns_script on a thread that has entered the job's mount namespace. When it fails,
+    /// the job fails.
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        None
+    }
+}
 
 /// A job whose namespaces exist.
 #[derive(Debug)]
@@ -50,7 +80,7 @@ pub struct Created {
 /// The first thing that failed. Everything made until then is undone.
 ///
 /// `removal` is who removes what a failure leaves, or an earlier instance of the job has left.
-pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
+pub fn create(host: &dyn StepHost, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(errno_hints::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
     host.log(Level::Debug, format_args!("job {}: {}", job.id, PlanOf(job.id, &plan)));
@@ -70,7 +100,7 @@ pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::
 
 /// What exists so far.
 struct Making<'a> {
-    host: &'a dyn Host,
+    host: &'a dyn StepHost,
     settings: &'a Settings,
     job: &'a Job,
     plan: &'a Plan,
@@ -124,7 +154,7 @@ impl<'a> Making<'a> {
     /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
     /// finds what it is.
     fn begin(
-        host: &'a dyn Host,
+        host: &'a dyn StepHost,
         settings: &'a Settings,
         job: &'a Job,
         plan: &'a Plan,
@@ -396,7 +426,9 @@ impl<'a> Making<'a> {
             let bases: Vec<&str> = self.plan.bases().collect();
             mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &bases, self.job.id)?;
         }
-        inside::set_up_inside(self.host, pins.mount.as_fd())?;
+        if let Some(work) = self.host.work_inside() {
+            inside::on_thread_inside(pins.mount.as_fd(), work)?;
+        }
         if let Some(script) = &self.settings.clone_ns_script {
             // A descriptor of this process, and not the holder's number, which could become another process's.
             let me = rustix::process::getpid().as_raw_nonzero();
