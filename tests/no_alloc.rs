@@ -14,6 +14,7 @@ use slurm_jobns::config::settings::NodeSettings;
 use slurm_jobns::job::make::create::{Created, InsideWork, StepHost, create};
 use slurm_jobns::job::record::process::BootId;
 use slurm_jobns::job::remove::delete;
+use slurm_jobns::job::script::Environment;
 use slurm_jobns::job::{Job, join};
 use slurm_jobns::node;
 use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
@@ -79,7 +80,8 @@ fn allow_this_process() {
 }
 
 fn job(id: u32, script: bool) -> Job {
-    let environment = if script { vec![("A", b"1".to_vec())] } else { Vec::new() };
+    let environment = Environment::default();
+    let environment = if script { environment.with("A", "1") } else { environment };
     Job {
         id,
         sluid: 0,
@@ -89,6 +91,7 @@ fn job(id: u32, script: bool) -> Job {
         user: "daemon".into(),
         node: "n".into(),
         environment,
+        slurm_conf: None,
         boot: BootId::current().unwrap(),
     }
 }
@@ -190,7 +193,7 @@ fn neither_child_nor_join_allocates() {
         assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
         let Created { record, pins } = created;
         assert!(
-            delete::delete(&Quiet, &record, settings.clone_ns_epilog.as_ref(), &[], Some(pins), delete::Removal::HERE)
+            delete::delete(&Quiet, &record, delete::Epilog::new(&settings, None), Some(pins), delete::Removal::HERE)
                 .is_gone()
         );
         assert_eq!(join_status(&base, id), Ended::Exited(51));
@@ -203,9 +206,7 @@ fn neither_child_nor_join_allocates() {
         rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
         reap(holder.as_fd()).unwrap();
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     }
     // A fresh /proc with restrictions, and something to keep on it.
     let proc = "  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=2\n  proc_keep: [/proc/cpuinfo, /proc/none]\n";
@@ -214,9 +215,7 @@ fn neither_child_nor_join_allocates() {
         let settings = settings(&base, proc);
         let created = create(&Quiet, &settings, &job(8, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 8), Ended::Exited(0));
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     });
     // The limits of a user namespace cannot be written: the job does not run with the node's.
     in_own_mounts(|| {
@@ -238,9 +237,7 @@ fn neither_child_nor_join_allocates() {
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
         let created = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 9), Ended::Exited(54));
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     });
     // The trials of slurmd's start.
     assert_eq!(node::trials(&Quiet, &settings(&base, all), &|_| String::new()), [""; 0]);

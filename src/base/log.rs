@@ -11,8 +11,10 @@ pub enum Level {
     Info,
     /// Only with `DebugFlags=Namespace`.
     Debug,
-    /// Only with `DebugFlags=Script`: what is run, when it ends, what it printed.
+    /// Only with `DebugFlags=Script`: what is run, and that it failed.
     Script,
+    /// With either flag: that a script has ended, and what it printed.
+    ScriptEnd,
 }
 
 /// Where lines go.

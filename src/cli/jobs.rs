@@ -25,6 +25,7 @@ use crate::job::record::namespaces::describe;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
+use crate::job::remove::delete::Epilog;
 use crate::node;
 use crate::node::File;
 use crate::remover::status;
@@ -436,10 +437,6 @@ impl Log for CleanHost {
 }
 
 fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: &mut Did) -> Result<(), String> {
-    let environment = [
-        ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
-        ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
-    ];
     let mut registry = registry.clone();
     registry.trash.extend(settings.map(dead_jobs::other_bases).unwrap_or_default().into_iter().map(str::to_owned));
     registry.tidy();
@@ -447,8 +444,7 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: 
         name: &registry.node,
         bases: &registry.bases,
         other_bases: registry.trash.iter().map(String::as_str).collect(),
-        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
-        environment: &environment,
+        epilog: settings.and_then(|settings| Epilog::new(settings, Some(&registry.slurm_conf))),
         removal: progress::SHOWN,
     };
     let quiet = Lines::default();

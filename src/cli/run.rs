@@ -17,7 +17,9 @@ use crate::config::settings::{NodeSettings, Settings};
 use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
+use crate::job::remove::delete::Epilog;
 use crate::job::remove::{dead_jobs, delete};
+use crate::job::script::Environment;
 use crate::job::{Job, LiveJobs};
 use crate::node;
 use crate::sys::process::{Ended, unshare_user_and_mounts};
@@ -117,7 +119,6 @@ fn clean(host: &TerminalHost, node: &config::settings::Node<'_>, base: &String) 
         bases: std::slice::from_ref(base),
         other_bases: Vec::new(),
         epilog: None,
-        environment: &[],
         removal: progress::SHOWN,
     };
     dead_jobs::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
@@ -144,26 +145,19 @@ fn run_with(
     if let Some(base) = base {
         base.clean(&|path| clean(host, node, path))?;
     }
+    let id = options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs());
+    let user = std::env::var("USER").unwrap_or_else(|_| uid.to_string());
     let job = Job {
-        id: options.job.unwrap_or(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs()),
+        id,
         sluid: 0,
         sluid_text: String::new(),
         uid,
         gid,
-        user: std::env::var("USER").unwrap_or_else(|_| uid.to_string()),
+        environment: Environment::of_job(id, uid, gid, &user, node.name, None),
+        user,
         node: node.name.to_owned(),
-        environment: Vec::new(),
+        slurm_conf: None,
         boot: BootId::current().map_err(|errno| Error::call("read the boot id", "read", errno).to_string())?,
-    };
-    let job = Job {
-        environment: vec![
-            ("SLURM_JOB_ID", job.id.to_string().into_bytes()),
-            ("SLURMD_NODENAME", job.node.clone().into_bytes()),
-            ("SLURM_JOB_UID", uid.to_string().into_bytes()),
-            ("SLURM_JOB_GID", gid.to_string().into_bytes()),
-            ("SLURM_JOB_USER", job.user.clone().into_bytes()),
-        ],
-        ..job
     };
     // From here on Ctrl-C ends the command, not us.
     let signals =
@@ -182,8 +176,7 @@ fn run_with(
     if ended.is_err() {
         end_children(&record);
     }
-    let left =
-        delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins), progress::SHOWN);
+    let left = delete::delete(host, &record, Epilog::new(settings, None), Some(pins), progress::SHOWN);
     if !left.is_gone() {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }

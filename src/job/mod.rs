@@ -25,6 +25,7 @@ pub mod remove;
 pub mod script;
 
 use self::record::process::BootId;
+use self::script::Environment;
 use core::fmt;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,8 +42,10 @@ pub struct Job {
     pub user: String,
     /// Slurm's name of this node.
     pub node: String,
-    /// `NAME=value` pairs that every script of this job gets.
-    pub environment: Vec<(&'static str, Vec<u8>)>,
+    /// What every script that sets it up gets.
+    pub environment: Environment,
+    /// The path of slurm.conf, for the epilog.
+    pub slurm_conf: Option<String>,
     /// This boot's.
     pub boot: BootId,
 }

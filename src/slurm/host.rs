@@ -37,6 +37,7 @@ impl SlurmHost {
         let is_wanted = match level {
             Level::Debug => self.imports.debug(),
             Level::Script => self.imports.debug_scripts(),
+            Level::ScriptEnd => self.imports.debug_scripts() || self.imports.debug(),
             Level::Error | Level::Warning | Level::Info => true,
         };
         if !is_wanted {
@@ -57,7 +58,7 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
         Level::Warning => (LOG_LEVEL_INFO, "warning: "),
         Level::Info => (LOG_LEVEL_INFO, ""),
         Level::Debug => (LOG_LEVEL_VERBOSE, "NAMESPACE: "),
-        Level::Script => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
+        Level::Script | Level::ScriptEnd => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
     };
     // Users' names and scripts' output may be in it: one line stays one line.
     let text = format!("{word}{PREFIX}{line}")

@@ -106,7 +106,7 @@ impl Here {
                 Level::Error => here.errors.push(line),
                 Level::Warning => here.warnings.push(line),
                 Level::Info => here.notes.push(line),
-                Level::Debug | Level::Script => {}
+                Level::Debug | Level::Script | Level::ScriptEnd => {}
             }
         }
         here

@@ -22,9 +22,9 @@ use crate::job::record::namespaces::Pins;
 use crate::job::record::process::Identity;
 use crate::job::record::state::{Line, MAX_SIZE};
 use crate::job::remove::delete;
-use crate::job::remove::delete::Record;
+use crate::job::remove::delete::{Epilog, Record};
 use crate::job::remove::mounts;
-use crate::job::script::environment;
+use crate::job::script::Environment;
 use crate::job::{Job, inside, script};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
@@ -234,11 +234,7 @@ impl<'a> Making<'a> {
         self.make_others()?;
         let early = self.host.makes_source_first().then(|| self.make_source(false)).transpose()?;
         if let Some(init_script) = &self.settings.init_script {
-            self.run_script(
-                "init_script",
-                init_script,
-                &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
-            )?;
+            self.run_script("init_script", init_script, self.environment())?;
             self.check_not_covered()?;
         }
         let source = match early {
@@ -371,13 +367,14 @@ impl<'a> Making<'a> {
         format!("{}/{}/.{}", self.settings.base_path, self.job.id, self.job.id)
     }
 
-    fn run_script(&mut self, key: &str, script: &Script, more: &[(&str, &[u8])]) -> Result<(), Error> {
+    fn run_script(&mut self, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
         self.script_started = true;
-        let pairs: Vec<(&str, &[u8])> =
-            self.job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain(more.iter().copied()).collect();
-        let output = script::run(self.host, self.job.id, key, script, environment(&pairs))?;
-        self.host.log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.id, script.path));
-        Ok(())
+        script::run(self.host, self.job.id, key, script, environment)
+    }
+
+    /// The environment of scripts that have to do with the job's directories.
+    fn environment(&self) -> Environment {
+        self.job.environment.clone().with("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source())
     }
 
     fn clone_child(
@@ -433,12 +430,7 @@ impl<'a> Making<'a> {
             // A descriptor of this process, and not the holder's number, which could become another process's.
             let me = rustix::process::getpid().as_raw_nonzero();
             let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
-            let source = self.mount_point_source();
-            self.run_script(
-                "clone_ns_script",
-                script,
-                &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
-            )?;
+            self.run_script("clone_ns_script", script, self.environment().with("SLURM_NS", ns))?;
         }
         // Only now: the script may have had business there. With no script the child has done it.
         if self.has_mounting_script() { inside::hide(pins.mount.as_fd(), &self.plan.hidden) } else { Ok(()) }
@@ -467,7 +459,7 @@ impl<'a> Making<'a> {
         let record = self.record();
         // With the descriptors go the locks.
         drop((self.main, self.others));
-        let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
-        delete::delete(self.host, &record, epilog, &self.job.environment, pinned, self.removal);
+        let epilog = Epilog::new(self.settings, self.job.slurm_conf.as_deref()).filter(|_| self.script_started);
+        delete::delete(self.host, &record, epilog, pinned, self.removal);
     }
 }

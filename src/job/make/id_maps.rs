@@ -2,9 +2,8 @@
 
 use crate::base::error::{Doing, Error};
 use crate::base::io::read_file;
-use crate::base::log::{Level, Log};
+use crate::base::log::Log;
 use crate::config::settings::Script;
-use crate::job::script::environment;
 use crate::job::{Job, script};
 use crate::sys::clone::Child;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -20,11 +19,7 @@ use std::fmt::Write as _;
 pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
     let pid = child.pid.as_raw_nonzero().to_string();
     if let Some(script) = script {
-        let pairs: Vec<(&str, &[u8])> =
-            job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain([("SLURM_NS_PID", pid.as_bytes())]).collect();
-        let output = script::run(host, job.id, "user_ns_script", script, environment(&pairs))?;
-        host.log(Level::Debug, format_args!("job {}: user_ns_script {} succeeded: {output}", job.id, script.path));
-        return Ok(());
+        return script::run(host, job.id, "user_ns_script", script, job.environment.clone().with("SLURM_NS_PID", pid));
     }
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");

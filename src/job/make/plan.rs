@@ -217,7 +217,8 @@ mod tests {
             gid: 1000,
             user: "alice".into(),
             node: "n".into(),
-            environment: Vec::new(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         }
     }

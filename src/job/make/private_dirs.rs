@@ -207,7 +207,8 @@ mod tests {
             gid: 1000,
             user: "alice".into(),
             node: "n1".into(),
-            environment: Vec::new(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         };
         let give = |is_new| give(&dir, &job, is_new, || "make it".to_owned());

@@ -194,7 +194,8 @@ mod tests {
             gid: 8,
             user: "alice".to_owned(),
             node: "n1".to_owned(),
-            environment: Vec::new(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
             boot: BootId::current().unwrap(),
         };
         let plan = Plan::new(&settings, &job, None).unwrap();

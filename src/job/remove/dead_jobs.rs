@@ -11,12 +11,12 @@ use crate::base::error::{Doing, Error};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
-use crate::config::settings::{Backing, Script, Settings};
+use crate::config::settings::{Backing, Settings};
 use crate::job::LiveJobs;
 use crate::job::record::job;
 use crate::job::record::job::{Found, Record};
 use crate::job::record::process::BootId;
-use crate::job::remove::delete::{Left, Removal, delete, lock_job, of_record, remove_locked};
+use crate::job::remove::delete::{Epilog, Left, Removal, delete, lock_job, remove_locked};
 use crate::job::remove::mounts;
 use crate::job::remove::slurms_leftovers;
 use crate::job::remove::slurms_leftovers::Leftover;
@@ -72,9 +72,7 @@ pub struct Node<'a> {
     pub bases: &'a [String],
     /// Other directories with a trash: those of `dir_confs`, and former ones.
     pub other_bases: Vec<&'a str>,
-    pub epilog: Option<&'a Script>,
-    /// Of the epilog, for every job.
-    pub environment: &'a [(&'static str, Vec<u8>)],
+    pub epilog: Option<Epilog<'a>>,
     pub removal: Removal,
 }
 
@@ -467,10 +465,9 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     host.log(Level::Info, format_args!("job {id}: it has ended; deleting its namespaces and directories"));
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
     let pins = of_this_boot.then(|| found.pins().ok()).flatten();
-    let pairs = [of_record(record).as_slice(), node.environment].concat();
     // One that is marked as dead has had its epilog.
     let epilog = node.epilog.filter(|_| !found.is_marked);
-    match delete(host, record, epilog, &pairs, pins, node.removal) {
+    match delete(host, record, epilog, pins, node.removal) {
         Left::Nothing | Left::InTrash => Became::Gone,
         Left::InPlace => Became::InPlace(Box::new(found.record), lock),
         Left::Some => Became::Stays,
@@ -544,7 +541,7 @@ mod tests {
         let script = top.path().join("epilog");
         std::fs::write(&script, "#!/bin/sh\necho \"$SLURM_JOB_ID\" >>\"$0.ran\"; sleep 0.5\n").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let epilog = Script { path: script.display().to_string(), wait_seconds: 10 };
+        let epilog = crate::config::settings::Script { path: script.display().to_string(), wait_seconds: 10 };
         let bases = [base.display().to_string()];
         make_dead_job(&base);
         let clean_up = || {
@@ -552,8 +549,7 @@ mod tests {
                 name: "n1",
                 bases: &bases,
                 other_bases: Vec::new(),
-                epilog: Some(&epilog),
-                environment: &[],
+                epilog: Some(Epilog { script: &epilog, slurm_conf: None }),
                 removal: Removal::HERE,
             };
             clean(&Silent, &node, Ok(LiveJobs::default()))
@@ -579,14 +575,7 @@ mod tests {
         std::fs::create_dir(top.path().join(".trash")).unwrap();
         std::fs::set_permissions(top.path().join(".trash"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = top.path().display().to_string();
-        let node = Node {
-            name: "n1",
-            bases: &[],
-            other_bases: Vec::new(),
-            epilog: None,
-            environment: &[],
-            removal: Removal::InProgram,
-        };
+        let node = Node { name: "n1", bases: &[], other_bases: Vec::new(), epilog: None, removal: Removal::InProgram };
         let base = open_base(&path).unwrap();
         let nobody = || None;
         let look = || look_at(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();

@@ -21,6 +21,7 @@ use crate::job::remove::mounts;
 use crate::job::remove::trash;
 use crate::job::remove::trash::{Moved, Waited, move_to_trash, wait_until_gone};
 use crate::job::remove::tree::{Summary, Terms, remove_tree};
+use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds, script};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
@@ -40,23 +41,19 @@ pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The variables of the epilog, besides `SLURM_NS`: of a job that ran no more is known.
-const OF_EPILOG: [&str; 6] =
-    ["SLURM_JOB_ID", "SLURM_CONF", "SLURMD_NODENAME", "SLURM_JOB_UID", "SLURM_JOB_GID", "SLURM_JOB_USER"];
-
-fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
-    environment.iter().filter(|(name, _)| OF_EPILOG.contains(name)).map(|(n, v)| (*n, v.as_slice())).collect()
+/// The script that runs when a job has ended, and what its record does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilog<'a> {
+    pub script: &'a Script,
+    /// The path of slurm.conf.
+    pub slurm_conf: Option<&'a str>,
 }
 
-/// What the record of a job says to the epilog.
-#[must_use]
-pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
-    [
-        ("SLURM_JOB_ID", record.job.to_string().into_bytes()),
-        ("SLURM_JOB_UID", record.uid.to_string().into_bytes()),
-        ("SLURM_JOB_GID", record.gid.to_string().into_bytes()),
-        ("SLURM_JOB_USER", record.user.clone().into_bytes()),
-    ]
+impl<'a> Epilog<'a> {
+    #[must_use]
+    pub fn new(settings: &'a Settings, slurm_conf: Option<&'a str>) -> Option<Self> {
+        settings.clone_ns_epilog.as_ref().map(|script| Self { script, slurm_conf })
+    }
 }
 
 /// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
@@ -114,8 +111,7 @@ impl Left {
 pub fn delete(
     host: &dyn Log,
     record: &Record,
-    epilog: Option<&Script>,
-    environment: &[(&'static str, Vec<u8>)],
+    epilog: Option<Epilog<'_>>,
     pins: Option<Pins>,
     removal: Removal,
 ) -> Left {
@@ -127,7 +123,7 @@ pub fn delete(
         return Left::Some;
     }
     if let Some(epilog) = epilog {
-        run_epilog(host, record, epilog, environment, pins.as_ref());
+        run_epilog(host, record, epilog, pins.as_ref());
     }
     // At the end of the extern step, Slurm has ended them.
     if !matches!(removal, Removal::ByProgram(_)) && !end_members(host, record, pins.as_ref()) {
@@ -310,31 +306,21 @@ fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     kill_members(host, record.job, &members)
 }
 
-fn run_epilog(
-    host: &dyn Log,
-    record: &Record,
-    epilog: &Script,
-    environment: &[(&'static str, Vec<u8>)],
-    pins: Option<&Pins>,
-) {
-    let job = record.job;
+fn run_epilog(host: &dyn Log, record: &Record, Epilog { script, slurm_conf }: Epilog<'_>, pins: Option<&Pins>) {
+    let Record { job, uid, gid, user, node, .. } = record;
     remove_links(record);
-    let ns =
-        pins.map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
-    let mut pairs = of_epilog(environment);
-    match &ns {
-        Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
-        None => host.log(
-            Level::Info,
-            format_args!(
-                "job {job}: its mount namespace is gone; {} runs without SLURM_NS",
-                spelling::key("clone_ns_epilog")
-            ),
-        ),
-    }
-    match script::run(host, job, "clone_ns_epilog", epilog, script::environment(&pairs)) {
-        Ok(output) => host.log(Level::Debug, format_args!("job {job}: its epilog succeeded: {output}")),
-        Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
+    let environment = Environment::of_job(*job, *uid, *gid, user, node, slurm_conf);
+    let environment = if let Some(pins) = pins {
+        let me = rustix::process::getpid().as_raw_nonzero();
+        environment.with("SLURM_NS", format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd()))
+    } else {
+        let key = spelling::key("clone_ns_epilog");
+        let line = format!("job {job}: its mount namespace is gone; {key} runs without SLURM_NS");
+        host.log(Level::Info, format_args!("{line}"));
+        environment
+    };
+    if let Err(error) = script::run(host, *job, "clone_ns_epilog", script, environment) {
+        host.log(Level::Error, format_args!("job {job}: {error}"));
     }
 }
 
@@ -535,13 +521,10 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.id));
-    // What cannot be moved is logged, and in the way.
-    let mut environment = job.environment.clone();
-    environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
-    environment.extend(of_record(&found.record));
     // One that is marked as dead has had its epilog.
-    let epilog = settings.clone_ns_epilog.as_ref().filter(|_| !found.is_marked);
-    delete(host, &found.record, epilog, &environment, None, removal);
+    let epilog = Epilog::new(settings, job.slurm_conf.as_deref()).filter(|_| !found.is_marked);
+    // What cannot be moved is logged, and in the way.
+    delete(host, &found.record, epilog, None, removal);
     Ok(())
 }
 
@@ -549,11 +532,6 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
-        let environment = [("SLURM_JOB_ID", b"7".to_vec()), ("SLURM_JOB_MEM", b"1".to_vec())];
-        assert_eq!(of_epilog(&environment), [("SLURM_JOB_ID", &b"7"[..])]);
-    }
     #[test]
     fn what_is_mounted_is_detached_from_directories_of_the_job_only() {
         use std::os::unix::fs::MetadataExt;
