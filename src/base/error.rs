@@ -138,6 +138,41 @@ impl<T> Doing<T> for Result<T, Errno> {
     }
 }
 
+/// A system call that failed, in a function that makes several. What for is the caller's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedCall {
+    pub name: &'static str,
+    pub errno: Errno,
+}
+
+/// Says which call it was that failed.
+pub trait Named<T> {
+    /// # Errors
+    ///
+    /// The same failure, with the name of the call.
+    fn named(self, call: &'static str) -> Result<T, FailedCall>;
+}
+
+impl<T> Named<T> for Result<T, Errno> {
+    fn named(self, name: &'static str) -> Result<T, FailedCall> {
+        self.map_err(|errno| FailedCall { name, errno })
+    }
+}
+
+/// Turns a failed call into an [`Error`].
+pub trait TryingTo<T> {
+    /// # Errors
+    ///
+    /// The same failure, with the intention in it.
+    fn trying_to(self, intention: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> TryingTo<T> for Result<T, FailedCall> {
+    fn trying_to(self, intention: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|FailedCall { name, errno }| Error::call(intention(), name, errno))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

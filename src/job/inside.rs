@@ -8,7 +8,7 @@
 //! The thread stays in the host's user namespace: root there may mount in a namespace whose owner is
 //! below it.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::mount::Attributes;
@@ -74,11 +74,11 @@ pub(super) fn on_thread_inside(
 /// `fsopen(2)` and what follows it.
 pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
-        let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;
         for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"555"), (c"nr_inodes", c"1"), (c"size", c"4k")] {
-            rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+            rustix::mount::fsconfig_set_string(fs.as_fd(), key, value).named("fsconfig")?;
         }
-        rustix::mount::fsconfig_create(fs.as_fd())?;
+        rustix::mount::fsconfig_create(fs.as_fd()).named("fsconfig(CREATE)")?;
         let attributes =
             Attributes { nosuid: true, nodev: true, noexec: true, read_only: true, nodiratime: false, atime: None };
         rustix::mount::fsmount(
@@ -86,6 +86,7 @@ pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
             FsMountFlags::FSMOUNT_CLOEXEC,
             MountAttrFlags::from_bits_retain(attributes.bits()),
         )
+        .named("fsmount")
     };
-    make().doing("fsmount", || format!("make an empty tmpfs to hide {base_path} with"))
+    make().trying_to(|| format!("make an empty tmpfs to hide {base_path} with"))
 }

@@ -1,7 +1,7 @@
 //! Runs an administrator's script: as root, with the environment given and no other, with a time
 //! limit for it and all that it started, and with a bound on what is kept of its output.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::log::{Level, Log};
 use crate::config::settings::Script;
 use crate::config::spelling;
@@ -97,11 +97,11 @@ pub fn start(
     environment: Vec<CString>,
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
-) -> Result<Child, Errno> {
+) -> Result<Child, FailedCall> {
     let (argv, envp) = (&CStringArray::new(argv), &CStringArray::new(environment));
     let plan = ProgramPlan { path, argv, envp, input, output };
-    let _blocked = SignalsBlocked::new()?;
-    spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program)
+    let _blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
+    spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program).named("clone3")
 }
 
 /// Runs `script` for a job.
@@ -144,8 +144,7 @@ fn run_to_end(
     rustix::io::ioctl_fionbio(&reader, true).doing("ioctl(FIONBIO)", intention)?;
     let dev_null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || "open /dev/null".to_owned())?;
-    let child =
-        start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).doing("clone3", intention)?;
+    let child = start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).trying_to(intention)?;
     drop(writer);
     started(child.pid.as_raw_nonzero());
 

@@ -504,7 +504,7 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
         .map_err(|errno| clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno))?;
     match ended {
         Ended::Exited(0) => Ok(()),
-        Ended::Exited(errno) => Err(proc_error(proc, Errno::from_raw_os_error(errno))),
+        Ended::Exited(errno) => Err(proc_error(proc, "fsmount", Errno::from_raw_os_error(errno))),
         Ended::Killed(signal) => Err(Error::because(
             format!("make new namespaces ({})", describe(namespaces, ", ")),
             format!("the process that tried was killed by signal {signal}"),

@@ -6,7 +6,7 @@
 
 use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::{Script, Settings};
@@ -162,8 +162,7 @@ impl<'a> Making<'a> {
     ) -> Result<Self, Error> {
         let path = format!("{}/{}", settings.base_path, job.id);
         let (main, journal) = JobDir::make((settings, job), &settings.base_path, |main, publish| {
-            let ns =
-                make_private_dir(main.fd.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
+            let ns = make_private_dir(main.fd.as_fd(), c".ns").trying_to(|| format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
                 &ns,
                 c"state",
@@ -190,13 +189,13 @@ impl<'a> Making<'a> {
             let others = plan.other_bases.iter().map(|base| planned(base));
             journal.write(&[header, main.line()].into_iter().chain(others).collect::<Vec<_>>())?;
             match publish() {
-                Err(Errno::EXIST) => {
+                Err(failed) if failed.errno == Errno::EXIST => {
                     delete::dispose_of_stale(host, settings, job, removal)?;
                     publish()
                 }
                 result => result,
             }
-            .doing("renameat2", || format!("make {path}"))?;
+            .trying_to(|| format!("make {path}"))?;
             Ok(journal)
         })?;
         Ok(Self {
@@ -286,13 +285,15 @@ impl<'a> Making<'a> {
         for base in &self.plan.other_bases {
             let (dir, ()) = JobDir::make((self.settings, self.job), base, |dir, publish| {
                 self.journal.write(&[dir.line()])?;
-                let Err(errno) = publish() else { return Ok(()) };
-                self.journal.write(&[planned(base)])?;
-                let error = Error::call(format!("make {base}/{}", self.job.id), "renameat2", errno);
-                Err(if errno == Errno::EXIST {
-                    error.with_hint("it was not made for this job; look at it and remove it by hand")
-                } else {
-                    error
+                let named = publish().trying_to(|| format!("make {base}/{}", self.job.id));
+                if named.is_err() {
+                    self.journal.write(&[planned(base)])?;
+                }
+                named.map_err(|error| match error.errno() {
+                    Some(Errno::EXIST) => {
+                        error.with_hint("it was not made for this job; look at it and remove it by hand")
+                    }
+                    _ => error,
                 })
             })?;
             self.others.push(dir);

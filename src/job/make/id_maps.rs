@@ -1,6 +1,6 @@
 //! The id maps of a job's user namespace.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::io::read_file;
 use crate::base::log::Log;
 use crate::config::settings::Script;
@@ -38,7 +38,7 @@ pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) 
 fn identity_map(map: &str) -> Result<String, Error> {
     let path = CString::new(format!("/proc/self/{map}")).unwrap_or_default();
     let mut buffer = [0_u8; 16 * 1024];
-    let text = read_file(&path, &mut buffer).doing("read", || format!("read /proc/self/{map}"))?;
+    let text = read_file(&path, &mut buffer).trying_to(|| format!("read /proc/self/{map}"))?;
     let text = String::from_utf8_lossy(text);
     let mut out = String::new();
     for line in text.lines() {

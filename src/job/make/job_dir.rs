@@ -1,14 +1,13 @@
 //! The directory of a job in one base: made, recorded, then named.
 
 use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base_for_job, remove_unfinished, rename_new};
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, TryingTo};
 use crate::base::trusted_path::c_path;
 use crate::config::settings::Settings;
 use crate::job::Job;
 use crate::job::record::job::TreeRecord;
 use crate::job::record::state::{Line, Tree};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
 
 /// The directory `<base>/<job>`, open.
 pub(super) struct JobDir {
@@ -22,13 +21,13 @@ impl JobDir {
     pub(super) fn make<T>(
         (settings, job): (&Settings, &Job),
         base_path: &str,
-        finish: impl FnOnce(&Self, &dyn Fn() -> Result<(), Errno>) -> Result<T, Error>,
+        finish: impl FnOnce(&Self, &dyn Fn() -> Result<(), FailedCall>) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
         let intention = || format!("make {base_path}/{}", job.id);
         let (name, unfinished) = (c_path(&job.id.to_string())?, c_path(&format!("{UNFINISHED}{}", job.id))?);
         let base = open_base_for_job(base_path, settings.auto_base_path)?;
         let base = base.as_fd();
-        let fd = make_unfinished(base, &unfinished).doing("mkdirat", intention)?;
+        let fd = make_unfinished(base, &unfinished).trying_to(intention)?;
         let make = || {
             let stat = rustix::fs::fstat(&fd).doing("fstat", intention)?;
             let record = TreeRecord { base: base_path.to_owned(), device: stat.st_dev, inode: stat.st_ino };

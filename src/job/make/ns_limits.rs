@@ -13,7 +13,7 @@
 //! the other half, but one job can use up the half for jobs. Other jobs with a user namespace then get no
 //! queued signal and no message queue.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::io::read_file;
 use crate::base::listing;
 use crate::base::trusted_path::c_path;
@@ -102,7 +102,7 @@ pub const WITHOUT: &str = "/proc/sys must be mounted, and writable for root, whi
 
 fn number(path: &str) -> Result<u64, Error> {
     let mut buffer = [0_u8; 64];
-    let text = read_file(&c_path(path)?, &mut buffer).doing("read", || format!("read {path}"))?;
+    let text = read_file(&c_path(path)?, &mut buffer).trying_to(|| format!("read {path}"))?;
     let text = String::from_utf8_lossy(text);
     text.trim().parse().map_err(|_| Error::because(format!("read {path}"), format!("{:?} is no number", text.trim())))
 }

@@ -3,7 +3,7 @@
 //! Made by the parent before the clone; the child only attaches them.
 
 use crate::base::base_dir::make_private_dir;
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::spelling::key;
 use crate::job::Job;
@@ -76,11 +76,10 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Re
         let name = c_path(name)?;
         // What init_script has mounted there may be a directory that its user can reach at this moment.
         if outer.is_ours {
-            match make_private_dir(parent, &name, 0o700) {
-                Ok(made) => give(&made, job, true, intention)?,
+            match make_private_dir(parent, &name) {
                 // Of another directory below the same one.
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+                Err(failed) if failed.errno == Errno::EXIST => {}
+                made => give(&made.trying_to(intention)?, job, true, intention)?,
             }
         }
         open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
@@ -107,15 +106,15 @@ fn directory(
 ) -> Result<(OwnedFd, bool), Error> {
     let intention = || format!("make {path} for {}", dir.target);
     let name = c_path(name)?;
-    let (fd, is_new) = match make_private_dir(parent, &name, 0o700) {
+    let (fd, is_new) = match make_private_dir(parent, &name) {
         // init_script may have made it, or mounted something there.
-        Err(Errno::EXIST) if after_script => {
+        Err(failed) if failed.errno == Errno::EXIST && after_script => {
             let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
-            (open_beneath(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve), false)
+            (open_beneath(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).named("openat2"), false)
         }
         result => (result, true),
     };
-    let fd = fd.doing("mkdirat", intention)?;
+    let fd = fd.trying_to(intention)?;
     give(&fd, job, is_new, intention)?;
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;

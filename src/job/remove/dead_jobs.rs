@@ -7,7 +7,7 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::base_dir::{UNFINISHED, remove_unfinished};
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
@@ -289,9 +289,9 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
         match remove_unfinished(base, &CString::new(name.as_str()).unwrap_or_default()) {
             Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, whose maker was killed")),
             // Its maker lives, or has just given it its name.
-            Err(Errno::WOULDBLOCK | Errno::NOENT) => {}
-            Err(errno) => {
-                let error = Error::call(format!("remove {path}/{name}"), "unlinkat", errno);
+            Err(failed) if matches!(failed.errno, Errno::WOULDBLOCK | Errno::NOENT) => {}
+            Err(FailedCall { name: call, errno }) => {
+                let error = Error::call(format!("remove {path}/{name}"), call, errno);
                 host.log(Level::Error, format_args!("{error}"));
             }
         }
@@ -440,13 +440,11 @@ const UNTIL_EXEC: Duration = Duration::from_millis(500);
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
     let id = seen.record.job;
     let lock = match lock_job(base.as_fd(), id, UNTIL_EXEC) {
-        Err(Errno::NOENT) => return Became::Gone,
-        Err(Errno::WOULDBLOCK) => return Became::Busy,
-        lock => lock.doing("flock", || format!("lock {base_path}/{id}/.ns")),
-    };
-    let lock = match lock {
         Ok(lock) => lock,
-        Err(error) => {
+        Err(FailedCall { errno: Errno::NOENT, .. }) => return Became::Gone,
+        Err(FailedCall { errno: Errno::WOULDBLOCK, .. }) => return Became::Busy,
+        Err(FailedCall { name, errno }) => {
+            let error = Error::call(format!("lock {base_path}/{id}/.ns"), name, errno);
             host.log(Level::Error, format_args!("job {id}: {error}"));
             return Became::Stays;
         }

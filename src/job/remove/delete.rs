@@ -7,7 +7,7 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::base_dir::{UNFINISHED, remove_unfinished};
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::settings::{Script, Settings};
@@ -466,25 +466,24 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
 /// # Errors
 ///
 /// ENOENT: it is gone. EWOULDBLOCK: another process deletes it, also after `wait`.
-pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, Errno> {
+pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, FailedCall> {
     let name = CString::new(format!("{job}/.ns")).unwrap_or_default();
     let start = Instant::now();
     loop {
-        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2")?;
         match trash::lock(ns.as_fd()) {
-            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => std::thread::sleep(LOCK_PAUSE),
-            Err(errno) => return Err(errno),
-            // Whoever had the lock has moved it, and another may have its name.
-            Ok(()) if rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode(&ns)? => {
-                return Ok(ns);
+            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => {
+                std::thread::sleep(LOCK_PAUSE);
+                continue;
             }
-            Ok(()) => {}
+            result => result.named("flock")?,
+        }
+        // Whoever had the lock may have moved it, and another may have its name.
+        let inode = rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW).named("fstatat")?.st_ino;
+        if rustix::fs::fstat(&ns).named("fstat")?.st_ino == inode {
+            return Ok(ns);
         }
     }
-}
-
-fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
-    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
 }
 
 /// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
@@ -500,7 +499,7 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
     let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
     let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
     let _lock = match lock_job(base.as_fd(), job.id, wait) {
-        Err(Errno::WOULDBLOCK) => {
+        Err(failed) if failed.errno == Errno::WOULDBLOCK => {
             return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
                 .with_hint("see jobns list"));
         }
