@@ -18,6 +18,7 @@ use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::{TerminalHost, json, progress};
 use crate::config;
+use crate::config::flavour::Flavour;
 use crate::config::settings::{NodeSettings, Settings};
 use crate::job::LiveJobs;
 use crate::job::record::live_jobs::live_jobs;
@@ -28,7 +29,6 @@ use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
 use crate::job::remove::delete::Epilog;
 use crate::node;
 use crate::node::File;
-use crate::remover::status;
 use crate::remover::status::{Status, Tree};
 use core::fmt;
 use rustix::fd::AsFd;
@@ -130,7 +130,7 @@ fn shown_age(seconds: Option<u64>) -> String {
 /// What the removal programs of the node have not removed yet, as they have written it down.
 fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     let mut trees = Vec::new();
-    for name in status::FILES {
+    for name in Flavour::ALL.map(Flavour::removal_status) {
         match Status::read(spool, name) {
             Ok(found) => trees.extend(found.unwrap_or_default().trees),
             Err(error) => host.log(Level::Warning, format_args!("{error}")),

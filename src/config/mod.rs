@@ -10,6 +10,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`settings`], [`outcome`] | the types: what a file says about one node, and what reading it comes to |
+//! | [`flavour`] | which of Slurm's two plugins this is |
 //! | [`spelling`] | how the file that was read spells a key |
 //! | [`yaml`] | text to a small tree, each node with its place in the text |
 //! | [`namespace_yaml`] | the top level of the tree, and the entry of this node |
@@ -36,6 +37,7 @@
 pub mod check;
 pub mod cluster;
 mod convert;
+pub mod flavour;
 pub mod hostlist;
 pub mod job_container_conf;
 mod layer;

@@ -19,11 +19,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `char plugin_name[]`
 #[unsafe(no_mangle)]
-pub static plugin_name: [u8; flavour::NAME.len()] = *flavour::NAME;
+pub static plugin_name: [u8; flavour::NAME.len()] = flavour::NAME;
 
 /// `char plugin_type[]`
 #[unsafe(no_mangle)]
-pub static plugin_type: [u8; 16] = *flavour::TYPE;
+pub static plugin_type: [u8; 16] = flavour::TYPE;
 
 /// `uint32_t plugin_version`: Slurm loads only its own. What follows the word is for `jobns stamp`.
 #[unsafe(no_mangle)]

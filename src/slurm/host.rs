@@ -4,6 +4,7 @@
 
 use crate::base::error::Error;
 use crate::base::log::{Level, Log};
+use crate::config::flavour::Flavour;
 use crate::job::make::create::{InsideWork, StepHost};
 use crate::slurm::flavour::PREFIX;
 use crate::slurm::imports;
@@ -86,7 +87,7 @@ impl StepHost for SlurmStepHost {
     }
 
     fn makes_source_first(&self) -> bool {
-        !cfg!(feature = "tmpfs")
+        Flavour::OWN == Flavour::Linux
     }
 
     fn track(&self, holder: Pid) -> Result<(), Error> {

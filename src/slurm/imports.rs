@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_missing_symbol_is_named_by_the_plugin_that_wants_it() {
-        let plugin = if cfg!(feature = "tmpfs") { "namespace/tmpfs: " } else { "namespace/linux: " };
+        let plugin = crate::config::flavour::Flavour::OWN.plugin_type();
         let line = without(c"some_symbol");
         assert!(line.starts_with(plugin) && line.contains(" no symbol some_symbol;"), "{line}");
     }
