@@ -10,7 +10,7 @@
 use crate::slurm::flavour::PREFIX;
 use crate::slurm::layout;
 use crate::slurm::layout::NsFdMap;
-use crate::slurm::step::Step;
+use crate::slurm::step::{Step, c_text};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
@@ -232,19 +232,6 @@ pub fn fatal_without(symbol: &CStr) {
 fn without(symbol: &CStr) -> String {
     let symbol = symbol.to_string_lossy();
     format!("{PREFIX}this Slurm has no symbol {symbol}; the plugin was built for another version")
-}
-
-/// A copy of a C string; None for null.
-///
-/// # Safety
-///
-/// `text` is null or points to a C string that nobody changes during the call.
-pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: by the contract of this function.
-    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
 }
 
 impl Imports {

@@ -25,6 +25,7 @@ use crate::slurm::imports::{Imports, own_file};
 use crate::slurm::layout;
 use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
 use crate::slurm::remover;
+use crate::slurm::version::version;
 use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -127,7 +128,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                     format_args!(
                         "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
-                        super::entry::version(),
+                        version(),
                         crate::job::record::namespaces::describe(plan::namespaces(settings), ", "),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path

@@ -15,6 +15,7 @@ use crate::job::record::namespaces::Pins;
 use crate::job::remove::delete;
 use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds};
+use crate::slurm::gres;
 use crate::slurm::host::{SlurmHost, SlurmStepHost};
 use crate::slurm::imports::{Daemon, Imports, NoToken};
 use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
@@ -148,7 +149,7 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
         ("SLURM_JOB_MEM", number(step.job_mem())),
         ("SLURM_JOB_CPUS", number(step.cpus().into())),
         ("SLURM_JOB_NUM_NODES", number(step.nnodes().into())),
-        ("SLURM_JOB_GRES", step.gres(imports)),
+        ("SLURM_JOB_GRES", gres::of_step(step, imports)),
     ] {
         if let Some(value) = value {
             environment = environment.with(name, value);

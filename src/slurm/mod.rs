@@ -17,7 +17,8 @@
 //! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
 //! | `logins` | the order in which a login enters its job's namespaces |
 //! | `plugin` | what they share, and `join` |
-//! | `step` | slurmstepd's step record |
+//! | `step`, `gres` | slurmstepd's step record |
+//! | [`version`] | the version of Slurm that the plugin is for |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
 //! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
@@ -28,6 +29,7 @@
 
 pub mod entry;
 mod flavour;
+mod gres;
 mod host;
 mod imports;
 mod in_slurmd;
@@ -37,3 +39,4 @@ mod logins;
 mod plugin;
 mod remover;
 mod step;
+pub mod version;
