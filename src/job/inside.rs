@@ -11,7 +11,6 @@
 use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
 use crate::sys::clone::NamespaceFlags;
-use crate::sys::mount::Attributes;
 use crate::sys::process::{setns, unshare_fs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
@@ -79,14 +78,11 @@ pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
             rustix::mount::fsconfig_set_string(fs.as_fd(), key, value).named("fsconfig")?;
         }
         rustix::mount::fsconfig_create(fs.as_fd()).named("fsconfig(CREATE)")?;
-        let attributes =
-            Attributes { nosuid: true, nodev: true, noexec: true, read_only: true, nodiratime: false, atime: None };
-        rustix::mount::fsmount(
-            fs.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::from_bits_retain(attributes.bits()),
-        )
-        .named("fsmount")
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC
+            | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).named("fsmount")
     };
     make().trying_to(|| format!("make an empty tmpfs to hide {base_path} with"))
 }

@@ -8,7 +8,7 @@ use crate::config::spelling;
 use crate::job::Milliseconds;
 use crate::job::kill::Started;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
-use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
+use crate::sys::exec::{CStringArray, cloexec_from, execveat, exit_group};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -71,9 +71,9 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     let prepare = || -> Result<(), Errno> {
         // A session of its own, so that the time limit reaches what it started.
         rustix::process::setsid()?;
-        dup_to_standard(plan.input, 0)?;
-        dup_to_standard(plan.output, 1)?;
-        dup_to_standard(plan.output, 2)?;
+        rustix::stdio::dup2_stdin(plan.input)?;
+        rustix::stdio::dup2_stdout(plan.output)?;
+        rustix::stdio::dup2_stderr(plan.output)?;
         cloexec_from(3)?;
         set_signal_mask(0)?;
         Ok(())

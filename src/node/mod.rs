@@ -31,7 +31,7 @@ use crate::job::make::proc_keep::Kept;
 use crate::job::record::namespaces::describe;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{CStringArray, exit_group};
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::make_private;
 use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -530,7 +530,7 @@ fn probe(base_path: &str) -> Vec<String> {
     let tree =
         rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
     match &tree {
-        Ok(tree) => check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default())),
+        Ok(tree) => check("mount_setattr", "5.12", make_private(tree.as_fd())),
         // `paths` has said that it is missing.
         Err(Errno::NOENT) => {}
         Err(errno @ Errno::NOSPC) => {

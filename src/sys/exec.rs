@@ -76,22 +76,6 @@ pub fn cloexec_from(first: u32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Makes descriptor `number` (0, 1 or 2) another name of `fd`, to survive exec.
-///
-/// Only for a child that is about to exec: it takes no regard of who owns `number`.
-///
-/// # Errors
-///
-/// `dup3(2)`: EINVAL when `fd` already is `number`.
-pub fn dup_to_standard(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
-    if number > 2 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: takes no pointer; the standard descriptors of a child before exec belong to no object.
-    unsafe { syscall(__NR_dup3, [fd.as_raw_fd() as usize, number as usize, 0, 0, 0, 0]) }?;
-    Ok(())
-}
-
 /// Makes `fd` the descriptor `number` as well, in a child that uses no other object's descriptors any
 /// more, and returns the next number.
 ///

@@ -21,14 +21,14 @@
 )]
 
 use crate::sys::exec::{CStringArray, Inherited, cloexec_from, execveat, exit_group};
-use crate::sys::mount::{Attributes, Propagation, set_propagation_of_root};
+use crate::sys::mount::set_propagation_of_root;
 use crate::sys::process::drop_privileges_at_exec;
 use core::ffi::CStr;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags};
 use std::ffi::CString;
 
 /// All that the child needs, laid out by the parent before the clone and left alone until the child
@@ -43,7 +43,7 @@ pub struct ChildPlan {
     /// Files in /proc/sys/user, which limit this process's user namespace, and what to write to them.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
     pub limits: Vec<(CString, CString)>,
-    pub propagation: Propagation,
+    pub propagation: MountPropagationFlags,
     /// Mount a fresh /proc: there is a new PID namespace.
     pub fresh_proc: Option<ProcParameters>,
     /// Detached mounts and where they go on the fresh /proc; None where nothing is to be kept.
@@ -329,10 +329,7 @@ fn fresh_filesystem(kind: &CStr, parameter: Option<(&CStr, &CStr)>, step: Step) 
     rustix::mount::fsmount(
         fs.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(
-            Attributes { nosuid: true, nodev: true, noexec: true, read_only: false, nodiratime: false, atime: None }
-                .bits(),
-        ),
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )
     .map_err(call(3))
 }

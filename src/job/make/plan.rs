@@ -10,13 +10,13 @@ use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
 use crate::sys::clone::NamespaceFlags;
-use crate::sys::mount::{Atime, Attributes, Propagation};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 /// Everything that create needs to know about a job.
 #[derive(Debug)]
 pub struct Plan {
     pub namespaces: NamespaceFlags,
-    pub propagation: Propagation,
+    pub propagation: MountPropagationFlags,
     /// What the fresh `/proc` of a PID namespace is told; None without one.
     pub proc: Option<ProcParameters>,
     /// Paths of which what is mounted over them is kept on it.
@@ -39,14 +39,14 @@ pub struct PlannedDir {
     /// The path that the job sees.
     pub target: String,
     pub source: Source,
-    pub attributes: Attributes,
+    pub flags: MountFlags,
     /// Permission bits that the file asks for.
     pub mode: Option<u32>,
 }
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self { target: dir.path.clone(), mode: dir.mode, source, attributes: attributes(dir.flags) }
+        Self { target: dir.path.clone(), mode: dir.mode, source, flags: dir.flags }
     }
 
     /// A tmpfs as configured, for trying it out.
@@ -108,7 +108,11 @@ impl Plan {
         };
         Ok(Self {
             namespaces: namespaces(settings),
-            propagation: if settings.shared { Propagation::Slave } else { Propagation::Private },
+            propagation: if settings.shared {
+                MountPropagationFlags::DOWNSTREAM
+            } else {
+                MountPropagationFlags::PRIVATE
+            },
             proc: proc_parameters(settings),
             // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
             proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
@@ -174,21 +178,21 @@ fn directory(base: &str, target: &str, others: &[PlannedDir]) -> Source {
     free.next().unwrap_or(Source::Directory { base: base.to_owned(), name: plain })
 }
 
-fn attributes(flags: MountFlags) -> Attributes {
-    Attributes {
-        nosuid: flags.nosuid,
-        nodev: flags.nodev,
-        noexec: flags.noexec,
-        read_only: flags.read_only,
-        nodiratime: flags.nodiratime,
-        atime: if flags.noatime {
-            Some(Atime::Noatime)
-        } else if flags.relatime {
-            Some(Atime::Relatime)
-        } else {
-            None
-        },
-    }
+/// What `mount_setattr(2)` sets for these flags, and what it clears before: all of the access-time field, when a part of
+/// it is set. `relatime` is 0 in it.
+#[must_use]
+pub fn attributes(flags: MountFlags) -> (MountAttrFlags, MountAttrFlags) {
+    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
+    let mut set = MountAttrFlags::empty();
+    set.set(MountAttrFlags::MOUNT_ATTR_NOSUID, nosuid);
+    set.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev);
+    set.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, noexec);
+    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+    set.set(MountAttrFlags::MOUNT_ATTR_NOATIME, noatime);
+    set.set(MountAttrFlags::MOUNT_ATTR_NODIRATIME, nodiratime);
+    let mut clear = MountAttrFlags::empty();
+    clear.set(MountAttrFlags::MOUNT_ATTR__ATIME, noatime || relatime);
+    (set, clear)
 }
 
 #[cfg(test)]
@@ -285,13 +289,16 @@ mod tests {
     #[test]
     fn namespaces_flags_and_propagation_follow_the_settings() {
         let found = plan("  shared: true\n  clone_ns_flags: CLONE_NEWPID,CLONE_NEWUSER\n").unwrap();
-        assert_eq!(found.propagation, Propagation::Slave);
+        assert_eq!(found.propagation, MountPropagationFlags::DOWNSTREAM);
         assert!(found.namespaces.contains(NamespaceFlags::PID.with(NamespaceFlags::USER).with(NamespaceFlags::MOUNT)));
         assert!(!found.namespaces.contains(NamespaceFlags::IPC));
         let found = plan("  dir_confs:\n    - {path: /a, options: \"noexec,ro,noatime\"}\n").unwrap();
-        let attributes = found.dirs[0].attributes;
-        assert!(attributes.noexec && attributes.read_only && !attributes.nosuid);
-        assert_eq!(attributes.atime, Some(Atime::Noatime));
+        let (set, clear) = attributes(found.dirs[0].flags);
+        let expected = [MountAttrFlags::MOUNT_ATTR_NOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY];
+        assert_eq!(set, MountAttrFlags::from_iter(expected) | MountAttrFlags::MOUNT_ATTR_NOATIME);
+        assert_eq!(clear, MountAttrFlags::MOUNT_ATTR__ATIME);
+        let relatime = attributes(MountFlags { relatime: true, ..MountFlags::default() });
+        assert_eq!(relatime, (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR__ATIME));
     }
 
     #[test]

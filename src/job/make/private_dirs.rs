@@ -5,16 +5,17 @@
 use crate::base::base_dir::make_private_dir;
 use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::config::settings::MountFlags;
 use crate::config::spelling::key;
 use crate::job::Job;
 use crate::job::make::child::Target;
 use crate::job::make::job_dir::JobDir;
-use crate::job::make::plan::{Plan, PlannedDir, Source, nearest};
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::job::make::plan::{Plan, PlannedDir, Source, attributes, nearest};
+use crate::sys::mount::set_attributes;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
 /// A detached mount for every private directory, with its final flags, and where it goes. `source` is
 /// `$SLURM_JOB_MOUNTPOINT_SRC`, `others` the job's directories in other bases; `after_script`: init_script may have made
@@ -52,7 +53,8 @@ pub(super) fn make(
     }
     // Not before the targets in it are made: it may become read-only.
     for Made { dir, mount, .. } in &made {
-        set_attributes(mount.as_fd(), dir.attributes)
+        let (set, clear) = attributes(dir.flags);
+        set_attributes(mount.as_fd(), set, clear)
             .doing("mount_setattr", || format!("set the flags of the private directory {}", dir.target))?;
     }
     Ok(made.into_iter().map(|Made { mount, target, .. }| (mount, target)).collect())
@@ -180,13 +182,8 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
         set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
     }
     rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;
-    let mount = rustix::mount::fsmount(
-        fs.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(Attributes { read_only: false, ..dir.attributes }.bits()),
-    )
-    .doing("fsmount", intention)?;
-    Ok(mount)
+    let (attributes, _) = attributes(MountFlags { read_only: false, ..dir.flags });
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing("fsmount", intention)
 }
 
 #[cfg(test)]

@@ -1,15 +1,28 @@
 //! What is planned for a job and what was made of it, in words: for `DebugFlags=Namespace` and `jobns run --verbose`.
 
-use crate::config::settings::{Backing, HidePid, Namespaces, Script, Settings, TmpfsParam};
+use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Namespaces, Script, Settings, TmpfsParam};
 use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
 use crate::job::record::namespaces::describe;
-use crate::sys::mount::{Atime, Attributes, Propagation};
 use core::fmt;
+use rustix::mount::MountPropagationFlags;
 
 /// Words of a settings file, which say only what is on.
 fn words(on: &[(bool, &'static str)]) -> Vec<String> {
     on.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned()).collect()
+}
+
+fn flag_words(flags: MountFlags) -> Vec<String> {
+    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
+    words(&[
+        (nosuid, "nosuid"),
+        (nodev, "nodev"),
+        (noexec, "noexec"),
+        (read_only, "ro"),
+        (noatime, "noatime"),
+        (nodiratime, "nodiratime"),
+        (relatime, "relatime"),
+    ])
 }
 
 fn of_tmpfs(params: &[TmpfsParam]) -> impl Iterator<Item = String> {
@@ -32,23 +45,14 @@ impl fmt::Display for PlanOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(job, plan) = self;
         write!(f, "plan: namespaces={}", describe(plan.namespaces, ","))?;
-        if plan.propagation == Propagation::Slave {
+        if plan.propagation == MountPropagationFlags::DOWNSTREAM {
             write!(f, " shared=true")?;
         }
         if let Some(hide_pid) = plan.proc.as_ref().and_then(|proc| proc.hide_pid) {
             write!(f, " /proc=hidepid={}", hide_pid.to_string_lossy())?;
         }
-        for PlannedDir { target, source, attributes, mode, .. } in &plan.dirs {
-            let Attributes { nosuid, nodev, noexec, read_only, nodiratime, atime } = *attributes;
-            let mut options = words(&[
-                (nosuid, "nosuid"),
-                (nodev, "nodev"),
-                (noexec, "noexec"),
-                (read_only, "ro"),
-                (nodiratime, "nodiratime"),
-                (atime == Some(Atime::Noatime), "noatime"),
-                (atime == Some(Atime::Relatime), "relatime"),
-            ]);
+        for PlannedDir { target, source, flags, mode } in &plan.dirs {
+            let mut options = flag_words(*flags);
             let from = match source {
                 Source::Directory { base, name } => format!("{base}/{job}/{name}"),
                 Source::Tmpfs(params) => {
@@ -99,59 +103,66 @@ impl fmt::Display for Record {
 /// The keys as namespace.yaml writes them, and those that are off left out.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "settings: base_path={}", self.base_path)?;
-        let Namespaces { pid, user, ipc } = self.namespaces;
-        let flags = words(&[(pid, "CLONE_NEWPID"), (user, "CLONE_NEWUSER"), (ipc, "CLONE_NEWIPC")]);
+        let Self {
+            auto_base_path,
+            base_path,
+            hide_base_path,
+            namespaces: Namespaces { pid, user, ipc },
+            shared,
+            disable_bpf_token,
+            user_ns_limits,
+            entire_step_in_ns,
+            init_script,
+            user_ns_script,
+            clone_ns_script,
+            clone_ns_epilog,
+            scripts_may_be_missing,
+            removal_timeout,
+            hide_pid,
+            proc_keep,
+            dirs,
+        } = self;
+        write!(f, "settings: base_path={base_path}")?;
+        let flags = words(&[(*pid, "CLONE_NEWPID"), (*user, "CLONE_NEWUSER"), (*ipc, "CLONE_NEWIPC")]);
         if !flags.is_empty() {
             write!(f, " clone_ns_flags={}", flags.join(","))?;
         }
-        for (is_on, key) in [
-            (self.auto_base_path, "auto_base_path"),
-            (self.hide_base_path, "hide_base_path"),
-            (self.shared, "shared"),
-            (self.disable_bpf_token, "disable_bpf_token"),
-            (self.scripts_may_be_missing, "scripts_may_be_missing"),
-            (self.entire_step_in_ns, "EntireStepInNS"),
-        ] {
-            if is_on {
-                write!(f, " {key}=true")?;
-            }
+        for key in words(&[
+            (*auto_base_path, "auto_base_path"),
+            (*hide_base_path, "hide_base_path"),
+            (*shared, "shared"),
+            (*disable_bpf_token, "disable_bpf_token"),
+            (*scripts_may_be_missing, "scripts_may_be_missing"),
+            (*entire_step_in_ns, "EntireStepInNS"),
+        ]) {
+            write!(f, " {key}=true")?;
         }
-        if user {
-            write!(f, " user_ns_limits={}", self.user_ns_limits)?;
+        if *user {
+            write!(f, " user_ns_limits={user_ns_limits}")?;
         }
         for (key, script) in [
-            ("init_script", &self.init_script),
-            ("user_ns_script", &self.user_ns_script),
-            ("clone_ns_script", &self.clone_ns_script),
-            ("clone_ns_epilog", &self.clone_ns_epilog),
+            ("init_script", init_script),
+            ("user_ns_script", user_ns_script),
+            ("clone_ns_script", clone_ns_script),
+            ("clone_ns_epilog", clone_ns_epilog),
         ] {
             if let Some(Script { path, wait_seconds }) = script {
                 write!(f, " {key}={path}({wait_seconds} s)")?;
             }
         }
-        write!(f, " removal_timeout={}", self.removal_timeout)?;
-        match self.hide_pid {
+        write!(f, " removal_timeout={removal_timeout}")?;
+        match hide_pid {
             HidePid::Off => {}
             HidePid::NoAccess => write!(f, " proc_options=hidepid=noaccess")?,
             HidePid::Invisible => write!(f, " proc_options=hidepid=invisible")?,
             HidePid::Ptraceable => write!(f, " proc_options=hidepid=ptraceable")?,
         }
-        if !self.proc_keep.is_empty() {
-            write!(f, " proc_keep={}", self.proc_keep.join(","))?;
+        if !proc_keep.is_empty() {
+            write!(f, " proc_keep={}", proc_keep.join(","))?;
         }
-        for dir in &self.dirs {
-            let flags = dir.flags;
-            let mut options = words(&[
-                (flags.nosuid, "nosuid"),
-                (flags.nodev, "nodev"),
-                (flags.noexec, "noexec"),
-                (flags.read_only, "ro"),
-                (flags.noatime, "noatime"),
-                (flags.nodiratime, "nodiratime"),
-                (flags.relatime, "relatime"),
-            ]);
-            let backing = match &dir.backing {
+        for Dir { path, backing, flags, mode } in dirs {
+            let mut options = flag_words(*flags);
+            let backing = match backing {
                 Backing::BasePath => "base_path",
                 Backing::OtherBase(path) | Backing::SameAs(path) => path,
                 Backing::Tmpfs(params) => {
@@ -159,8 +170,8 @@ impl fmt::Display for Settings {
                     "tmpfs"
                 }
             };
-            options.extend(dir.mode.map(|mode| format!("mode={mode:04o}")));
-            write!(f, " {}={backing}{}", dir.path, in_brackets(&options))?;
+            options.extend(mode.map(|mode| format!("mode={mode:04o}")));
+            write!(f, " {path}={backing}{}", in_brackets(&options))?;
         }
         Ok(())
     }
