@@ -143,7 +143,7 @@ extern "C" fn allocate_in_child((): &()) -> ! {
 
 fn child_status<P>(plan: &P, run: extern "C" fn(&P) -> !) -> Ended {
     let _blocked = SignalsBlocked::new().unwrap();
-    let child = spawn(NamespaceFlags::NONE, ExitSignal::Silent, plan, run).unwrap();
+    let child = spawn(NamespaceFlags::empty(), ExitSignal::Silent, plan, run).unwrap();
     reap(child.pidfd.as_fd()).unwrap()
 }
 

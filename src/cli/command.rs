@@ -41,7 +41,7 @@ extern "C" fn enter(plan: &CommandPlan<'_>) -> ! {
         complain(plan, "setns", errno);
         exit_group(1);
     }
-    match spawn(NamespaceFlags::NONE, ExitSignal::Parents, plan, become_command) {
+    match spawn(NamespaceFlags::empty(), ExitSignal::Parents, plan, become_command) {
         Ok(child) => {
             let pid = child.pid.as_raw_nonzero().get().to_ne_bytes();
             let _ = rustix::io::write(plan.pid_channel, &pid);
@@ -145,7 +145,7 @@ pub(super) fn start(
     };
     let first = {
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        spawn(NamespaceFlags::NONE, ExitSignal::Sigchld, &plan, enter).doing("clone3", intention)?
+        spawn(NamespaceFlags::empty(), ExitSignal::Sigchld, &plan, enter).doing("clone3", intention)?
     };
     // It has ended before anything is read, so an empty pipe is its failure, of which it has told.
     reap(first.pidfd.as_fd()).doing("waitid", intention)?;

@@ -101,7 +101,7 @@ pub fn start(
     let (argv, envp) = (&CStringArray::new(argv), &CStringArray::new(environment));
     let plan = ProgramPlan { path, argv, envp, input, output };
     let _blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
-    spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program).named("clone3")
+    spawn(NamespaceFlags::empty(), ExitSignal::Silent, &plan, exec_program).named("clone3")
 }
 
 /// Runs `script` for a job.

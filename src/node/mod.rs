@@ -580,6 +580,6 @@ mod tests {
     #[test]
     #[ignore = "needs root"]
     fn the_holder_starts() {
-        try_to_hold(NamespaceFlags::NONE).unwrap();
+        try_to_hold(NamespaceFlags::empty()).unwrap();
     }
 }

@@ -186,7 +186,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
         .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.job)))
         .ok();
     // Without a PID namespace nothing ends them with the job's, such as when its user has killed the extern step alone.
-    if !record.namespaces.contains(NamespaceFlags::PID) && steps_go_on(&host, daemon, record.job) {
+    if !record.namespaces.contains(NamespaceFlags::PROCESS_ID) && steps_go_on(&host, daemon, record.job) {
         host.log(
             Level::Warning,
             format_args!("job {}: other steps of it still run; its directories stay until they have ended", record.job),

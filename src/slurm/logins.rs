@@ -44,7 +44,7 @@ pub fn dead_end() -> Result<&'static [NsFdMap], Error> {
         return Ok(made);
     }
     let namespace = dead_end::make()?.into_raw_fd();
-    Ok(DEAD_END.get_or_init(|| [entry(NamespaceFlags::PID, namespace)]))
+    Ok(DEAD_END.get_or_init(|| [entry(NamespaceFlags::PROCESS_ID, namespace)]))
 }
 
 /// The list for a login to the job that `entries`, of [`of_job`], are of.
@@ -80,17 +80,20 @@ pub fn of_job(
     let pin = |fd: &Option<OwnedFd>, kind| {
         fd.as_ref().filter(|_| namespaces.contains(kind)).map(|fd| entry(kind, fd.as_raw_fd()))
     };
-    let (pid, user) = match (pin(&pins.pid, NamespaceFlags::PID), pin(&pins.user, NamespaceFlags::USER)) {
+    let (pid, user) = match (pin(&pins.pid, NamespaceFlags::PROCESS_ID), pin(&pins.user, NamespaceFlags::USER)) {
         (Some(pid), user) => (pid, user),
-        (None, Some(_)) => (entry(NamespaceFlags::USER.with(NamespaceFlags::PID), process()?.into_raw_fd()), None),
+        (None, Some(_)) => (entry(NamespaceFlags::USER | NamespaceFlags::PROCESS_ID, process()?.into_raw_fd()), None),
         (None, None) => {
             let path = "/proc/self/ns/pid";
             let node = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .doing("openat", || format!("open the node's PID namespace {path}"))?;
-            (entry(NamespaceFlags::PID, node.into_raw_fd()), None)
+            (entry(NamespaceFlags::PROCESS_ID, node.into_raw_fd()), None)
         }
     };
     // The user namespace owns the others.
     let mount = entry(NamespaceFlags::MOUNT, pins.mount.as_raw_fd());
-    Ok([Some(pid), user, pin(&pins.ipc, NamespaceFlags::IPC), Some(mount)].into_iter().flatten().collect())
+    Ok([Some(pid), user, pin(&pins.ipc, NamespaceFlags::INTER_PROCESS_COMMUNICATION), Some(mount)]
+        .into_iter()
+        .flatten()
+        .collect())
 }

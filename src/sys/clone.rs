@@ -5,44 +5,21 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::{
-    __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_PARENT, CLONE_PIDFD, CLONE_VM, clone_args,
+    __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_PARENT, CLONE_PIDFD, CLONE_VM, clone_args,
 };
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
+/// Kinds of namespaces, as the bits of `clone(2)` and `setns(2)`.
+pub use rustix::thread::ThreadNameSpaceType as NamespaceFlags;
 
-/// The namespaces that a child gets of its own, as the bits of `clone(2)` and `setns(2)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NamespaceFlags(u32);
-
-impl NamespaceFlags {
-    pub const NONE: Self = Self(0);
-    pub const MOUNT: Self = Self(CLONE_NEWNS);
-    pub const PID: Self = Self(CLONE_NEWPID);
-    pub const USER: Self = Self(CLONE_NEWUSER);
-    pub const IPC: Self = Self(CLONE_NEWIPC);
-
-    /// Keeps only the four bits that this type knows.
-    #[must_use]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWIPC))
-    }
-
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
+/// The namespaces behind these bits, of those that a job can have.
+pub fn namespaces_of_job(bits: u32) -> NamespaceFlags {
+    let of_job = NamespaceFlags::MOUNT
+        | NamespaceFlags::PROCESS_ID
+        | NamespaceFlags::USER
+        | NamespaceFlags::INTER_PROCESS_COMMUNICATION;
+    NamespaceFlags::from_bits_retain(bits) & of_job
 }
 
 /// What the parent's exit notification for a child is (`clone(2)`, "the child termination signal").

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions};
-use rustix::thread::{CapabilitiesSecureBits, ThreadNameSpaceType};
+use rustix::thread::CapabilitiesSecureBits;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub const fn timespec(milliseconds: u32) -> Timespec {
 ///
 /// `setns(2)`: ESRCH when the process has ended, EINVAL in a process of several threads.
 pub fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno> {
-    rustix::thread::move_into_thread_name_spaces(fd, ThreadNameSpaceType::from_bits_retain(namespaces.bits()))
+    rustix::thread::move_into_thread_name_spaces(fd, namespaces)
 }
 
 /// A new user namespace and a mount namespace that it owns, for a process of one thread.

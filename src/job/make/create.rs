@@ -401,7 +401,7 @@ impl<'a> Making<'a> {
                     Kept::WithAnother | Kept::NotMounted | Kept::Missing => None,
                 })
                 .collect(),
-            fresh_mqueue: namespaces.contains(NamespaceFlags::IPC),
+            fresh_mqueue: namespaces.contains(NamespaceFlags::INTER_PROCESS_COMMUNICATION),
             attach,
             holder,
             argv: CStringArray::new(vec![c_path(&title)?]),

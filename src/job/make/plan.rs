@@ -5,7 +5,7 @@ use crate::base::error::Error;
 use crate::config::check::dirs_for_job;
 use crate::config::path::path_below;
 use crate::config::pattern::JobNames;
-use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Settings, TmpfsParam};
+use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Namespaces, Settings, TmpfsParam};
 use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
@@ -152,16 +152,11 @@ pub fn proc_parameters(settings: &Settings) -> Option<ProcParameters> {
 /// The namespaces that jobs get under these settings.
 #[must_use]
 pub fn namespaces(settings: &Settings) -> NamespaceFlags {
+    let Namespaces { pid, user, ipc } = settings.namespaces;
     let mut flags = NamespaceFlags::MOUNT;
-    for (on, flag) in [
-        (settings.namespaces.pid, NamespaceFlags::PID),
-        (settings.namespaces.user, NamespaceFlags::USER),
-        (settings.namespaces.ipc, NamespaceFlags::IPC),
-    ] {
-        if on {
-            flags = flags.with(flag);
-        }
-    }
+    flags.set(NamespaceFlags::PROCESS_ID, pid);
+    flags.set(NamespaceFlags::USER, user);
+    flags.set(NamespaceFlags::INTER_PROCESS_COMMUNICATION, ipc);
     flags
 }
 
@@ -290,8 +285,8 @@ mod tests {
     fn namespaces_flags_and_propagation_follow_the_settings() {
         let found = plan("  shared: true\n  clone_ns_flags: CLONE_NEWPID,CLONE_NEWUSER\n").unwrap();
         assert_eq!(found.propagation, MountPropagationFlags::DOWNSTREAM);
-        assert!(found.namespaces.contains(NamespaceFlags::PID.with(NamespaceFlags::USER).with(NamespaceFlags::MOUNT)));
-        assert!(!found.namespaces.contains(NamespaceFlags::IPC));
+        assert!(found.namespaces.contains(NamespaceFlags::PROCESS_ID | NamespaceFlags::USER | NamespaceFlags::MOUNT));
+        assert!(!found.namespaces.contains(NamespaceFlags::INTER_PROCESS_COMMUNICATION));
         let found = plan("  dir_confs:\n    - {path: /a, options: \"noexec,ro,noatime\"}\n").unwrap();
         let (set, clear) = attributes(found.dirs[0].flags);
         let expected = [MountAttrFlags::MOUNT_ATTR_NOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY];

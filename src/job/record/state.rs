@@ -32,7 +32,7 @@
 
 use crate::base::io::parse_number;
 use crate::job::record::process::{BootId, Identity};
-use crate::sys::clone::NamespaceFlags;
+use crate::sys::clone::{NamespaceFlags, namespaces_of_job};
 use core::fmt;
 use rustix::process::Pid;
 
@@ -122,7 +122,7 @@ impl<'a> State<'a> {
                 b"node" => node = core::str::from_utf8(rest).ok(),
                 b"boot" => boot = Some(rest),
                 b"stepd" => stepd = parse_identity(rest),
-                b"namespaces" => namespaces = parse_u32(rest).map(NamespaceFlags::from_bits),
+                b"namespaces" => namespaces = parse_u32(rest).map(namespaces_of_job),
                 b"holder" => holder = parse_identity(rest),
                 b"pins" => pins = parse_pins(rest),
                 b"ready" => ready = true,
@@ -267,7 +267,7 @@ mod tests {
                 node: "n1",
                 boot: BootId::current().unwrap(),
                 stepd: id(5),
-                namespaces: NamespaceFlags::MOUNT.with(NamespaceFlags::PID),
+                namespaces: NamespaceFlags::MOUNT | NamespaceFlags::PROCESS_ID,
             },
             Line::Tree(Tree { device: 1, inode: 2, base: "/a b" }),
             Line::Holder(id(6)),

@@ -295,7 +295,7 @@ pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
 /// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
 /// when some do not end.
 fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
-    if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
+    if record.namespaces.contains(NamespaceFlags::PROCESS_ID) || !record.of_this_boot {
         return true;
     }
     let members = Members {
