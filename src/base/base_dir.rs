@@ -62,10 +62,6 @@ pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(),
 
 /// Opens a base directory that was found trusted when slurmd started, and makes sure that it still
 /// is what it was.
-///
-/// # Errors
-///
-/// When it is not, or cannot be opened.
 pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     let intention = || format!("open {} {path}", key("base_path"));
     let base =
@@ -86,10 +82,6 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
 
 /// Opens a base directory for a new job. `may_make` (`auto_base_path`): one that is gone is made, as when slurmd
 /// starts.
-///
-/// # Errors
-///
-/// As of [`open_base`]; what keeps it from being made.
 pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
     match open_base(path) {
         Err(error) if error.errno() == Some(Errno::NOENT) && may_make => {
@@ -106,10 +98,6 @@ pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
 
 /// Makes what the first steps of each job make in a base directory, and removes it. `bytes` is how long a state file can
 /// become.
-///
-/// # Errors
-///
-/// The call that failed, with the path.
 pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     let path = format!("{base_path}/{UNFINISHED}0");
     let base = open_base(base_path)?;
@@ -141,10 +129,6 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
 }
 
 /// Makes `<parent>/<name>`, root's alone, which must not exist, and opens it. When it cannot be opened, it is gone again.
-///
-/// # Errors
-///
-/// `mkdirat(2)`: EEXIST; `openat2(2)`.
 pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, FailedCall> {
     rustix::fs::mkdirat(parent, name, Mode::RWXU).named("mkdirat")?;
     let dir = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2");
@@ -155,10 +139,6 @@ pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, 
 
 /// Renames to a name that is not taken: EEXIST where it is. Of two directories, only one that we alone
 /// write to may be `to_dir`: some file systems (ZFS before 2.2, NFS) cannot do both in one step.
-///
-/// # Errors
-///
-/// `renameat2(2)`.
 pub fn rename_new(from_dir: BorrowedFd<'_>, from: &CStr, to_dir: BorrowedFd<'_>, to: &CStr) -> Result<(), FailedCall> {
     match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {

@@ -126,9 +126,6 @@ impl fmt::Display for Words {
 
 /// Turns the errno of a system call into an [`Error`].
 pub trait Doing<T> {
-    /// # Errors
-    ///
-    /// The same failure, with the call and the intention in it.
     fn doing(self, call: &'static str, intention: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
@@ -147,9 +144,6 @@ pub struct FailedCall {
 
 /// Says which call it was that failed.
 pub trait Named<T> {
-    /// # Errors
-    ///
-    /// The same failure, with the name of the call.
     fn named(self, call: &'static str) -> Result<T, FailedCall>;
 }
 
@@ -161,9 +155,6 @@ impl<T> Named<T> for Result<T, Errno> {
 
 /// Turns a failed call into an [`Error`].
 pub trait TryingTo<T> {
-    /// # Errors
-    ///
-    /// The same failure, with the intention in it.
     fn trying_to(self, intention: impl FnOnce() -> String) -> Result<T, Error>;
 }
 

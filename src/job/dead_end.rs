@@ -14,10 +14,6 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 /// Makes one, and returns a descriptor of it, which keeps it. It is a child of this process's PID
 /// namespace: a process that may enter its parent may enter it.
-///
-/// # Errors
-///
-/// `clone3(2)`, `open(2)`, `waitid(2)`.
 pub fn make() -> Result<OwnedFd, Error> {
     let intention = || "make a PID namespace without a process, which logins need".to_owned();
     let child = {

@@ -17,10 +17,6 @@ use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 /// Covers the directories `paths`, there, with an empty read-only tmpfs each.
-///
-/// # Errors
-///
-/// The first step that failed.
 pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
     if paths.is_empty() {
         return Ok(());
@@ -67,10 +63,6 @@ pub(super) fn on_thread_inside(
 }
 
 /// What a base is covered with: a tmpfs that holds nothing and never will, read-only, detached.
-///
-/// # Errors
-///
-/// `fsopen(2)` and what follows it.
 pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
         let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;

@@ -94,10 +94,6 @@ pub enum DeadPid {
 /// Enters all namespaces of job `job`, which is under one of `bases`: the one of its state file, or, after
 /// a switch-over, the one in which Slurm's own plugin has made it. On an error none was entered, or
 /// the caller must not go on.
-///
-/// # Errors
-///
-/// [`JoinError`].
 pub fn join<'b>(
     bases: impl Iterator<Item = &'b str> + Clone,
     node: &str,

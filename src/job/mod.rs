@@ -15,10 +15,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod dead_end;
-pub mod inside;
+pub(crate) mod dead_end;
+pub(crate) mod inside;
 pub mod join;
-pub mod kill;
+pub(crate) mod kill;
 pub mod make;
 pub mod record;
 pub mod remove;

@@ -35,7 +35,7 @@ pub struct Environment(Vec<CString>);
 impl Environment {
     /// What scripts of a job get in any case, and the epilog no more: of a job that ran no more is known.
     #[must_use]
-    pub fn of_job(job: u32, uid: u32, gid: u32, user: &str, node: &str, slurm_conf: Option<&str>) -> Self {
+    pub(crate) fn of_job(job: u32, uid: u32, gid: u32, user: &str, node: &str, slurm_conf: Option<&str>) -> Self {
         let new = Self::default()
             .with("SLURM_JOB_ID", job.to_string())
             .with("SLURM_JOB_UID", uid.to_string())
@@ -91,7 +91,7 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
 /// # Errors
 ///
 /// `clone3(2)`. A program that cannot be executed ends with status 127.
-pub fn start(
+pub(crate) fn start(
     path: &CString,
     argv: Vec<CString>,
     environment: Vec<CString>,
@@ -109,7 +109,7 @@ pub fn start(
 /// # Errors
 ///
 /// When it cannot be started, ends with another status than 0, or takes too long; it is ended then.
-pub fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
+pub(crate) fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
     let begin = Instant::now();
     let path = &script.path;
     let result = run_to_end(key, script, environment.0, &|pid| {

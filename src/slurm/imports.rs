@@ -180,10 +180,6 @@ macro_rules! import {
 }
 
 /// Looks up everything. Called once by `init`, before anything else of the plugin.
-///
-/// # Errors
-///
-/// The first symbol that is missing.
 pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
     if let Some(imports) = IMPORTS.get() {
         return Ok(Some(imports));
@@ -443,10 +439,6 @@ impl StepdImports {
     }
 
     /// Fetches the BPF token from the extern slurmstepd of the job and keeps it for this one.
-    ///
-    /// # Errors
-    ///
-    /// [`NoToken`].
     pub fn fetch_bpf_token(
         &self,
         imports: &Imports,

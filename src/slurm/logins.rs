@@ -34,10 +34,6 @@ static WITH_DEAD_END: OnceLock<Vec<NsFdMap>> = OnceLock::new();
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// The list for a login that must not go on.
-///
-/// # Errors
-///
-/// As [`dead_end::make`].
 pub fn dead_end() -> Result<&'static [NsFdMap], Error> {
     let _one_by_one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(made) = DEAD_END.get() {
@@ -48,10 +44,6 @@ pub fn dead_end() -> Result<&'static [NsFdMap], Error> {
 }
 
 /// The list for a login to the job that `entries`, of [`of_job`], are of.
-///
-/// # Errors
-///
-/// As [`dead_end::make`].
 pub fn with_dead_end(entries: &[NsFdMap]) -> Result<&'static [NsFdMap], Error> {
     if let Some(made) = WITH_DEAD_END.get() {
         return Ok(made);
@@ -68,10 +60,6 @@ fn entry(namespaces: NamespaceFlags, fd: RawFd) -> NsFdMap {
 /// What a job with `namespaces` has for a login: the PID namespace first, as in Slurm's plugin, and the mount
 /// namespace last. `process` gives a pidfd of a process that is in the job's user namespace and in the node's
 /// PID namespace. What is opened here stays open for as long as this process lives.
-///
-/// # Errors
-///
-/// `open(2)`; what `process` says.
 pub fn of_job(
     pins: &Pins,
     namespaces: NamespaceFlags,

@@ -27,7 +27,7 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
 
-pub mod entry;
+pub(crate) mod entry;
 mod flavour;
 mod gres;
 mod host;
@@ -39,4 +39,4 @@ mod logins;
 mod plugin;
 mod remover;
 mod step;
-pub mod version;
+pub(crate) mod version;

@@ -14,7 +14,7 @@ use rustix::process::Pid;
 pub use rustix::thread::ThreadNameSpaceType as NamespaceFlags;
 
 /// The namespaces behind these bits, of those that a job can have.
-pub fn namespaces_of_job(bits: u32) -> NamespaceFlags {
+pub(crate) fn namespaces_of_job(bits: u32) -> NamespaceFlags {
     let of_job = NamespaceFlags::MOUNT
         | NamespaceFlags::PROCESS_ID
         | NamespaceFlags::USER
@@ -136,7 +136,7 @@ impl Drop for Stack {
 /// A copy of the memory, as fork makes one, costs more than all that the child does: page tables are
 /// copied for all of slurmstepd, and every page that is then written to is copied as well.
 #[derive(Debug)]
-pub struct SharingChild<P: 'static> {
+pub(crate) struct SharingChild<P: 'static> {
     pub child: Child,
     /// What the child uses. Never dropped while it may.
     used: Option<(Box<P>, Stack)>,
@@ -149,11 +149,7 @@ pub struct SharingChild<P: 'static> {
 /// working directory and credentials are the child's own.
 ///
 /// `child` must write to nothing but its stack: other threads use the same memory meanwhile.
-///
-/// # Errors
-///
-/// As [`spawn`], and ENOMEM for its stack.
-pub fn spawn_sharing_memory<P: Sync + 'static>(
+pub(crate) fn spawn_sharing_memory<P: Sync + 'static>(
     namespaces: NamespaceFlags,
     plan: Box<P>,
     child: extern "C" fn(&P) -> !,
@@ -240,7 +236,7 @@ unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const 
 
 impl<P: 'static> SharingChild<P> {
     /// Waits at most `milliseconds` until the child has exec'd or ended; false when it has not.
-    pub fn wait_for_exec(&self, milliseconds: u32) -> bool {
+    pub(crate) fn wait_for_exec(&self, milliseconds: u32) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         let timeout = super::process::timespec(milliseconds);
         loop {
@@ -273,9 +269,6 @@ pub struct SignalsBlocked {
 }
 
 impl SignalsBlocked {
-    /// # Errors
-    ///
-    /// None that `rt_sigprocmask(2)` documents for valid arguments.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { before: set_signal_mask(u64::MAX)? })
     }
@@ -289,11 +282,7 @@ impl Drop for SignalsBlocked {
 }
 
 /// Sets this thread's mask of blocked signals (bit n-1 is signal n) and returns the one before.
-///
-/// # Errors
-///
-/// None that `rt_sigprocmask(2)` documents for valid arguments.
-pub fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
+pub(crate) fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     let mut before: u64 = 0;
     // SAFETY: both pointers are to live 8-byte values, the size that the kernel is told.
     unsafe {

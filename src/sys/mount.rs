@@ -30,10 +30,6 @@ fn mount_setattr(fd: BorrowedFd<'_>, path: &CStr, flags: u32, attr: &mount_attr)
 ///
 /// Flags that the mount has already stay: a clone of a `nosuid` mount is `nosuid` whatever is
 /// asked here.
-///
-/// # Errors
-///
-/// `mount_setattr(2)`.
 pub fn set_attributes(mount: BorrowedFd<'_>, set: MountAttrFlags, clear: MountAttrFlags) -> Result<(), Errno> {
     let attr = mount_attr {
         attr_set: set.bits().into(),
@@ -48,20 +44,12 @@ fn propagation_only(propagation: MountPropagationFlags) -> mount_attr {
 }
 
 /// Takes a detached mount and all that is mounted below it out of every peer group.
-///
-/// # Errors
-///
-/// `mount_setattr(2)`.
 pub fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
     mount_setattr(tree, c"", AT_EMPTY_PATH | AT_RECURSIVE, &propagation_only(MountPropagationFlags::PRIVATE))
 }
 
 /// Sets the propagation of every mount below "/" of this mount namespace in one step, so that
 /// there is no moment in which a part of it still is a peer of the host's.
-///
-/// # Errors
-///
-/// `mount_setattr(2)`.
 pub fn set_propagation_of_root(propagation: MountPropagationFlags) -> Result<(), Errno> {
     mount_setattr(rustix::fs::CWD, c"/", AT_RECURSIVE, &propagation_only(propagation))
 }

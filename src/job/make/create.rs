@@ -51,10 +51,6 @@ pub trait StepHost: Log {
     }
 
     /// Adds the holder to what tracks the job's processes. When that fails, the job fails.
-    ///
-    /// # Errors
-    ///
-    /// Why it failed.
     fn track(&self, _holder: Pid) -> Result<(), Error> {
         Ok(())
     }

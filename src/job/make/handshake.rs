@@ -16,10 +16,6 @@ use rustix::io::Errno;
 const CHILD_TIMEOUT_MS: u32 = 60_000;
 
 /// Waits until the child has mounted everything.
-///
-/// # Errors
-///
-/// What the child could not do, or that it is gone.
 pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result<(), Error> {
     let intention = || "wait for the job's namespace process".to_owned();
     loop {
@@ -48,10 +44,6 @@ pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result
 }
 
 /// Waits until the child is the holder, which has nothing of our memory.
-///
-/// # Errors
-///
-/// When it did not become one.
 pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &OwnedFd) -> Result<(), Error> {
     if !sharing.wait_for_exec(CHILD_TIMEOUT_MS) {
         return Err(Error::because("set up the job's namespaces", "the namespace process does not become the holder"));

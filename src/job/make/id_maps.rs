@@ -12,10 +12,6 @@ use std::fmt::Write as _;
 
 /// Writes the maps of `child`, or has the script do so. With no script, every id that we have is mapped
 /// to itself.
-///
-/// # Errors
-///
-/// When the maps cannot be written, or the script fails.
 pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
     let pid = child.pid.as_raw_nonzero().to_string();
     if let Some(script) = script {

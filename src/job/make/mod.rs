@@ -13,14 +13,14 @@
 //! | [`handshake`], [`id_maps`] | talk with the child |
 //! | [`child`] | the clone3 child: attaches the mounts, becomes the holder; no allocation |
 
-pub mod child;
+pub(crate) mod child;
 pub mod create;
-pub mod handshake;
-pub mod holder;
-pub mod id_maps;
+pub(crate) mod handshake;
+pub(crate) mod holder;
+pub(crate) mod id_maps;
 mod job_dir;
-pub mod ns_limits;
-pub mod plan;
-pub mod private_dirs;
-pub mod proc_keep;
-pub mod told;
+pub(crate) mod ns_limits;
+pub(crate) mod plan;
+pub(crate) mod private_dirs;
+pub(crate) mod proc_keep;
+pub(crate) mod told;

@@ -20,10 +20,6 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 /// A detached mount for every private directory, with its final flags, and where it goes. `source` is
 /// `$SLURM_JOB_MOUNTPOINT_SRC`, `others` the job's directories in other bases; `after_script`: init_script may have made
 /// some itself.
-///
-/// # Errors
-///
-/// The first that cannot be made.
 pub(super) fn make(
     plan: &Plan,
     job: &Job,
@@ -146,10 +142,6 @@ fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
 }
 
 /// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
-///
-/// # Errors
-///
-/// What the kernel says of its parameters.
 pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
     let intention = || format!("make a tmpfs for {}", dir.target);
     let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing("fsopen", intention)?;

@@ -135,10 +135,6 @@ pub enum SightOf {
 
 /// What there is in `base`, an open base path, of the node's jobs. What is not provably a job's is
 /// not among it, and said.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
 pub fn look(
     host: &dyn Log,
     base: BorrowedFd<'_>,
@@ -154,10 +150,6 @@ pub fn look(
 }
 
 /// As [`look`], at one name in `base`. None: it is not provably a job's.
-///
-/// # Errors
-///
-/// When this boot is not known.
 pub fn look_at(
     host: &dyn Log,
     base: BorrowedFd<'_>,
@@ -276,10 +268,6 @@ fn one_place(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Re
 }
 
 /// Removes the directories of jobs that were killed while they were made, before they had a state file.
-///
-/// # Errors
-///
-/// When `base` cannot be listed.
 pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     for name in names(base, path)? {
         let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
@@ -382,19 +370,11 @@ impl SightOf {
 }
 
 /// How many trees the trash of a base contains. Makes none, and looks into none.
-///
-/// # Errors
-///
-/// When it cannot be looked at.
 pub fn in_trash(base_path: &str) -> Result<usize, Error> {
     Ok(open_existing_trash(base_path)?.map_or(Ok(Vec::new()), |trash| entries(trash.as_fd(), base_path))?.len())
 }
 
 /// Does the trash of a base contain a tree? Makes none, and looks into none.
-///
-/// # Errors
-///
-/// When it cannot be looked at.
 pub fn has_trash(base_path: &str) -> Result<bool, Error> {
     open_existing_trash(base_path)?.map_or(Ok(false), |trash| has_some(trash.as_fd(), base_path))
 }
@@ -473,10 +453,6 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
 }
 
 /// True when nothing lives in `base_path` any more but an empty trash, which is removed.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
 pub fn remove_if_empty(base_path: &str) -> Result<bool, Error> {
     let base = open_base(base_path)?;
     let _ = rustix::fs::unlinkat(&base, TRASH, AtFlags::REMOVEDIR);

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 /// How long a killed holder, and with it every process of its PID namespace, may take to end. One in uninterruptible
 /// sleep (a dead file server, or one that its user does not let answer) takes longer, and is left to the removal
 /// program.
-pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
+pub(crate) const HOLDER_TIMEOUT_MS: u32 = 5_000;
 
 /// How long this process waits for the lock of a tree, and how often it tries.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl<'a> Epilog<'a> {
 }
 
 /// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
-pub type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
+pub(crate) type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
 
 /// Who removes what a deleted job leaves. Its directories are gone from their place at once.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,7 @@ impl Removal {
 
     /// What the settings want at the end of a job.
     #[must_use]
-    pub const fn at_end_of_job(settings: &Settings) -> Self {
+    pub(crate) const fn at_end_of_job(settings: &Settings) -> Self {
         Self::ByProgram(Duration::from_secs(settings.removal_timeout as u64))
     }
 }
@@ -225,7 +225,7 @@ fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bo
 /// # Errors
 ///
 /// EWOULDBLOCK: another process removes it.
-pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
+pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
     let intention = || format!("remove {}", name.to_string_lossy());
     let tree = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let start = Instant::now();
@@ -245,11 +245,7 @@ pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> 
 }
 
 /// Removes the directories that could not be moved, the one with the state file last.
-///
-/// # Errors
-///
-/// When one cannot be looked at.
-pub fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
+pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
     let mut sum = Summary::default();
     for (index, tree) in record.trees.iter().enumerate().rev() {
         let Some(base) = base_of(tree)? else { continue };
@@ -279,7 +275,7 @@ fn paths_in_place(record: &Record) -> Vec<String> {
 
 /// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
 #[must_use]
-pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
+pub(crate) fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
     let source = CString::new(format!(".{}", record.job)).unwrap_or_default();
     // Not opened: the server of what is mounted there may not answer.
     let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
@@ -341,7 +337,7 @@ fn mark_dead(record: &Record) {
 }
 
 /// Tells the removal program to look at a job that has not quite ended. It sees every change of mode.
-pub fn notify(record: &Record) {
+pub(crate) fn notify(record: &Record) {
     set_mode(record, 0o700);
 }
 

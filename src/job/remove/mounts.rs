@@ -58,10 +58,6 @@ fn open_proc() -> Result<OwnedFd, Error> {
 }
 
 /// Detaches what is mounted below the directories `paths`, which are provably those of jobs, on this node.
-///
-/// # Errors
-///
-/// When a mount stays.
 pub fn detach_below(paths: &[String]) -> Result<(), Error> {
     let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
     let mut failed = Ok(());
@@ -119,10 +115,6 @@ pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
 /// those file systems in use until the new job ends. `holder` is a process in the namespace.
 ///
 /// A user namespace locks those copies (`mount_namespaces(7)`), and they stay.
-///
-/// # Errors
-///
-/// When they cannot be looked at.
 pub fn detach_those_of_others(
     mount_namespace: BorrowedFd<'_>,
     holder: &str,
