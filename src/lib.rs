@@ -22,7 +22,7 @@
 //! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
 //! | [`config`] | text to checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
 //! | [`base`] | errors, paths, small files: what every room may use | system calls |
-//! | [`job`] | the life of a job's namespaces, behind the trait [`job::Host`] | system calls |
+//! | [`job`] | the life of a job's namespaces, behind the trait [`job::make::create::StepHost`] | system calls |
 //! | [`node`] | what slurmd makes sure of before the first job | system calls |
 //! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in processes of its own | system calls |
 //! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |

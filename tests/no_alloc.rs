@@ -6,17 +6,17 @@
 //! as for everything that makes namespaces.
 
 use rustix::fd::AsFd;
-use rustix::process::{Pid, getpid};
-use slurm_jobns::base::error::Error;
+use rustix::process::getpid;
 use slurm_jobns::base::io::read_file;
 use slurm_jobns::base::log::{Level, Log};
 use slurm_jobns::config;
 use slurm_jobns::config::settings::NodeSettings;
-use slurm_jobns::job::make::create::{Created, create};
+use slurm_jobns::job::make::create::{Created, InsideWork, StepHost, create};
 use slurm_jobns::job::record::process::BootId;
 use slurm_jobns::job::record::state::Header;
 use slurm_jobns::job::remove::delete;
-use slurm_jobns::job::{Host, Job, join};
+use slurm_jobns::job::script::Environment;
+use slurm_jobns::job::{Job, join};
 use slurm_jobns::node::finding::{About, Finding, Findings, Severity};
 use slurm_jobns::node::kernel;
 use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
@@ -68,19 +68,12 @@ impl Log for Quiet {
     }
 }
 
-impl Host for Quiet {
+impl StepHost for Quiet {
     fn holder_name(&self) -> &'static str {
         "no_alloc"
     }
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-    fn has_set_up_inside(&self) -> bool {
-        true
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        Some(Box::new(|| Ok(())))
     }
 }
 
@@ -89,11 +82,13 @@ fn allow_this_process() {
 }
 
 fn job(id: u32, script: bool) -> Job {
-    let environment = if script { vec![("A", b"1".to_vec())] } else { Vec::new() };
+    let environment = Environment::default();
+    let environment = if script { environment.with("A", "1") } else { environment };
     Job {
         header: Header { id, sluid: 0, uid: 1, gid: 1, user: "daemon".into(), node: "n".into() },
         sluid_text: String::new(),
         environment,
+        slurm_conf: None,
         boot: BootId::current().unwrap(),
     }
 }
@@ -145,7 +140,7 @@ extern "C" fn allocate_in_child((): &()) -> ! {
 
 fn child_status<P>(plan: &P, run: extern "C" fn(&P) -> !) -> Ended {
     let _blocked = SignalsBlocked::new().unwrap();
-    let child = spawn(NamespaceFlags::NONE, ExitSignal::Silent, plan, run).unwrap();
+    let child = spawn(NamespaceFlags::empty(), ExitSignal::Silent, plan, run).unwrap();
     reap(child.pidfd.as_fd()).unwrap()
 }
 
@@ -202,7 +197,7 @@ fn neither_child_nor_join_allocates() {
         assert_eq!(join_status(&base, id), Ended::Exited(0), "{more}");
         let Created { record, pins } = created;
         assert!(
-            delete::delete(&Quiet, &record, settings.clone_ns_epilog.as_ref(), &[], Some(pins), delete::Removal::HERE)
+            delete::delete(&Quiet, &record, delete::Epilog::new(&settings, None), Some(pins), delete::Removal::HERE)
                 .is_gone()
         );
         assert_eq!(join_status(&base, id), Ended::Exited(51));
@@ -215,9 +210,7 @@ fn neither_child_nor_join_allocates() {
         rustix::process::pidfd_send_signal(&holder, rustix::process::Signal::KILL).unwrap();
         reap(holder.as_fd()).unwrap();
         assert_eq!(join_status(&base, id), Ended::Exited(expected), "{more}");
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     }
     // A fresh /proc with restrictions, and something to keep on it.
     let proc = "  clone_ns_flags: CLONE_NEWPID\n  proc_options: hidepid=2\n  proc_keep: [/proc/cpuinfo, /proc/none]\n";
@@ -226,9 +219,7 @@ fn neither_child_nor_join_allocates() {
         let settings = settings(&base, proc);
         let created = create(&Quiet, &settings, &job(8, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 8), Ended::Exited(0));
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     });
     // The limits of a user namespace cannot be written: the job does not run with the node's.
     in_own_mounts(|| {
@@ -250,9 +241,7 @@ fn neither_child_nor_join_allocates() {
         let user = settings(&base, "  clone_ns_flags: CLONE_NEWUSER\n  user_ns_limits: 100\n");
         let created = create(&Quiet, &user, &job(9, false), delete::Removal::HERE).unwrap();
         assert_eq!(join_status(&base, 9), Ended::Exited(54));
-        assert!(
-            delete::delete(&Quiet, &created.record, None, &[], Some(created.pins), delete::Removal::HERE).is_gone()
-        );
+        assert!(delete::delete(&Quiet, &created.record, None, Some(created.pins), delete::Removal::HERE).is_gone());
     });
     // The trials of slurmd's start.
     assert!(tried_out(&settings(&base, all)).is_empty());

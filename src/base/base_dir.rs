@@ -1,6 +1,6 @@
 //! The directory of a job before it has its name: until its state file is written.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::trusted_path::{self, Missing, NO_LINKS, c_path, is_administrator};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::spelling::key;
@@ -19,30 +19,29 @@ pub const UNFINISHED: &str = ".new.";
 /// # Errors
 ///
 /// EWOULDBLOCK: another that is being made has it.
-pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, FailedCall> {
     loop {
         match rustix::fs::mkdirat(base, name, Mode::RWXU) {
-            Ok(()) => {}
             // One was killed here before.
             Err(Errno::EXIST) => match remove_unfinished(base, name) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(errno),
+                Err(failed) if failed.errno != Errno::NOENT => return Err(failed),
+                _ => continue,
             },
-            Err(errno) => return Err(errno),
+            result => result.named("mkdirat")?,
         }
         // Somebody may remove it as left over before it is locked, and then it is made again.
         let tree = match open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
             Err(Errno::NOENT) => continue,
-            tree => tree?,
+            tree => tree.named("openat2")?,
         };
         // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
         // nobody can get one to remove it either.
         let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
-        let inode = rustix::fs::fstat(&tree)?.st_ino;
+        let inode = rustix::fs::fstat(&tree).named("fstat")?.st_ino;
         match rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if stat.st_ino == inode => return Ok(tree),
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) if errno != Errno::NOENT => return Err(errno).named("fstatat"),
+            _ => {}
         }
     }
 }
@@ -52,21 +51,17 @@ pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<Owned
 /// # Errors
 ///
 /// When it is still there: EWOULDBLOCK if its maker lives (its lock).
-pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
-    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive)?;
+pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), FailedCall> {
+    let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2")?;
+    rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive).named("flock")?;
     for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
         let _ = rustix::fs::unlinkat(&tree, file, flags);
     }
-    rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR)
+    rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR).named("unlinkat")
 }
 
 /// Opens a base directory that was found trusted when slurmd started, and makes sure that it still
 /// is what it was.
-///
-/// # Errors
-///
-/// When it is not, or cannot be opened.
 pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     let intention = || format!("open {} {path}", key("base_path"));
     let base =
@@ -87,10 +82,6 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
 
 /// Opens a base directory for a new job. `may_make` (`auto_base_path`): one that is gone is made, as when slurmd
 /// starts.
-///
-/// # Errors
-///
-/// As of [`open_base`]; what keeps it from being made.
 pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
     match open_base(path) {
         Err(error) if error.errno() == Some(Errno::NOENT) && may_make => {
@@ -107,10 +98,6 @@ pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
 
 /// Makes what the first steps of each job make in a base directory, and removes it. `bytes` is how long a state file can
 /// become.
-///
-/// # Errors
-///
-/// The call that failed, with the path.
 pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     let path = format!("{base_path}/{UNFINISHED}0");
     let base = open_base(base_path)?;
@@ -119,11 +106,11 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     let intention = || format!("make jobs' directories in base_path {base_path}");
     let tree = match make_unfinished(base.as_fd(), name) {
         // Somebody else tries at this moment.
-        Err(Errno::WOULDBLOCK) => return Ok(()),
-        result => result.doing("mkdirat", intention)?,
+        Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(()),
+        result => result.trying_to(intention)?,
     };
     let fill = || -> Result<(), Error> {
-        let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", intention)?;
+        let ns = make_private_dir(tree.as_fd(), c".ns").trying_to(intention)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&ns, c"state", flags, Mode::RUSR).doing("openat", intention)?;
         let zeros = vec![0_u8; bytes];
@@ -137,35 +124,51 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     let filled = fill();
     // With it goes the lock.
     drop(tree);
-    let removed = remove_unfinished(base.as_fd(), name).doing("unlinkat", || format!("remove {path}"));
+    let removed = remove_unfinished(base.as_fd(), name).trying_to(|| format!("remove {path}"));
     filled.and(removed)
 }
 
-/// Makes `<base>/<name>`, which must not exist, and opens it. When it cannot be opened, it is gone again.
-///
-/// # Errors
-///
-/// `mkdirat(2)`: EEXIST; `openat2(2)`.
-pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
-    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(mode))?;
-    open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).inspect_err(|_| {
+/// Makes `<parent>/<name>`, root's alone, which must not exist, and opens it. When it cannot be opened, it is gone again.
+pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, FailedCall> {
+    rustix::fs::mkdirat(parent, name, Mode::RWXU).named("mkdirat")?;
+    let dir = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2");
+    dir.inspect_err(|_| {
         let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
     })
 }
 
 /// Renames to a name that is not taken: EEXIST where it is. Of two directories, only one that we alone
 /// write to may be `to_dir`: some file systems (ZFS before 2.2, NFS) cannot do both in one step.
-///
-/// # Errors
-///
-/// `renameat2(2)`.
-pub fn rename_new(from_dir: BorrowedFd<'_>, from: &CStr, to_dir: BorrowedFd<'_>, to: &CStr) -> Result<(), Errno> {
+pub fn rename_new(from_dir: BorrowedFd<'_>, from: &CStr, to_dir: BorrowedFd<'_>, to: &CStr) -> Result<(), FailedCall> {
     match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to),
-            Err(errno) => Err(errno),
+            Ok(_) => Err(Errno::EXIST).named("renameat2"),
+            Err(Errno::NOENT) => rustix::fs::renameat(from_dir, from, to_dir, to).named("renameat"),
+            Err(errno) => Err(errno).named("fstatat"),
         },
-        result => result,
+        result => result.named("renameat2"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_that_failed_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        let base = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let base = base.as_fd();
+        let failed = |name, errno| Some(FailedCall { name, errno });
+        assert_eq!(remove_unfinished(base, c".new.7").err(), failed("openat2", Errno::NOENT));
+        let made = make_unfinished(base, c".new.7").unwrap();
+        assert_eq!(remove_unfinished(base, c".new.7").err(), failed("flock", Errno::WOULDBLOCK));
+        assert_eq!(make_unfinished(base, c".new.7").err(), failed("flock", Errno::WOULDBLOCK));
+        drop(made);
+        std::fs::write(top.path().join(".new.7/file"), "").unwrap();
+        assert_eq!(remove_unfinished(base, c".new.7").err(), failed("unlinkat", Errno::NOTEMPTY));
+        assert_eq!(make_private_dir(base, c".new.7").err(), failed("mkdirat", Errno::EXIST));
+        std::fs::create_dir(top.path().join("7")).unwrap();
+        assert_eq!(rename_new(base, c".new.7", base, c"7").err(), failed("renameat2", Errno::EXIST));
     }
 }

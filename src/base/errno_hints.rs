@@ -45,7 +45,10 @@ pub fn of_call(error: Error) -> Error {
     match error.errno() {
         _ if error.has_hint() => error,
         Some(Errno::NOSPC | Errno::USERS)
-            if matches!(error.name_of_call(), Some("open_tree" | "fsopen" | "fsmount" | "clone3" | "unshare")) =>
+            if matches!(
+                error.name_of_call(),
+                Some("open_tree" | "fsopen" | "fsconfig(CREATE)" | "fsmount" | "clone3" | "unshare")
+            ) =>
         {
             error.with_hint(of_namespaces())
         }

@@ -126,15 +126,41 @@ impl fmt::Display for Words {
 
 /// Turns the errno of a system call into an [`Error`].
 pub trait Doing<T> {
-    /// # Errors
-    ///
-    /// The same failure, with the call and the intention in it.
     fn doing(self, call: &'static str, intention: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
 impl<T> Doing<T> for Result<T, Errno> {
     fn doing(self, call: &'static str, intention: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|errno| Error::call(intention(), call, errno))
+    }
+}
+
+/// A system call that failed, in a function that makes several. What for is the caller's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedCall {
+    pub name: &'static str,
+    pub errno: Errno,
+}
+
+/// Says which call it was that failed.
+pub trait Named<T> {
+    fn named(self, call: &'static str) -> Result<T, FailedCall>;
+}
+
+impl<T> Named<T> for Result<T, Errno> {
+    fn named(self, name: &'static str) -> Result<T, FailedCall> {
+        self.map_err(|errno| FailedCall { name, errno })
+    }
+}
+
+/// Turns a failed call into an [`Error`].
+pub trait TryingTo<T> {
+    fn trying_to(self, intention: impl FnOnce() -> String) -> Result<T, Error>;
+}
+
+impl<T> TryingTo<T> for Result<T, FailedCall> {
+    fn trying_to(self, intention: impl FnOnce() -> String) -> Result<T, Error> {
+        self.map_err(|FailedCall { name, errno }| Error::call(intention(), name, errno))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading small files into a buffer. Allocates nothing.
 
+use crate::base::error::{FailedCall, Named};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,10 +11,10 @@ use std::ffi::CStr;
 ///
 /// # Errors
 ///
-/// `open(2)`, `read(2)`; EFBIG when the file does not fit.
-pub fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
-    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    read_all(file.as_fd(), buffer)
+/// `openat(2)`, `read(2)`; EFBIG when the file does not fit.
+pub fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], FailedCall> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).named("openat")?;
+    read_all(file.as_fd(), buffer).named("read")
 }
 
 /// Reads from `file` to its end.

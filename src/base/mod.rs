@@ -15,13 +15,13 @@
 
 #![forbid(unsafe_code)]
 
-pub mod base_dir;
-pub mod errno_hints;
-pub mod error;
-pub mod fixed_text;
+pub(crate) mod base_dir;
+pub(crate) mod errno_hints;
+pub(crate) mod error;
+pub(crate) mod fixed_text;
 pub mod io;
-pub mod listing;
+pub(crate) mod listing;
 pub mod log;
-pub mod mountinfo;
-pub mod spool;
-pub mod trusted_path;
+pub(crate) mod mountinfo;
+pub(crate) mod spool;
+pub(crate) mod trusted_path;

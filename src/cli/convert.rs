@@ -11,9 +11,7 @@ use crate::config::keys;
 use crate::config::keys::{Format, Kind};
 use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::{Problem, escape};
-use crate::config::settings::{
-    Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, Namespaces, Node, NodeSettings, Settings,
-};
+use crate::config::settings::{Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, Node, NodeSettings, Settings};
 use crate::node::config_file::ConfigFile;
 use crate::node::finding::Findings;
 use serde::{Serialize, Serializer};

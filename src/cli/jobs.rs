@@ -9,7 +9,7 @@
 //! ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
 
 use crate::base::base_dir::open_base;
-use crate::base::log::{Level, Log};
+use crate::base::log::{Level, Lines, Log};
 use crate::base::trusted_path;
 use crate::cli::help::{CLEAN, Command, LIST};
 use crate::cli::nodes;
@@ -17,6 +17,7 @@ use crate::cli::nodes::Node;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::{TerminalHost, json, progress};
+use crate::config::flavour::Flavour;
 use crate::config::problem::escape;
 use crate::config::settings;
 use crate::config::settings::{NodeSettings, Settings};
@@ -27,8 +28,8 @@ use crate::job::record::namespaces::describe;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
+use crate::job::remove::delete::Epilog;
 use crate::node::config_file::{File, config_directory};
-use crate::remover::status;
 use crate::remover::status::{Status, Tree};
 use core::fmt;
 use rustix::fd::AsFd;
@@ -37,7 +38,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 /// Removals that the text shows. The JSON has all of them.
 const MOST_TREES: usize = 50;
@@ -67,18 +67,6 @@ fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, S
         }
     }
     Ok(options)
-}
-
-/// Keeps the lines of the core, so that they are shown in their place.
-#[derive(Debug, Default)]
-struct Collector(Mutex<Vec<String>>);
-
-impl Log for Collector {
-    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        if matches!(level, Level::Error | Level::Warning) {
-            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line.to_string());
-        }
-    }
 }
 
 /// A job directory with the base that it is in.
@@ -142,7 +130,7 @@ fn shown_age(seconds: Option<u64>) -> String {
 /// What the removal programs of the node have not removed yet, as they have written it down.
 fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     let mut trees = Vec::new();
-    for name in status::FILES {
+    for name in Flavour::ALL.map(Flavour::removal_status) {
         match Status::read(spool, name) {
             Ok(found) => trees.extend(found.unwrap_or_default().trees),
             Err(error) => host.log(Level::Warning, format_args!("{error}")),
@@ -323,14 +311,16 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
     registry.bases.sort();
     registry.bases.dedup();
     registry.tidy();
-    let host = Collector::default();
+    let host = Lines::default();
     let live = live_jobs(spool, &registry.node)
         .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; which jobs live is not known")))
         .ok();
     let seen = look(&host, &registry, live.as_ref())?;
     let trash = trash(&registry)?;
     let trees = removals(&host, spool);
-    let unknown = host.0.into_inner().unwrap_or_default();
+    let is_told = |level| matches!(level, Level::Error | Level::Warning);
+    let unknown: Vec<String> =
+        host.into_inner().into_iter().filter(|(level, _)| is_told(*level)).map(|(_, line)| line).collect();
     let said = if options.json {
         as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
     } else {
@@ -448,10 +438,6 @@ impl Log for CleanHost {
 }
 
 fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: &mut Did) -> Result<(), String> {
-    let environment = [
-        ("SLURM_CONF", registry.slurm_conf.clone().into_bytes()),
-        ("SLURMD_NODENAME", registry.node.clone().into_bytes()),
-    ];
     let mut registry = registry.clone();
     registry.trash.extend(settings.map(dead_jobs::other_bases).unwrap_or_default().into_iter().map(str::to_owned));
     registry.tidy();
@@ -459,11 +445,10 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: 
         name: &registry.node,
         bases: &registry.bases,
         other_bases: registry.trash.iter().map(String::as_str).collect(),
-        epilog: settings.and_then(|settings| settings.clone_ns_epilog.as_ref()),
-        environment: &environment,
+        epilog: settings.and_then(|settings| Epilog::new(settings, Some(&registry.slurm_conf))),
         removal: progress::SHOWN,
     };
-    let quiet = Collector::default();
+    let quiet = Lines::default();
     let look = || {
         let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
         Ok::<_, String>((look(&quiet, &registry, Some(&live))?, trash(&registry)?))

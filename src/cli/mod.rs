@@ -31,12 +31,11 @@ mod progress;
 pub mod run;
 pub mod stamp;
 
-use crate::base::error::{Error, Words};
+use crate::base::error::Words;
 use crate::base::log::{Level, Log};
-use crate::job::Host;
+use crate::job::make::create::StepHost;
 use core::fmt;
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -128,20 +127,8 @@ impl Log for TerminalHost {
     }
 }
 
-impl Host for TerminalHost {
+impl StepHost for TerminalHost {
     fn holder_name(&self) -> &'static str {
         "jobns"
-    }
-
-    fn track(&self, _: Pid) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn has_set_up_inside(&self) -> bool {
-        false
-    }
-
-    fn set_up_inside(&self) -> Result<(), Error> {
-        Ok(())
     }
 }

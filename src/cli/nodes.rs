@@ -3,6 +3,7 @@
 //! A slurmd with this plugin leaves the path of its spool directory in /run/slurm-jobns. Several may run on one machine.
 
 use crate::cli::host_name;
+use crate::config::flavour::Flavour;
 use crate::job::record::registry;
 use crate::job::record::registry::{Registry, WHEREABOUTS};
 use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
@@ -23,7 +24,7 @@ pub(super) struct Node {
 fn read(spool: &str) -> (Option<Node>, Vec<String>) {
     let mut registries = Vec::new();
     let mut errors = Vec::new();
-    for (file, name) in [NAMESPACE_YAML, JOB_CONTAINER_CONF].into_iter().zip(registry::FILES) {
+    for (file, name) in [NAMESPACE_YAML, JOB_CONTAINER_CONF].into_iter().zip(Flavour::ALL.map(Flavour::registry)) {
         match Registry::read(spool, name) {
             Ok(Some(registry)) => registries.push((file, registry)),
             Ok(None) => {}

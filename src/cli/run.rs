@@ -19,7 +19,9 @@ use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
 use crate::job::record::state::Header;
+use crate::job::remove::delete::Epilog;
 use crate::job::remove::{dead_jobs, delete};
+use crate::job::script::Environment;
 use crate::job::{Job, LiveJobs};
 use crate::node::config_file::{ConfigFile, NAMESPACE_YAML};
 use crate::node::finding::Findings;
@@ -118,7 +120,6 @@ fn clean(host: &TerminalHost, node: &Node<'_>, base: &String) -> Result<(), Stri
         bases: std::slice::from_ref(base),
         other_bases: Vec::new(),
         epilog: None,
-        environment: &[],
         removal: progress::SHOWN,
     };
     dead_jobs::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
@@ -151,13 +152,8 @@ fn in_namespaces(
     let job = Job {
         header: Header { id, sluid: 0, uid, gid, user: user.clone(), node: node.name.to_owned() },
         sluid_text: String::new(),
-        environment: vec![
-            ("SLURM_JOB_ID", id.to_string().into_bytes()),
-            ("SLURMD_NODENAME", node.name.as_bytes().to_vec()),
-            ("SLURM_JOB_UID", uid.to_string().into_bytes()),
-            ("SLURM_JOB_GID", gid.to_string().into_bytes()),
-            ("SLURM_JOB_USER", user.into_bytes()),
-        ],
+        environment: Environment::of_job(id, uid, gid, &user, node.name, None),
+        slurm_conf: None,
         boot: BootId::current().doing("read", || "read the boot id".to_owned()).map_err(text)?,
     };
     // From here on Ctrl-C ends the command, not us.
@@ -177,8 +173,7 @@ fn in_namespaces(
         lock: base.map(Base::inherited),
     };
     let ended = inside.run();
-    let left =
-        delete::delete(host, &record, settings.clone_ns_epilog.as_ref(), &job.environment, Some(pins), progress::SHOWN);
+    let left = delete::delete(host, &record, Epilog::new(settings, None), Some(pins), progress::SHOWN);
     if !left.is_gone() {
         host.log(Level::Error, format_args!("something is left under {}", settings.base_path));
     }
@@ -197,7 +192,7 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn run(&self) -> Result<Ended, Error> {
-        let child = spawn(NamespaceFlags::NONE, ExitSignal::Sigchld, self, enter)
+        let child = spawn(NamespaceFlags::empty(), ExitSignal::Sigchld, self, enter)
             .doing("clone3", || "enter the namespaces".to_owned())?;
         wait(&child.pidfd, self.signals)
     }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`settings`], [`outcome`] | the types: what a file says about one node, and what reading it comes to |
 //! | [`keys`] | the table of keys: names, types, defaults |
+//! | [`flavour`] | which of Slurm's two plugins this is |
 //! | [`spelling`] | how the file that was read spells a key |
 //! | [`yaml`] | text to a small tree, each node with its place in the text |
 //! | [`namespace_yaml`] | the top level of the tree, and the entry of this node |
@@ -37,6 +38,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod flavour;
 pub mod hostlist;
 pub mod job_container_conf;
 pub mod keys;

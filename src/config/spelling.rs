@@ -1,11 +1,12 @@
 //! How the file that this process has read spells a key. One process reads one of the two files.
 
+use crate::config::flavour::Flavour;
 use crate::config::keys;
 use crate::config::keys::Format;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file is job_container.conf. In the plugins that is settled when they are built.
-static IN_CONF: AtomicBool = AtomicBool::new(cfg!(feature = "tmpfs"));
+static IN_CONF: AtomicBool = AtomicBool::new(matches!(Flavour::OWN, Flavour::Tmpfs));
 
 /// From here on, messages use the keys of job_container.conf, or those of namespace.yaml.
 pub fn use_conf(is_conf: bool) {

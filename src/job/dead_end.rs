@@ -14,15 +14,12 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 /// Makes one, and returns a descriptor of it, which keeps it. It is a child of this process's PID
 /// namespace: a process that may enter its parent may enter it.
-///
-/// # Errors
-///
-/// `clone3(2)`, `open(2)`, `waitid(2)`.
 pub fn make() -> Result<OwnedFd, Error> {
     let intention = || "make a PID namespace without a process, which logins need".to_owned();
     let child = {
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        spawn(NamespaceFlags::PID, ExitSignal::Silent, &(), end).map_err(|errno| clone_error(intention(), errno))?
+        spawn(NamespaceFlags::PROCESS_ID, ExitSignal::Silent, &(), end)
+            .map_err(|errno| clone_error(intention(), errno))?
     };
     // A process has its PID namespace until it is reaped, whether it has ended or not.
     let path = format!("/proc/{}/ns/pid", child.pid.as_raw_nonzero());
@@ -52,10 +49,10 @@ mod tests {
         let here = rustix::fs::openat(CWD, "/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let dead = make().unwrap();
         // setns(CLONE_NEWPID) is for the calling thread's children only.
-        let fork = || spawn(NamespaceFlags::NONE, ExitSignal::Silent, &(), end);
-        setns(dead.as_fd(), NamespaceFlags::PID).unwrap();
+        let fork = || spawn(NamespaceFlags::empty(), ExitSignal::Silent, &(), end);
+        setns(dead.as_fd(), NamespaceFlags::PROCESS_ID).unwrap();
         assert_eq!(fork().unwrap_err(), Errno::NOMEM);
-        setns(here.unwrap().as_fd(), NamespaceFlags::PID).unwrap();
+        setns(here.unwrap().as_fd(), NamespaceFlags::PROCESS_ID).unwrap();
         reap(fork().unwrap().pidfd.as_fd()).unwrap();
     }
 }

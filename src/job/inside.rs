@@ -8,33 +8,15 @@
 //! The thread stays in the host's user namespace: root there may mount in a namespace whose owner is
 //! below it.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
-use crate::job::Host;
 use crate::sys::clone::NamespaceFlags;
-use crate::sys::mount::Attributes;
 use crate::sys::process::{setns, unshare_fs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
-/// Calls [`Host::set_up_inside`] in the mount namespace behind `mount_namespace`, an nsfs descriptor.
-///
-/// # Errors
-///
-/// The first step that failed.
-pub fn set_up_inside(host: &dyn Host, mount_namespace: BorrowedFd<'_>) -> Result<(), Error> {
-    if !host.has_set_up_inside() {
-        return Ok(());
-    }
-    on_thread_inside(mount_namespace, || host.set_up_inside())
-}
-
 /// Covers the directories `paths`, there, with an empty read-only tmpfs each.
-///
-/// # Errors
-///
-/// The first step that failed.
 pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
     if paths.is_empty() {
         return Ok(());
@@ -81,24 +63,18 @@ pub(super) fn on_thread_inside(
 }
 
 /// What a base is covered with: a tmpfs that holds nothing and never will, read-only, detached.
-///
-/// # Errors
-///
-/// `fsopen(2)` and what follows it.
 pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
-        let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;
         for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"555"), (c"nr_inodes", c"1"), (c"size", c"4k")] {
-            rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+            rustix::mount::fsconfig_set_string(fs.as_fd(), key, value).named("fsconfig")?;
         }
-        rustix::mount::fsconfig_create(fs.as_fd())?;
-        let attributes =
-            Attributes { nosuid: true, nodev: true, noexec: true, read_only: true, nodiratime: false, atime: None };
-        rustix::mount::fsmount(
-            fs.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::from_bits_retain(attributes.bits()),
-        )
+        rustix::mount::fsconfig_create(fs.as_fd()).named("fsconfig(CREATE)")?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC
+            | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).named("fsmount")
     };
-    make().doing("fsmount", || format!("make an empty tmpfs to hide {base_path} with"))
+    make().trying_to(|| format!("make an empty tmpfs to hide {base_path} with"))
 }

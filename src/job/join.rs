@@ -94,10 +94,6 @@ pub enum DeadPid {
 /// Enters all namespaces of job `job`, which is under one of `bases`: the one of its state file, or, after
 /// a switch-over, the one in which Slurm's own plugin has made it. On an error none was entered, or
 /// the caller must not go on.
-///
-/// # Errors
-///
-/// [`JoinError`].
 pub fn join<'b>(
     bases: impl Iterator<Item = &'b str> + Clone,
     node: &str,
@@ -189,7 +185,8 @@ fn read_state<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> Result<State<'a>, Joi
 /// Enters what Slurm's own plugin has mounted on `<base>[/<node>]/<job>/.ns/{pid,user,mnt}`, in the
 /// order in which it does so itself, or, if it is namespace/tmpfs, on `.ns`.
 fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), JoinError> {
-    let kinds = [("/pid", NamespaceFlags::PID), ("/user", NamespaceFlags::USER), ("/mnt", NamespaceFlags::MOUNT)];
+    let kinds =
+        [("/pid", NamespaceFlags::PROCESS_ID), ("/user", NamespaceFlags::USER), ("/mnt", NamespaceFlags::MOUNT)];
     let mut opened = [None, None, None];
     for ((name, kind), slot) in kinds.into_iter().zip(&mut opened) {
         match open_namespace(base_path, below, job, name) {
@@ -221,7 +218,7 @@ fn open_namespace(base_path: &str, below: &str, job: u32, name: &str) -> Result<
 /// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone.
 fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(), JoinError> {
     let gone = JoinError::HolderGone(holder_gone);
-    if state.namespaces.contains(NamespaceFlags::PID) && dead == DeadPid::Fails {
+    if state.namespaces.contains(NamespaceFlags::PROCESS_ID) && dead == DeadPid::Fails {
         return Err(gone);
     }
     let pins = state.pins.ok_or(gone)?;
@@ -234,7 +231,11 @@ fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(
     if crate::sys::process::has_ended(stepd.as_fd()).unwrap_or(true) {
         return Err(gone);
     }
-    for (pin, kind) in [(user, NamespaceFlags::USER), (ipc, NamespaceFlags::IPC), (mount, NamespaceFlags::MOUNT)] {
+    for (pin, kind) in [
+        (user, NamespaceFlags::USER),
+        (ipc, NamespaceFlags::INTER_PROCESS_COMMUNICATION),
+        (mount, NamespaceFlags::MOUNT),
+    ] {
         match pin {
             Some(pin) => setns(pin.as_fd(), kind).map_err(JoinError::Enter)?,
             None if state.namespaces.contains(kind) => return Err(gone),

@@ -1,7 +1,7 @@
 //! The life of a job's namespaces, independent of who asks for it.
 //!
-//! Slurm (`slurm/`), the removal program (`remover/`), the command `jobns` and the tests are hosts of this code: what it
-//! needs from them is the trait [`Host`].
+//! Slurm (`slurm/`), the removal program (`remover/`), the command `jobns` and the tests are hosts of this code: they give
+//! it a [`Log`](crate::base::log::Log), and to [`make::create`] a [`StepHost`](make::create::StepHost).
 //!
 //! | room or file | runs in | what it does |
 //! |---|---|---|
@@ -15,10 +15,10 @@
 
 #![forbid(unsafe_code)]
 
-pub mod dead_end;
-pub mod inside;
+pub(crate) mod dead_end;
+pub(crate) mod inside;
 pub mod join;
-pub mod kill;
+pub(crate) mod kill;
 pub mod make;
 pub mod record;
 pub mod remove;
@@ -26,43 +26,10 @@ pub mod script;
 
 use self::record::process::BootId;
 use self::record::state::Header;
-use crate::base::error::Error;
+use self::script::Environment;
 use core::fmt;
-use rustix::process::Pid;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// What the core needs from the program that makes a job.
-pub trait Host: crate::base::log::Log {
-    /// The name of the holder process: at most 15 bytes are shown by `top`.
-    fn holder_name(&self) -> &str;
-
-    /// `$SLURM_JOB_MOUNTPOINT_SRC` is made before init_script runs, and not after it, as in namespace/tmpfs, whose
-    /// scripts may make it themselves.
-    fn makes_source_first(&self) -> bool {
-        true
-    }
-
-    /// Adds the holder to what tracks the job's processes.
-    ///
-    /// # Errors
-    ///
-    /// When that failed; the job then fails.
-    fn track(&self, holder: Pid) -> Result<(), Error>;
-
-    /// There is something for [`Host::set_up_inside`] to do. If not, a thread is saved.
-    fn has_set_up_inside(&self) -> bool {
-        true
-    }
-
-    /// Called once in the job's mount namespace, on a thread that has entered it, before
-    /// clone_ns_script.
-    ///
-    /// # Errors
-    ///
-    /// When that failed; the job then fails.
-    fn set_up_inside(&self) -> Result<(), Error>;
-}
 
 /// A job on this node, as its host describes it.
 #[derive(Clone, Debug)]
@@ -70,8 +37,10 @@ pub struct Job {
     pub header: Header<String>,
     /// The SLUID as Slurm prints it; empty when there is none.
     pub sluid_text: String,
-    /// `NAME=value` pairs that every script of this job gets.
-    pub environment: Vec<(&'static str, Vec<u8>)>,
+    /// What every script that sets it up gets.
+    pub environment: Environment,
+    /// The path of slurm.conf, for the epilog.
+    pub slurm_conf: Option<String>,
     /// This boot's.
     pub boot: BootId,
 }

@@ -1,14 +1,14 @@
 //! Runs an administrator's script: as root, with the environment given and no other, with a time
 //! limit for it and all that it started, and with a bound on what is kept of its output.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::log::{Level, Log};
 use crate::config::settings::Script;
 use crate::config::spelling;
 use crate::job::Milliseconds;
 use crate::job::kill::Started;
 use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
-use crate::sys::exec::{CStringArray, cloexec_from, dup_to_standard, execveat, exit_group};
+use crate::sys::exec::{CStringArray, cloexec_from, execveat, exit_group};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,36 @@ const MAX_OUTPUT: usize = 16 * 1024;
 /// starts the first command of its trap.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The environment of a script: what is here, and nothing of our own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(Vec<CString>);
+
+impl Environment {
+    /// What scripts of a job get in any case, and the epilog no more: of a job that ran no more is known.
+    #[must_use]
+    pub(crate) fn of_job(job: u32, uid: u32, gid: u32, user: &str, node: &str, slurm_conf: Option<&str>) -> Self {
+        let new = Self::default()
+            .with("SLURM_JOB_ID", job.to_string())
+            .with("SLURM_JOB_UID", uid.to_string())
+            .with("SLURM_JOB_GID", gid.to_string())
+            .with("SLURM_JOB_USER", user)
+            .with("SLURMD_NODENAME", node);
+        match slurm_conf {
+            Some(slurm_conf) => new.with("SLURM_CONF", slurm_conf),
+            None => new,
+        }
+    }
+
+    /// A value with a NUL, which no C caller can have given, is cut there.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let value = value.as_ref().split(|&byte| byte == 0).next().unwrap_or_default();
+        let variable = [name.as_bytes(), b"=", value].concat();
+        self.0.push(CString::new(variable).unwrap_or_default());
+        self
+    }
+}
+
 struct ProgramPlan<'a> {
     path: &'a CString,
     argv: &'a CStringArray,
@@ -41,9 +71,9 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     let prepare = || -> Result<(), Errno> {
         // A session of its own, so that the time limit reaches what it started.
         rustix::process::setsid()?;
-        dup_to_standard(plan.input, 0)?;
-        dup_to_standard(plan.output, 1)?;
-        dup_to_standard(plan.output, 2)?;
+        rustix::stdio::dup2_stdin(plan.input)?;
+        rustix::stdio::dup2_stdout(plan.output)?;
+        rustix::stdio::dup2_stderr(plan.output)?;
         cloexec_from(3)?;
         set_signal_mask(0)?;
         Ok(())
@@ -61,43 +91,43 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
 /// # Errors
 ///
 /// `clone3(2)`. A program that cannot be executed ends with status 127.
-pub fn start(
+pub(crate) fn start(
     path: &CString,
     argv: Vec<CString>,
     environment: Vec<CString>,
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,
-) -> Result<Child, Errno> {
+) -> Result<Child, FailedCall> {
     let (argv, envp) = (&CStringArray::new(argv), &CStringArray::new(environment));
     let plan = ProgramPlan { path, argv, envp, input, output };
-    let _blocked = SignalsBlocked::new()?;
-    spawn(NamespaceFlags::NONE, ExitSignal::Silent, &plan, exec_program)
+    let _blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
+    spawn(NamespaceFlags::empty(), ExitSignal::Silent, &plan, exec_program).named("clone3")
 }
 
-/// Runs `script` for a job and returns what it printed.
+/// Runs `script` for a job.
 ///
 /// # Errors
 ///
 /// When it cannot be started, ends with another status than 0, or takes too long; it is ended then.
-pub fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
+pub(crate) fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
     let begin = Instant::now();
-    let result = run_to_end(key, script, environment, &|pid| {
-        host.log(
-            Level::Script,
-            format_args!("job {job}: {key} {}: started: pid={pid} wait={}", script.path, script.wait_seconds),
-        );
+    let path = &script.path;
+    let result = run_to_end(key, script, environment.0, &|pid| {
+        let wait = script.wait_seconds;
+        host.log(Level::Script, format_args!("job {job}: {key} {path}: started: pid={pid} wait={wait}"));
     });
     let ms = Milliseconds(begin.elapsed());
-    let path = &script.path;
     match &result {
         Ok(output) => {
-            host.log(Level::Script, format_args!("job {job}: {key} {path}: ended: status=0 ms={ms}: {output}"));
+            host.log(Level::ScriptEnd, format_args!("job {job}: {key} {path}: ended: status=0 ms={ms}: {output}"));
         }
-        Err(error) => host.log(Level::Script, format_args!("job {job}: {key} {path}: failed: ms={ms}: {error}")),
+        // Why, the error says.
+        Err(_) => host.log(Level::Script, format_args!("job {job}: {key} {path}: failed: ms={ms}")),
     }
-    result
+    result.map(drop)
 }
 
+/// Returns what the script printed.
 fn run_to_end(
     key: &str,
     script: &Script,
@@ -114,8 +144,7 @@ fn run_to_end(
     rustix::io::ioctl_fionbio(&reader, true).doing("ioctl(FIONBIO)", intention)?;
     let dev_null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || "open /dev/null".to_owned())?;
-    let child =
-        start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).doing("clone3", intention)?;
+    let child = start(&path, vec![path.clone()], environment, dev_null.as_fd(), writer.as_fd()).trying_to(intention)?;
     drop(writer);
     started(child.pid.as_raw_nonzero());
 
@@ -234,49 +263,28 @@ fn printable(output: &[u8]) -> String {
         .collect()
 }
 
-/// A list of `NAME=value` as exec takes it; values with a NUL, which no C caller can have given,
-/// are cut there.
-#[must_use]
-pub fn environment(pairs: &[(&str, &[u8])]) -> Vec<CString> {
-    pairs
-        .iter()
-        .map(|(name, value)| {
-            let value = value.split(|&b| b == 0).next().unwrap_or_default();
-            let mut text = format!("{name}=").into_bytes();
-            text.extend_from_slice(value);
-            CString::new(text).unwrap_or_default()
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::log::Lines;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_environment_value_ends_at_a_nul() {
-        assert_eq!(environment(&[("A", b"x\0y"), ("B", b"")]), [c"A=x".to_owned(), c"B=".to_owned()]);
-    }
-    use std::os::unix::fs::PermissionsExt;
-
-    struct Lines(std::sync::Mutex<Vec<String>>);
-
-    impl Log for Lines {
-        fn log(&self, level: Level, line: core::fmt::Arguments<'_>) {
-            assert_eq!(level, Level::Script);
-            self.0.lock().unwrap().push(line.to_string());
-        }
+        let environment = Environment::default().with("A", b"x\0y").with("B", "");
+        assert_eq!(environment.0, [c"A=x".to_owned(), c"B=".to_owned()]);
     }
 
-    /// What comes out, and what `DebugFlags=Script` shows of it.
-    fn run_logged(script: &Script, environment: Vec<CString>) -> (Result<String, Error>, Vec<String>) {
-        let lines = Lines(std::sync::Mutex::default());
+    /// What comes of it, and what `DebugFlags=Script` shows.
+    fn run_logged(script: &Script, environment: Environment) -> (Result<(), Error>, Vec<(Level, String)>) {
+        let lines = Lines::default();
         let result = super::run(&lines, 7, "init_script", script, environment);
-        (result, lines.0.into_inner().unwrap())
+        (result, lines.into_inner())
     }
 
-    fn run(_: &str, script: &Script, environment: Vec<CString>) -> Result<String, Error> {
-        run_logged(script, environment).0
+    /// What it printed.
+    fn run(script: &Script, environment: Environment) -> Result<String, Error> {
+        run_to_end("init_script", script, environment.0, &|_| {})
     }
 
     #[test]
@@ -286,28 +294,33 @@ mod tests {
             1,
         );
         let start = Instant::now();
-        let (result, lines) = run_logged(&cleans, Vec::new());
+        let (result, lines) = run_logged(&cleans, Environment::default());
         let text = result.unwrap_err().to_string();
         assert!(text.contains("longer than 1 seconds") && text.contains("it printed: cleaned"), "{text}");
         assert!(start.elapsed() < Duration::from_millis(2900), "{:?}", start.elapsed());
-        assert!(lines[0].starts_with("job 7: init_script /") && lines[0].contains(": started: pid="), "{lines:?}");
-        assert!(lines[1].contains(": failed: ms=1") && lines[1].contains("cleaned"), "{lines:?}");
+        let is_script = |level| level == Level::Script;
+        assert!(is_script(lines[0].0) && lines[0].1.contains(": started: pid="), "{lines:?}");
+        assert!(lines[0].1.starts_with("job 7: init_script /"), "{lines:?}");
+        assert!(is_script(lines[1].0) && lines[1].1.contains(": failed: ms=1"), "{lines:?}");
+        assert!(!lines[1].1.contains("cleaned"), "the error says it: {lines:?}");
         let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
         let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "its group got SIGTERM: {state}");
 
         let (_dir, stays) = script("#!/bin/sh\ntrap '' TERM\nwhile :; do /bin/sleep 0.1; done\n", 1);
         let start = Instant::now();
-        assert!(run("init_script", &stays, Vec::new()).is_err());
+        assert!(run(&stays, Environment::default()).is_err());
         assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
     #[test]
     fn start_end_and_output_are_logged() {
         let (_dir, ok) = script("#!/bin/sh\necho hello\n", 10);
-        let (result, lines) = run_logged(&ok, Vec::new());
-        assert_eq!(result.unwrap(), "hello");
-        assert!(lines[1].contains(": ended: status=0 ms=") && lines[1].ends_with(": hello"), "{lines:?}");
+        let (result, lines) = run_logged(&ok, Environment::default());
+        result.unwrap();
+        let (level, line) = &lines[1];
+        assert_eq!((lines.len(), *level), (2, Level::ScriptEnd), "with both flags once: {lines:?}");
+        assert!(line.contains(": ended: status=0 ms=") && line.ends_with(": hello"), "{lines:?}");
     }
 
     fn script(text: &str, wait_seconds: u32) -> (tempfile::TempDir, Script) {
@@ -323,14 +336,14 @@ mod tests {
     fn output_environment_and_status_arrive() {
         let (_dir, ok) =
             script("#!/bin/sh\necho \"$A\"; /usr/bin/env | /usr/bin/wc -l; exec 2>&1; read x || echo eof\n", 10);
-        let text = run("init_script", &ok, vec![c"A=1 2".into()]).unwrap();
+        let text = run(&ok, Environment::default().with("A", "1 2")).unwrap();
         // A, and what sh sets by itself (PWD, and in some shells SHLVL and _).
         assert!(text.starts_with("1 2 | ") && text.ends_with("| eof"), "{text}");
         let (_dir, bad) = script("#!/bin/sh\nprintf 'no\\033disk\\n' >&2; exit 3\n", 10);
-        let text = run("init_script", &bad, Vec::new()).unwrap_err().to_string();
+        let text = run(&bad, Environment::default()).unwrap_err().to_string();
         assert!(text.contains("it ended with status 3; it printed: no\\u{1b}disk"), "{text}");
         let (_dir, none) = script("#!/no/such/shell\n", 10);
-        assert!(run("init_script", &none, Vec::new()).unwrap_err().to_string().contains("interpreter"));
+        assert!(run(&none, Environment::default()).unwrap_err().to_string().contains("interpreter"));
     }
 
     #[test]
@@ -342,7 +355,7 @@ mod tests {
              set -m; sh -c 'sleep 77.5 & echo $! >$0.group; wait' $0 & wait\n",
             1,
         );
-        let text = run("init_script", &hung, Vec::new()).unwrap_err().to_string();
+        let text = run(&hung, Environment::default()).unwrap_err().to_string();
         assert!(text.contains("longer than 1 seconds"), "{text}");
         std::thread::sleep(Duration::from_millis(100));
         // A child, a session of a grandchild's own, a process group of its own.
@@ -353,7 +366,7 @@ mod tests {
         }
 
         let (dir, daemon) = script("#!/bin/sh\n/usr/bin/setsid /bin/sleep 30 & echo $! >$0.pid\n", 20);
-        run("init_script", &daemon, Vec::new()).unwrap();
+        run(&daemon, Environment::default()).unwrap();
         assert!(start.elapsed() < Duration::from_secs(15));
         let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
         let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
@@ -363,7 +376,7 @@ mod tests {
     #[test]
     fn endless_output_is_bounded() {
         let (_dir, yes) = script("#!/bin/sh\nexec /usr/bin/yes\n", 1);
-        let text = run("init_script", &yes, Vec::new()).unwrap_err().to_string();
+        let text = run(&yes, Environment::default()).unwrap_err().to_string();
         assert!(text.len() < 4 * MAX_OUTPUT && text.contains("y | y"), "{}", text.len());
     }
 }

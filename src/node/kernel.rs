@@ -21,7 +21,7 @@ use crate::node::finding::{About, Findings};
 use crate::node::paths::nearest_existing;
 use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{CStringArray, exit_group};
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::make_private;
 use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
@@ -239,7 +239,7 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
         .map_err(|errno| clone_error(format!("make new namespaces ({})", describe(namespaces, ", ")), errno))?;
     match ended {
         Ended::Exited(0) => Ok(()),
-        Ended::Exited(errno) => Err(proc_error(proc, Errno::from_raw_os_error(errno))),
+        Ended::Exited(errno) => Err(proc_error(proc, "fsmount", Errno::from_raw_os_error(errno))),
         Ended::Killed(signal) => Err(Error::because(
             format!("make new namespaces ({})", describe(namespaces, ", ")),
             format!("the process that tried was killed by signal {signal}"),
@@ -266,7 +266,7 @@ fn probe(base_path: &str, found: &mut Findings) {
     let tree =
         rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
     match tree {
-        Ok(tree) => check("mount_setattr", "5.12", set_attributes(tree.as_fd(), Attributes::default())),
+        Ok(tree) => check("mount_setattr", "5.12", make_private(tree.as_fd())),
         Err(Errno::NOSPC) => {
             let intention = format!("clone the mount of {base_path}");
             found.fatal(About::Node, Error::call(intention, "open_tree", Errno::NOSPC));
@@ -300,6 +300,6 @@ mod tests {
     #[test]
     #[ignore = "needs root"]
     fn the_holder_starts() {
-        try_to_hold(NamespaceFlags::NONE).unwrap();
+        try_to_hold(NamespaceFlags::empty()).unwrap();
     }
 }

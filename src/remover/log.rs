@@ -24,6 +24,7 @@ impl Relay {
             Level::Debug => 'D',
             // Whether it is wanted, slurmd knows.
             Level::Script => 'S',
+            Level::ScriptEnd => 'O',
         }
     }
 }
@@ -31,7 +32,7 @@ impl Relay {
 /// The level of a line and its text. A line without a letter was not meant for the log, such as that of a panic.
 #[must_use]
 pub fn parse_line(line: &str) -> (Level, &str) {
-    for level in [Level::Error, Level::Warning, Level::Info, Level::Debug, Level::Script] {
+    for level in [Level::Error, Level::Warning, Level::Info, Level::Debug, Level::Script, Level::ScriptEnd] {
         if let Some(text) = line.strip_prefix(Relay::letter(level)).and_then(|rest| rest.strip_prefix(' ')) {
             return (level, text);
         }
@@ -71,7 +72,7 @@ impl Log for Once {
         if said.len() >= REMEMBERED {
             said.clear();
         }
-        if matches!(level, Level::Debug | Level::Script) || said.insert(line.to_string()) {
+        if matches!(level, Level::Debug | Level::Script | Level::ScriptEnd) || said.insert(line.to_string()) {
             self.relay.log(level, line);
         }
     }

@@ -26,6 +26,7 @@ mod worker;
 pub use log::parse_line;
 
 use crate::base::trusted_path;
+use crate::config::flavour::Flavour;
 use crate::config::settings::Script;
 use crate::config::spelling;
 use std::ffi::OsString;
@@ -151,7 +152,7 @@ pub fn main() -> ExitCode {
     }
     let run = |options: Options| {
         trusted_path::trust_slurm_user(options.slurm_user);
-        spelling::use_conf(options.status == status::FILES[1]);
+        spelling::use_conf(options.status == Flavour::Tmpfs.removal_status());
         if options.worker { worker::run(&options) } else { supervisor::run(options) }
     };
     match Options::parse(arguments).map_err(|why| format!("{PROGRAM}: {why}\n{USAGE}")).and_then(run) {

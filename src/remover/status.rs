@@ -25,9 +25,6 @@ const MAX_SIZE: usize = 4 << 20;
 /// Trees that are written down.
 const MAX_TREES: usize = 2000;
 
-/// The names of the file for namespace/linux and namespace/tmpfs.
-pub const FILES: [&str; 2] = ["namespace_linux.removal", "namespace_tmpfs.removal"];
-
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
@@ -160,11 +157,13 @@ impl Status {
 mod tests {
     use super::*;
 
+    const FILE: &str = crate::config::flavour::Flavour::Linux.removal_status();
+
     #[test]
     fn what_is_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().to_str().unwrap();
-        assert_eq!(Status::read(spool, FILES[0]).unwrap(), None);
+        assert_eq!(Status::read(spool, FILE).unwrap(), None);
         let tree = |state, reason: Option<&str>| Tree {
             uid: 1001,
             since: 5,
@@ -179,8 +178,8 @@ mod tests {
             program: Some(Identity { pid: rustix::process::getpid(), start_time: 1, pidfs_inode: 2 }),
             trees: vec![tree(TreeState::Held, Some("it contains a mount")), tree(TreeState::Runs, None)],
         };
-        status.write(spool, FILES[0]).unwrap();
-        assert_eq!(Status::read(spool, FILES[0]).unwrap(), Some(status));
+        status.write(spool, FILE).unwrap();
+        assert_eq!(Status::read(spool, FILE).unwrap(), Some(status));
         for damaged in ["", "slurm-jobns-removal 2\n", "slurm-jobns-removal 1\ntree x\n"] {
             assert_eq!(Status::parse(damaged.as_bytes()), None, "{damaged:?}");
         }

@@ -19,7 +19,7 @@ use crate::job::record::live_jobs::live_jobs;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Became, Live, Node, Verdict};
 use crate::job::remove::delete;
-use crate::job::remove::delete::{Removal, remove_locked};
+use crate::job::remove::delete::{Epilog, Removal, remove_locked};
 use crate::job::remove::mounts;
 use crate::job::remove::trash;
 use crate::job::remove::trash::{open_trash, parse_name};
@@ -298,16 +298,11 @@ fn job(
         if sight.verdict != Verdict::Dead {
             return Ok(Outcome::Gone);
         }
-        let environment = [
-            ("SLURM_CONF", options.slurm_conf.clone().into_bytes()),
-            ("SLURMD_NODENAME", options.node.clone().into_bytes()),
-        ];
         let node = Node {
             name: &options.node,
             bases: &options.bases,
             other_bases: Vec::new(),
-            epilog: options.epilog.as_ref(),
-            environment: &environment,
+            epilog: options.epilog.as_ref().map(|script| Epilog { script, slurm_conf: Some(&options.slurm_conf) }),
             removal: Removal::InProgram,
         };
         Ok(match dead_jobs::act(&host, &node, &fd, base, sight) {

@@ -12,38 +12,17 @@ use crate::slurm::layout::{SLURM_ERROR, SLURM_SUCCESS, StepId};
 use crate::slurm::plugin;
 use crate::slurm::step::Step;
 use crate::slurm::{in_slurmd, in_slurmstepd, remover};
-use crate::slurm_version::Version;
 use core::ffi::{c_char, c_int, c_void};
 use rustix::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `char plugin_name[]`
 #[unsafe(no_mangle)]
-pub static plugin_name: [u8; flavour::NAME.len()] = *flavour::NAME;
+pub static plugin_name: [u8; flavour::NAME.len()] = flavour::NAME;
 
 /// `char plugin_type[]`
 #[unsafe(no_mangle)]
-pub static plugin_type: [u8; 16] = *flavour::TYPE;
-
-/// `uint32_t plugin_version`: Slurm loads only its own. What follows the word is for `jobns stamp`.
-#[unsafe(no_mangle)]
-pub static plugin_version: Stamped =
-    Stamped { number: crate::slurm_version::VERSION.number(), mark: *crate::slurm_version::MARK };
-
-#[derive(Debug)]
-#[repr(C)]
-pub struct Stamped {
-    number: u32,
-    mark: [u8; crate::slurm_version::MARK.len()],
-}
-
-/// The version that this plugin was built for, or stamped with since.
-#[must_use]
-pub fn version() -> Version {
-    // SAFETY: an initialised static. Volatile, since the file may have been changed after the compiler
-    // had seen the value.
-    Version::from_number(unsafe { (&raw const plugin_version.number).read_volatile() })
-}
+pub static plugin_type: [u8; 16] = flavour::TYPE;
 
 unsafe extern "C" {
     /// errno(3), as glibc and musl export it.

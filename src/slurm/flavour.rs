@@ -1,45 +1,43 @@
-//! Which of Slurm's two namespace plugins this build stands in for: namespace/linux, or, with the
-//! cargo feature `tmpfs`, namespace/tmpfs. Behind this file they are one; what sets them apart beyond
-//! the names is in the settings ([`Settings`](crate::config::settings::Settings)).
+//! What sets this build apart from that of the other of Slurm's two namespace plugins: the names, and that only one of
+//! them is on for a node. Behind this file they are one; what differs beyond that is in the settings
+//! ([`Settings`](crate::config::settings::Settings)).
 
 use crate::base::listing::names;
-use crate::job::record::registry;
+use crate::config::flavour::Flavour;
 use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
-use crate::remover::status;
 use rustix::fd::{AsFd, IntoRawFd};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
-use std::ffi::CStr;
 
-/// Ours among [`registry::FILES`].
-const INDEX: usize = if cfg!(feature = "tmpfs") { 1 } else { 0 };
+/// A C string with zeros up to its length.
+const fn c_array<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
+    let mut array = [0; LENGTH];
+    array.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
+    array
+}
 
 /// `plugin_type`
-pub const TYPE: &[u8; 16] = [b"namespace/linux\0", b"namespace/tmpfs\0"][INDEX];
+pub const TYPE: [u8; 16] = c_array(Flavour::OWN.plugin_type());
 
-/// `plugin_name`, as text.
-const NAME_TEXT: &str = [
-    concat!("slurm-jobns linux plugin ", env!("CARGO_PKG_VERSION"), "\0"),
-    concat!("slurm-jobns tmpfs plugin ", env!("CARGO_PKG_VERSION"), "\0"),
-][INDEX];
-
-/// `plugin_name`
-pub const NAME: &[u8; NAME_TEXT.len()] = match NAME_TEXT.as_bytes().first_chunk() {
-    Some(name) => name,
-    None => panic!(),
+const NAME_TEXT: &str = match Flavour::OWN {
+    Flavour::Linux => concat!("slurm-jobns linux plugin ", env!("CARGO_PKG_VERSION")),
+    Flavour::Tmpfs => concat!("slurm-jobns tmpfs plugin ", env!("CARGO_PKG_VERSION")),
 };
 
+/// `plugin_name`
+pub const NAME: [u8; NAME_TEXT.len() + 1] = c_array(NAME_TEXT);
+
 /// Begins every line, so that it is found in a log of many plugins.
-pub const PREFIX: &str = ["namespace/linux: ", "namespace/tmpfs: "][INDEX];
+pub const PREFIX: &str = match Flavour::OWN {
+    Flavour::Linux => "namespace/linux: ",
+    Flavour::Tmpfs => "namespace/tmpfs: ",
+};
 
 /// The configuration.
-pub const FILE: File = [NAMESPACE_YAML, JOB_CONTAINER_CONF][INDEX];
-
-/// What slurmd remembers.
-pub const REGISTRY: &str = registry::FILES[INDEX];
-
-/// What the removal program says of its work.
-pub const REMOVAL_STATUS: &str = status::FILES[INDEX];
+pub const FILE: File = match Flavour::OWN {
+    Flavour::Linux => NAMESPACE_YAML,
+    Flavour::Tmpfs => JOB_CONTAINER_CONF,
+};
 
 // One node, one of the two plugins.
 //
@@ -49,35 +47,36 @@ pub const REMOVAL_STATUS: &str = status::FILES[INDEX];
 // in one slurmd, so each leaves a mark there that the other finds: a memory file with its name,
 // which ends with the process or its next exec.
 
-const MARKS: [(&str, &CStr); 2] =
-    [("namespace/linux", c"jobns on: namespace/linux"), ("namespace/tmpfs", c"jobns on: namespace/tmpfs")];
+fn mark(flavour: Flavour) -> String {
+    format!("jobns on: {}", flavour.plugin_type())
+}
 
-/// Marks this slurmd as one in which `name` gives jobs their namespaces. Some when another does so
-/// already: why `name` must not.
-pub fn claim(name: &str) -> Option<String> {
-    let other = MARKS.into_iter().find(|(other, mark)| *other != name && is_marked(mark).unwrap_or(false));
-    if let Some((other, _)) = other {
-        return Some(format!(
-            "{other} is on for this node, too, and a job can be in the mount namespace of one of them only; hint: set base_path (BasePath) to none for this node in the file of the other"
-        ));
-    }
-    for (_, mark) in MARKS.into_iter().filter(|(own, _)| *own == name) {
-        // Without the mark the other one is not refused: no reason to refuse this one.
-        if let Ok(mark) = rustix::fs::memfd_create(mark, MemfdFlags::CLOEXEC) {
-            let _: i32 = mark.into_raw_fd();
+/// Marks this slurmd as one in which `own` gives jobs their namespaces. Some when another does so
+/// already: why `own` must not.
+pub fn claim(own: Flavour) -> Option<String> {
+    for other in Flavour::ALL.into_iter().filter(|other| *other != own) {
+        if is_marked(&mark(other)).unwrap_or(false) {
+            let other = other.plugin_type();
+            return Some(format!(
+                "{other} is on for this node, too, and a job can be in the mount namespace of one of them only; hint: set base_path (BasePath) to none for this node in the file of the other"
+            ));
         }
+    }
+    // Without the mark the other one is not refused: no reason to refuse this one.
+    if let Ok(mark) = rustix::fs::memfd_create(mark(own), MemfdFlags::CLOEXEC) {
+        let _: i32 = mark.into_raw_fd();
     }
     None
 }
 
-fn is_marked(mark: &CStr) -> Result<bool, Errno> {
+fn is_marked(mark: &str) -> Result<bool, Errno> {
     let fds =
         rustix::fs::openat(CWD, c"/proc/self/fd", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let wanted = [b"/memfd:", mark.to_bytes(), b" (deleted)"].concat();
+    let wanted = format!("/memfd:{mark} (deleted)");
     let found = names(fds.as_fd(), "/proc/self/fd").unwrap_or_default();
-    Ok(found
-        .iter()
-        .any(|fd| rustix::fs::readlinkat(&fds, fd.as_str(), Vec::new()).is_ok_and(|link| link.as_bytes() == wanted)))
+    Ok(found.iter().any(|fd| {
+        rustix::fs::readlinkat(&fds, fd.as_str(), Vec::new()).is_ok_and(|link| link.as_bytes() == wanted.as_bytes())
+    }))
 }
 
 #[cfg(test)]
@@ -86,9 +85,9 @@ mod tests {
 
     #[test]
     fn the_second_is_refused() {
-        assert_eq!(claim("namespace/linux"), None);
+        assert_eq!(claim(Flavour::Linux), None);
         // slurmd reads its configuration again in the same process: not after a re-exec.
-        assert_eq!(claim("namespace/linux"), None);
-        assert!(claim("namespace/tmpfs").is_some_and(|why| why.contains("namespace/linux is on")));
+        assert_eq!(claim(Flavour::Linux), None);
+        assert!(claim(Flavour::Tmpfs).is_some_and(|why| why.contains("namespace/linux is on")));
     }
 }

@@ -4,7 +4,8 @@
 
 use crate::base::error::Error;
 use crate::base::log::{Level, Log};
-use crate::job::Host;
+use crate::config::flavour::Flavour;
+use crate::job::make::create::{InsideWork, StepHost};
 use crate::slurm::flavour::PREFIX;
 use crate::slurm::imports;
 use crate::slurm::imports::{Imports, StepdImports};
@@ -26,7 +27,7 @@ pub struct SlurmHost {
 
 /// slurmstepd with the step that it is called for.
 #[derive(Debug)]
-pub struct StepHost {
+pub struct SlurmStepHost {
     pub daemon: SlurmHost,
     pub stepd: &'static StepdImports,
     pub step: Step,
@@ -37,6 +38,7 @@ impl SlurmHost {
         let is_wanted = match level {
             Level::Debug => self.imports.debug(),
             Level::Script => self.imports.debug_scripts(),
+            Level::ScriptEnd => self.imports.debug_scripts() || self.imports.debug(),
             Level::Error | Level::Warning | Level::Info => true,
         };
         if !is_wanted {
@@ -57,7 +59,7 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
         Level::Warning => (LOG_LEVEL_INFO, "warning: "),
         Level::Info => (LOG_LEVEL_INFO, ""),
         Level::Debug => (LOG_LEVEL_VERBOSE, "NAMESPACE: "),
-        Level::Script => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
+        Level::Script | Level::ScriptEnd => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
     };
     // Users' names and scripts' output may be in it: one line stays one line.
     let text = format!("{word}{PREFIX}{line}")
@@ -73,19 +75,19 @@ impl Log for SlurmHost {
     }
 }
 
-impl Log for StepHost {
+impl Log for SlurmStepHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         self.daemon.line(level, line);
     }
 }
 
-impl Host for StepHost {
+impl StepHost for SlurmStepHost {
     fn holder_name(&self) -> &'static str {
         "slurmstepd"
     }
 
     fn makes_source_first(&self) -> bool {
-        !cfg!(feature = "tmpfs")
+        Flavour::OWN == Flavour::Linux
     }
 
     fn track(&self, holder: Pid) -> Result<(), Error> {
@@ -99,12 +101,14 @@ impl Host for StepHost {
         ))
     }
 
-    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes.
-    fn has_set_up_inside(&self) -> bool {
-        imports::is_loaded(b"/switch_")
+    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes, and a thread is saved.
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        imports::is_loaded(b"/switch_").then(|| -> InsideWork<'_> { Box::new(|| self.set_up_switch()) })
     }
+}
 
-    fn set_up_inside(&self) -> Result<(), Error> {
+impl SlurmStepHost {
+    fn set_up_switch(&self) -> Result<(), Error> {
         if self.stepd.switch_fs_init(self.step) {
             return Ok(());
         }

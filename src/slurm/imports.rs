@@ -10,7 +10,7 @@
 use crate::slurm::flavour::PREFIX;
 use crate::slurm::layout;
 use crate::slurm::layout::NsFdMap;
-use crate::slurm::step::Step;
+use crate::slurm::step::{Step, c_text};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 use rustix::fd::{AsRawFd, BorrowedFd, IntoRawFd};
@@ -180,10 +180,6 @@ macro_rules! import {
 }
 
 /// Looks up everything. Called once by `init`, before anything else of the plugin.
-///
-/// # Errors
-///
-/// The first symbol that is missing.
 pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
     if let Some(imports) = IMPORTS.get() {
         return Ok(Some(imports));
@@ -232,19 +228,6 @@ pub fn fatal_without(symbol: &CStr) {
 fn without(symbol: &CStr) -> String {
     let symbol = symbol.to_string_lossy();
     format!("{PREFIX}this Slurm has no symbol {symbol}; the plugin was built for another version")
-}
-
-/// A copy of a C string; None for null.
-///
-/// # Safety
-///
-/// `text` is null or points to a C string that nobody changes during the call.
-pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: by the contract of this function.
-    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
 }
 
 impl Imports {
@@ -456,10 +439,6 @@ impl StepdImports {
     }
 
     /// Fetches the BPF token from the extern slurmstepd of the job and keeps it for this one.
-    ///
-    /// # Errors
-    ///
-    /// [`NoToken`].
     pub fn fetch_bpf_token(
         &self,
         imports: &Imports,
@@ -509,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_missing_symbol_is_named_by_the_plugin_that_wants_it() {
-        let plugin = if cfg!(feature = "tmpfs") { "namespace/tmpfs: " } else { "namespace/linux: " };
+        let plugin = crate::config::flavour::Flavour::OWN.plugin_type();
         let line = without(c"some_symbol");
         assert!(line.starts_with(plugin) && line.contains(" no symbol some_symbol;"), "{line}");
     }

@@ -6,6 +6,7 @@ use crate::base::error::Error;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path;
 use crate::config;
+use crate::config::flavour::Flavour;
 use crate::config::limits::{DEFAULT_REMOVAL_TIMEOUT, MAX_FORMER_BASES};
 use crate::config::settings::NodeSettings;
 use crate::config::wire;
@@ -26,6 +27,7 @@ use crate::slurm::imports::{Imports, own_file};
 use crate::slurm::layout;
 use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
 use crate::slurm::remover;
+use crate::slurm::version::version;
 use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -130,7 +132,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                     format_args!(
                         "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
-                        super::entry::version(),
+                        version(),
                         crate::job::record::namespaces::describe(plan::namespaces(settings), ", "),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path
@@ -159,7 +161,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
 /// Settings that another plugin is not in the way of.
 fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
     if let NodeSettings::Enabled(_) = settings
-        && let Some(why) = flavour::claim(PREFIX.trim_end_matches(": "))
+        && let Some(why) = flavour::claim(Flavour::OWN)
     {
         return Err(vec![why]);
     }
@@ -177,7 +179,7 @@ pub fn restore() -> Result<(), Failure> {
     let trash_of_today = settings.map(restore_jobs::other_bases).unwrap_or_default();
     let mut trash: Vec<String> = trash_of_today.iter().map(|path| (*path).to_owned()).collect();
     let mut known = true;
-    match Registry::read(&daemon.spooldir, flavour::REGISTRY) {
+    match Registry::read(&daemon.spooldir, Flavour::OWN.registry()) {
         Ok(registry) => {
             let registry = registry.unwrap_or_default();
             let former = registry.bases;
@@ -200,7 +202,7 @@ pub fn restore() -> Result<(), Failure> {
         Options {
             node: daemon.node.clone(),
             spool: daemon.spooldir.clone(),
-            status: flavour::REMOVAL_STATUS.to_owned(),
+            status: Flavour::OWN.removal_status().to_owned(),
             slurm_conf: daemon.slurm_conf.clone(),
             trash: trash.iter().filter(|path| !bases.contains(path)).cloned().collect(),
             bases: bases.clone(),
@@ -225,7 +227,7 @@ pub fn restore() -> Result<(), Failure> {
     };
     here.tidy();
     let _ = OLD_BASES.set(old);
-    if known && let Err(error) = here.write(&daemon.spooldir, flavour::REGISTRY) {
+    if known && let Err(error) = here.write(&daemon.spooldir, Flavour::OWN.registry()) {
         host.log(
             Level::Error,
             format_args!("{error}; jobs will not be found by a slurmd that starts with another base_path"),

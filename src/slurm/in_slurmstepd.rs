@@ -14,8 +14,10 @@ use crate::job::record::live_jobs::has_other_steps;
 use crate::job::record::namespaces::Pins;
 use crate::job::record::state::Header;
 use crate::job::remove::delete;
+use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds};
-use crate::slurm::host::{SlurmHost, StepHost};
+use crate::slurm::gres;
+use crate::slurm::host::{SlurmHost, SlurmStepHost};
 use crate::slurm::imports::{Daemon, Imports, NoToken};
 use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use crate::slurm::logins;
@@ -99,7 +101,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let Daemon::Slurmstepd(stepd) = imports.daemon() else {
         return Err("stepd_create was called outside of slurmstepd".to_owned());
     };
-    let host = StepHost { daemon: SlurmHost { imports }, stepd, step };
+    let host = SlurmStepHost { daemon: SlurmHost { imports }, stepd, step };
     let job = job_of(imports, step)?;
     let start = Instant::now();
     let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))
@@ -136,22 +138,24 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     }
     let sluid_text = if id.sluid == 0 { String::new() } else { imports.sluid_text(id.sluid) };
     // The variables, and when each is there, are those of Slurm's plugin.
-    let mut environment = daemon.environment().to_vec();
-    let mut add = |name, value: Option<Vec<u8>>| environment.extend(value.map(|value| (name, value)));
-    let number = |present: bool, value: u64| present.then(|| value.to_string().into_bytes());
-    let het = step.het_job_id();
-    add("SLURM_JOB_ID", number(true, id.job_id.into()));
-    add("SLURM_HET_JOB_ID", number(het != 0 && het != NO_VAL, het.into()));
-    add("SLURM_JOB_GID", number(true, step.gid().into()));
-    add("SLURM_JOB_UID", number(true, step.uid().into()));
-    add("SLURM_JOB_USER", Some(user.clone().into_bytes()));
-    add("SLURM_JOB_SLUID", (!sluid_text.is_empty()).then(|| sluid_text.clone().into_bytes()));
-    add("SLURM_NODE_ALIASES", step.alias_list());
-    add("SLURM_JOB_WORK_DIR", step.cwd());
-    add("SLURM_JOB_MEM", number(step.job_mem() != 0, step.job_mem()));
-    add("SLURM_JOB_CPUS", number(step.cpus() != 0, step.cpus().into()));
-    add("SLURM_JOB_NUM_NODES", number(step.nnodes() != 0, step.nnodes().into()));
-    add("SLURM_JOB_GRES", step.gres(imports));
+    let slurm_conf = Some(daemon.slurm_conf.as_str());
+    let mut environment = Environment::of_job(id.job_id, step.uid(), step.gid(), &user, &daemon.node, slurm_conf);
+    let number = |value: u64| Some(value).filter(|value| *value != 0).map(|value| value.to_string().into_bytes());
+    let het = Some(step.het_job_id()).filter(|het| *het != NO_VAL).unwrap_or(0);
+    for (name, value) in [
+        ("SLURM_HET_JOB_ID", number(het.into())),
+        ("SLURM_JOB_SLUID", Some(sluid_text.clone().into_bytes()).filter(|text| !text.is_empty())),
+        ("SLURM_NODE_ALIASES", step.alias_list()),
+        ("SLURM_JOB_WORK_DIR", step.cwd()),
+        ("SLURM_JOB_MEM", number(step.job_mem())),
+        ("SLURM_JOB_CPUS", number(step.cpus().into())),
+        ("SLURM_JOB_NUM_NODES", number(step.nnodes().into())),
+        ("SLURM_JOB_GRES", gres::of_step(step, imports)),
+    ] {
+        if let Some(value) = value {
+            environment = environment.with(name, value);
+        }
+    }
     Ok(Job {
         header: Header {
             id: id.job_id,
@@ -163,6 +167,7 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
         },
         sluid_text,
         environment,
+        slurm_conf: Some(daemon.slurm_conf.clone()),
         boot: daemon.boot,
     })
 }
@@ -183,9 +188,8 @@ pub fn stepd_delete() -> Result<(), Failure> {
         .with_other_numbers()
         .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.header.id)))
         .ok();
-    let environment = [delete::of_record(&record).as_slice(), &daemon.environment()].concat();
     // Without a PID namespace nothing ends them with the job's, such as when its user has killed the extern step alone.
-    if !record.namespaces.contains(NamespaceFlags::PID) && steps_go_on(&host, daemon, record.header.id) {
+    if !record.namespaces.contains(NamespaceFlags::PROCESS_ID) && steps_go_on(&host, daemon, record.header.id) {
         host.log(
             Level::Warning,
             format_args!(
@@ -197,7 +201,8 @@ pub fn stepd_delete() -> Result<(), Failure> {
         return Ok(());
     }
     let removal = delete::Removal::at_end_of_job(settings);
-    if delete::delete(&host, &record, settings.clone_ns_epilog.as_ref(), &environment, pins, removal).is_gone() {
+    let epilog = delete::Epilog::new(settings, Some(&daemon.slurm_conf));
+    if delete::delete(&host, &record, epilog, pins, removal).is_gone() {
         Ok(())
     } else {
         Err(format!("job {}: something of it is left; see above", record.header.id))

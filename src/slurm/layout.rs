@@ -17,22 +17,24 @@ const MUTEX: usize = 48;
 pub mod step {
     use super::MUTEX;
 
-    pub const ALIAS_LIST: usize = 0;
-    /// Behind `state_mutex`, which begins at 72.
-    pub const STEP_ID: usize = 72 + MUTEX;
-    /// What lies behind the mutex, by its offset on x86-64.
-    const fn behind(x86_64: usize) -> usize {
-        x86_64 + MUTEX - 40
+    /// Where a field is that lies behind so many mutexes, by its offset on x86-64 and the size of a mutex.
+    pub(super) const fn behind(mutexes: usize, x86_64: usize, mutex: usize) -> usize {
+        x86_64 + mutexes * (mutex - 40)
     }
-    pub const NNODES: usize = behind(144);
-    pub const HET_JOB_ID: usize = behind(176);
-    pub const JOB_MEM: usize = behind(264);
-    pub const CPUS: usize = behind(280);
-    pub const CWD: usize = behind(304);
-    pub const UID: usize = behind(384);
-    pub const USER_NAME: usize = behind(392);
-    pub const GID: usize = behind(424);
-    pub const JOB_GRES_LIST: usize = behind(768);
+
+    pub const ALIAS_LIST: usize = 0;
+    /// Directly behind `state_mutex`, which begins at 72.
+    pub const STEP_ID: usize = behind(1, 112, MUTEX);
+    pub const NNODES: usize = behind(1, 144, MUTEX);
+    pub const HET_JOB_ID: usize = behind(1, 176, MUTEX);
+    pub const JOB_MEM: usize = behind(1, 264, MUTEX);
+    pub const CPUS: usize = behind(1, 280, MUTEX);
+    pub const CWD: usize = behind(1, 304, MUTEX);
+    pub const UID: usize = behind(1, 384, MUTEX);
+    pub const USER_NAME: usize = behind(1, 392, MUTEX);
+    pub const GID: usize = behind(1, 424, MUTEX);
+    /// Behind `io_mutex` as well.
+    pub const JOB_GRES_LIST: usize = behind(2, 768, MUTEX);
 }
 
 /// `slurmd_conf_t` (src/slurmd/slurmd/slurmd.h): the fields that we read.
@@ -114,5 +116,13 @@ mod tests {
     fn x86_64_offsets_are_those_of_the_headers() {
         assert_eq!(step::STEP_ID, 112);
         assert_eq!(step::JOB_GRES_LIST, 768);
+    }
+
+    #[test]
+    fn on_arm64_each_mutex_before_a_field_moves_it_by_8_bytes() {
+        assert_eq!(step::behind(1, 112, 48), 72 + 48);
+        assert_eq!(step::behind(2, 768, 48), 784);
+        #[cfg(target_arch = "aarch64")]
+        assert_eq!(step::JOB_GRES_LIST, 784);
     }
 }

@@ -34,24 +34,16 @@ static WITH_DEAD_END: OnceLock<Vec<NsFdMap>> = OnceLock::new();
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// The list for a login that must not go on.
-///
-/// # Errors
-///
-/// As [`dead_end::make`].
 pub fn dead_end() -> Result<&'static [NsFdMap], Error> {
     let _one_by_one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(made) = DEAD_END.get() {
         return Ok(made);
     }
     let namespace = dead_end::make()?.into_raw_fd();
-    Ok(DEAD_END.get_or_init(|| [entry(NamespaceFlags::PID, namespace)]))
+    Ok(DEAD_END.get_or_init(|| [entry(NamespaceFlags::PROCESS_ID, namespace)]))
 }
 
 /// The list for a login to the job that `entries`, of [`of_job`], are of.
-///
-/// # Errors
-///
-/// As [`dead_end::make`].
 pub fn with_dead_end(entries: &[NsFdMap]) -> Result<&'static [NsFdMap], Error> {
     if let Some(made) = WITH_DEAD_END.get() {
         return Ok(made);
@@ -68,10 +60,6 @@ fn entry(namespaces: NamespaceFlags, fd: RawFd) -> NsFdMap {
 /// What a job with `namespaces` has for a login: the PID namespace first, as in Slurm's plugin, and the mount
 /// namespace last. `process` gives a pidfd of a process that is in the job's user namespace and in the node's
 /// PID namespace. What is opened here stays open for as long as this process lives.
-///
-/// # Errors
-///
-/// `open(2)`; what `process` says.
 pub fn of_job(
     pins: &Pins,
     namespaces: NamespaceFlags,
@@ -80,17 +68,20 @@ pub fn of_job(
     let pin = |fd: &Option<OwnedFd>, kind| {
         fd.as_ref().filter(|_| namespaces.contains(kind)).map(|fd| entry(kind, fd.as_raw_fd()))
     };
-    let (pid, user) = match (pin(&pins.pid, NamespaceFlags::PID), pin(&pins.user, NamespaceFlags::USER)) {
+    let (pid, user) = match (pin(&pins.pid, NamespaceFlags::PROCESS_ID), pin(&pins.user, NamespaceFlags::USER)) {
         (Some(pid), user) => (pid, user),
-        (None, Some(_)) => (entry(NamespaceFlags::USER.with(NamespaceFlags::PID), process()?.into_raw_fd()), None),
+        (None, Some(_)) => (entry(NamespaceFlags::USER | NamespaceFlags::PROCESS_ID, process()?.into_raw_fd()), None),
         (None, None) => {
             let path = "/proc/self/ns/pid";
             let node = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .doing("openat", || format!("open the node's PID namespace {path}"))?;
-            (entry(NamespaceFlags::PID, node.into_raw_fd()), None)
+            (entry(NamespaceFlags::PROCESS_ID, node.into_raw_fd()), None)
         }
     };
     // The user namespace owns the others.
     let mount = entry(NamespaceFlags::MOUNT, pins.mount.as_raw_fd());
-    Ok([Some(pid), user, pin(&pins.ipc, NamespaceFlags::IPC), Some(mount)].into_iter().flatten().collect())
+    Ok([Some(pid), user, pin(&pins.ipc, NamespaceFlags::INTER_PROCESS_COMMUNICATION), Some(mount)]
+        .into_iter()
+        .flatten()
+        .collect())
 }

@@ -17,7 +17,8 @@
 //! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
 //! | `logins` | the order in which a login enters its job's namespaces |
 //! | `plugin` | what they share, and `join` |
-//! | `step` | slurmstepd's step record |
+//! | `step`, `gres` | slurmstepd's step record |
+//! | [`version`] | the version of Slurm that the plugin is for |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
 //! | [`layout`] | where the fields of Slurm's structures lie, by release |
 //! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
@@ -26,8 +27,9 @@
 #![allow(unsafe_code)]
 #![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
 
-pub mod entry;
+pub(crate) mod entry;
 mod flavour;
+mod gres;
 mod host;
 mod imports;
 mod in_slurmd;
@@ -37,3 +39,4 @@ mod logins;
 mod plugin;
 mod remover;
 mod step;
+pub(crate) mod version;

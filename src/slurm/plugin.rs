@@ -34,13 +34,6 @@ pub struct Daemons {
     pub boot: BootId,
 }
 
-impl Daemons {
-    /// The variables of a script that are the same for all jobs.
-    pub fn environment(&self) -> [(&'static str, Vec<u8>); 2] {
-        [("SLURM_CONF", self.slurm_conf.clone().into_bytes()), ("SLURMD_NODENAME", self.node.clone().into_bytes())]
-    }
-}
-
 pub static SETTINGS: OnceLock<NodeSettings> = OnceLock::new();
 /// slurmd's own namespaces.
 pub static NODE_NAMESPACES: OnceLock<NamespaceInodes> = OnceLock::new();

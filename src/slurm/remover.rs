@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{c_path, check_program};
 use crate::job::script;
@@ -51,19 +51,20 @@ pub fn check() -> Result<(), Failure> {
 pub fn start(imports: &'static Imports, options: Options) -> Result<(), Failure> {
     stop();
     let path = path()?;
-    let begin = || -> Result<_, Errno> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let begin = || -> Result<_, FailedCall> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).named("eventfd2")?);
         // The thread inherits the mask: slurmd's signals are for its other threads.
-        let blocked = SignalsBlocked::new()?;
+        let blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
         let stops = Arc::clone(&stop);
         let keeper = std::thread::Builder::new()
             .name(PROGRAM.to_owned())
             .spawn(move || keep(&SlurmHost { imports }, &path, &options, stops.as_fd()))
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))
+            .named("clone")?;
         drop(blocked);
         Ok((keeper, stop))
     };
-    let started = begin().map_err(|errno| Error::call(format!("start {PROGRAM}"), "clone", errno).to_string())?;
+    let started = begin().trying_to(|| format!("start {PROGRAM}")).map_err(|error| error.to_string())?;
     *KEEPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     Ok(())
 }
@@ -118,7 +119,7 @@ fn begin(path: &str, options: &Options) -> Result<(Child, OwnedFd), Error> {
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).doing("pipe2", intention)?;
     let slurmd =
         rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty()).doing("pidfd_open", intention)?;
-    let child = script::start(&program, argv, Vec::new(), slurmd.as_fd(), writer.as_fd()).doing("clone3", intention)?;
+    let child = script::start(&program, argv, Vec::new(), slurmd.as_fd(), writer.as_fd()).trying_to(intention)?;
     Ok((child, reader))
 }
 

@@ -1,9 +1,21 @@
 //! slurmstepd's step record, `stepd_step_rec_t` (src/slurmd/slurmstepd/slurmstepd_job.h), field by field.
 
-use crate::slurm::imports::{Imports, c_text};
 use crate::slurm::layout;
-use core::ffi::{c_int, c_void};
+use core::ffi::{CStr, c_char, c_void};
 use core::ptr::NonNull;
+
+/// A copy of a C string; None for null.
+///
+/// # Safety
+///
+/// `text` is null or points to a C string that nobody changes during the call.
+pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract of this function.
+    Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
+}
 
 /// A pointer to a `stepd_step_rec_t` that is valid during the call that gave it.
 #[derive(Clone, Copy, Debug)]
@@ -83,63 +95,9 @@ impl Step {
         self.text(layout::step::ALIAS_LIST)
     }
 
-    /// `gpu:a100:2,…`: what the job has of each GRES on this node. None where it has none, or where
-    /// the place of the count in this version is not known.
+    /// A `list_t *` of `gres_state_t`, which live as long as the call; null where there is none.
     #[must_use]
-    pub fn gres(self, imports: &Imports) -> Option<Vec<u8>> {
-        let list: *mut c_void = self.field(layout::step::JOB_GRES_LIST);
-        let total_offset = layout::gres_job::total(super::entry::version())?;
-        if list.is_null() {
-            return None;
-        }
-        let mut walk = GresWalk { total_offset, text: Vec::new() };
-        // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
-        // call (slurmstepd_job.h); `walk` outlives it and is used by `add_gres` alone.
-        unsafe {
-            (imports.list_for_each)(list, add_gres as *mut c_void, (&raw mut walk).cast());
-        }
-        (!walk.text.is_empty()).then_some(walk.text)
+    pub fn gres_list(self) -> *mut c_void {
+        self.field(layout::step::JOB_GRES_LIST)
     }
-}
-
-struct GresWalk {
-    total_offset: usize,
-    text: Vec<u8>,
-}
-
-/// A `ListForF` over `gres_state_t`. Must not unwind: it does nothing that could panic.
-unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
-    let read = |at: *mut c_void, offset: usize| {
-        // SAFETY: `at` is a live structure with a pointer at `offset` (layout::gres_state and
-        // layout::gres_job).
-        unsafe { at.cast::<u8>().add(offset).cast::<*mut c_void>().read_unaligned() }
-    };
-    if state.is_null() || walk.is_null() {
-        return 0;
-    }
-    let data = read(state, layout::gres_state::DATA);
-    if data.is_null() {
-        return 0;
-    }
-    // SAFETY: `walk` is the GresWalk of `Step::gres`, which nobody else uses during the walk.
-    let walk = unsafe { &mut *walk.cast::<GresWalk>() };
-    // SAFETY: `total_gres` of a live gres_job_state_t.
-    let total = unsafe { data.cast::<u8>().add(walk.total_offset).cast::<u64>().read_unaligned() };
-    // SAFETY: both are `char *`, null or C strings that live as long as the structure.
-    let (name, kind) = unsafe {
-        (
-            c_text(read(state, layout::gres_state::NAME).cast_const().cast()),
-            c_text(read(data, layout::gres_job::TYPE_NAME).cast_const().cast()),
-        )
-    };
-    if !walk.text.is_empty() {
-        walk.text.push(b',');
-    }
-    walk.text.extend(name.unwrap_or_default());
-    if let Some(kind) = kind {
-        walk.text.push(b':');
-        walk.text.extend(kind);
-    }
-    walk.text.extend(format!(":{total}").bytes());
-    0
 }

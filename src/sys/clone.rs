@@ -5,44 +5,21 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use linux_raw_sys::general::{
-    __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
-    CLONE_PIDFD, CLONE_VM, clone_args,
+    __NR_clone3, CLONE_CHILD_CLEARTID, CLONE_CLEAR_SIGHAND, CLONE_PIDFD, CLONE_VM, clone_args,
 };
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
+/// Kinds of namespaces, as the bits of `clone(2)` and `setns(2)`.
+pub use rustix::thread::ThreadNameSpaceType as NamespaceFlags;
 
-/// The namespaces that a child gets of its own, as the bits of `clone(2)` and `setns(2)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NamespaceFlags(u32);
-
-impl NamespaceFlags {
-    pub const NONE: Self = Self(0);
-    pub const MOUNT: Self = Self(CLONE_NEWNS);
-    pub const PID: Self = Self(CLONE_NEWPID);
-    pub const USER: Self = Self(CLONE_NEWUSER);
-    pub const IPC: Self = Self(CLONE_NEWIPC);
-
-    /// Keeps only the four bits that this type knows.
-    #[must_use]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits & (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWIPC))
-    }
-
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    #[must_use]
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
+/// The namespaces behind these bits, of those that a job can have.
+pub(crate) fn namespaces_of_job(bits: u32) -> NamespaceFlags {
+    let of_job = NamespaceFlags::MOUNT
+        | NamespaceFlags::PROCESS_ID
+        | NamespaceFlags::USER
+        | NamespaceFlags::INTER_PROCESS_COMMUNICATION;
+    NamespaceFlags::from_bits_retain(bits) & of_job
 }
 
 /// What the parent's exit notification for a child is (`clone(2)`, "the child termination signal").
@@ -155,7 +132,7 @@ impl Drop for Stack {
 /// A copy of the memory, as fork makes one, costs more than all that the child does: page tables are
 /// copied for all of slurmstepd, and every page that is then written to is copied as well.
 #[derive(Debug)]
-pub struct SharingChild<P: 'static> {
+pub(crate) struct SharingChild<P: 'static> {
     pub child: Child,
     /// What the child uses. Never dropped while it may.
     used: Option<(Box<P>, Stack)>,
@@ -168,11 +145,7 @@ pub struct SharingChild<P: 'static> {
 /// working directory and credentials are the child's own.
 ///
 /// `child` must write to nothing but its stack: other threads use the same memory meanwhile.
-///
-/// # Errors
-///
-/// As [`spawn`], and ENOMEM for its stack.
-pub fn spawn_sharing_memory<P: Sync + 'static>(
+pub(crate) fn spawn_sharing_memory<P: Sync + 'static>(
     namespaces: NamespaceFlags,
     plan: Box<P>,
     child: extern "C" fn(&P) -> !,
@@ -259,7 +232,7 @@ unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const 
 
 impl<P: 'static> SharingChild<P> {
     /// Waits at most `milliseconds` until the child has exec'd or ended; false when it has not.
-    pub fn wait_for_exec(&self, milliseconds: u32) -> bool {
+    pub(crate) fn wait_for_exec(&self, milliseconds: u32) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         let timeout = super::process::timespec(milliseconds);
         loop {
@@ -292,9 +265,6 @@ pub struct SignalsBlocked {
 }
 
 impl SignalsBlocked {
-    /// # Errors
-    ///
-    /// None that `rt_sigprocmask(2)` documents for valid arguments.
     pub fn new() -> Result<Self, Errno> {
         Ok(Self { before: set_signal_mask(u64::MAX)? })
     }
@@ -308,11 +278,7 @@ impl Drop for SignalsBlocked {
 }
 
 /// Sets this thread's mask of blocked signals (bit n-1 is signal n) and returns the one before.
-///
-/// # Errors
-///
-/// None that `rt_sigprocmask(2)` documents for valid arguments.
-pub fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
+pub(crate) fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     let mut before: u64 = 0;
     // SAFETY: both pointers are to live 8-byte values, the size that the kernel is told.
     unsafe {

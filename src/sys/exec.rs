@@ -3,7 +3,7 @@
 use crate::sys::clone::set_signal_mask;
 use crate::sys::syscall::syscall;
 use core::ffi::{CStr, c_char};
-use linux_raw_sys::general::{__NR_close_range, __NR_dup3, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH};
+use linux_raw_sys::general::{__NR_close_range, __NR_execveat, __NR_exit_group, AT_EMPTY_PATH};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -17,7 +17,7 @@ const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
 ///
 /// It is only read, so it may be shared with a child that shares memory.
 #[derive(Debug)]
-pub struct CStringArray {
+pub(crate) struct CStringArray {
     pointers: Vec<*const c_char>,
     /// Owns what `pointers` points to; a CString's heap block does not move with it.
     _strings: Vec<CString>,
@@ -30,7 +30,7 @@ unsafe impl Sync for CStringArray {}
 
 impl CStringArray {
     #[must_use]
-    pub fn new(strings: Vec<CString>) -> Self {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
         let mut pointers: Vec<*const c_char> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(core::ptr::null());
         Self { pointers, _strings: strings }
@@ -41,7 +41,7 @@ impl CStringArray {
 /// when `path` is empty.
 ///
 /// Returns only on failure, with the error (`execveat(2)`).
-pub fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
+pub(crate) fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
     // SAFETY: `path` is a C string and both arrays end with a null pointer and own their strings
     // (`CStringArray`); the kernel only reads them.
     let result = unsafe {
@@ -79,67 +79,23 @@ pub fn exit_group(status: i32) -> ! {
 /// # Errors
 ///
 /// `close_range(2)`: ENOSYS, EINVAL on older kernels.
-pub fn cloexec_from(first: u32) -> Result<(), Errno> {
+pub(crate) fn cloexec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: takes no pointer, and marking a descriptor changes nothing before an exec.
     unsafe { syscall(__NR_close_range, [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) }?;
     Ok(())
 }
 
-/// Makes descriptor `number` (0, 1 or 2) another name of `fd`, to survive exec.
-///
-/// Only for a child that is about to exec: it takes no regard of who owns `number`.
-///
-/// # Errors
-///
-/// `dup3(2)`: EINVAL when `fd` already is `number`.
-pub fn dup_to_standard(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
-    if number > 2 {
-        return Err(Errno::BADF);
-    }
-    // SAFETY: takes no pointer; the standard descriptors of a child before exec belong to no object.
-    unsafe { syscall(__NR_dup3, [fd.as_raw_fd() as usize, number as usize, 0, 0, 0, 0]) }?;
-    Ok(())
-}
-
-/// Makes `fd` the descriptor `number` as well, in a child that uses no other object's descriptors any
-/// more, and returns the next number.
-///
-/// # Errors
-///
-/// `dup3(2)`.
-pub fn move_down(fd: BorrowedFd<'_>, number: u32) -> Result<u32, Errno> {
-    if fd.as_raw_fd() as u32 == number {
-        return Ok(number + 1);
-    }
-    // SAFETY: takes no pointer. The child owns a copy of the table; what it overwrites there it has
-    // no further use for, and it never runs a destructor.
-    unsafe { syscall(__NR_dup3, [fd.as_raw_fd() as usize, number as usize, 0, 0, 0, 0]) }?;
-    Ok(number + 1)
-}
-
-/// Closes every descriptor from `first` up, in a child that uses none of them any more.
-pub fn close_from(first: u32) {
-    // SAFETY: as `move_down`.
-    let _ = unsafe { syscall(__NR_close_range, [first as usize, u32::MAX as usize, 0, 0, 0, 0]) };
-}
-
-/// A descriptor that `move_down` has made in this child.
-pub fn low_descriptor(number: u32) -> BorrowedFd<'static> {
-    // SAFETY: open until the child ends, which closes nothing below `close_from`.
-    unsafe { BorrowedFd::borrow_raw(number as i32) }
-}
-
 /// The number of a descriptor that a child inherits with a copy of the table, and should close.
 #[derive(Clone, Copy, Debug)]
-pub struct Inherited(i32);
+pub(crate) struct Inherited(i32);
 
 impl Inherited {
-    pub fn new(fd: impl AsFd) -> Self {
+    pub(crate) fn new(fd: impl AsFd) -> Self {
         Self(fd.as_fd().as_raw_fd())
     }
 
     /// Closes it in the child. The parent's object goes on owning the parent's.
-    pub fn close_in_child(self) {
+    pub(crate) fn close_in_child(self) {
         // SAFETY: called in a clone3 child, whose table is a copy; no object there owns the number.
         let _ = unsafe { syscall(linux_raw_sys::general::__NR_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
     }

@@ -20,12 +20,12 @@
 )]
 #![allow(clippy::must_use_candidate, reason = "a system call is made for its effect")]
 
-pub mod btrfs;
+pub(crate) mod btrfs;
 pub mod clone;
 pub mod exec;
-pub mod holder_image;
-pub mod mount;
+pub(crate) mod holder_image;
+pub(crate) mod mount;
 pub mod process;
-pub mod project;
-pub mod signals;
+pub(crate) mod project;
+pub(crate) mod signals;
 mod syscall;

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions};
-use rustix::thread::{CapabilitiesSecureBits, ThreadNameSpaceType};
+use rustix::thread::CapabilitiesSecureBits;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +35,12 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Ended, Errno> {
 }
 
 /// True once the process behind `pidfd` has ended (`pidfd_open(2)`: it then polls readable).
-///
-/// # Errors
-///
-/// `poll(2)`.
-pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Errno> {
     wait_ended(pidfd, 0)
 }
 
 /// Waits at most `milliseconds` for the end of the process behind `pidfd`; false when it lives on.
-///
-/// # Errors
-///
-/// `poll(2)`.
-pub fn wait_ended(pidfd: BorrowedFd<'_>, milliseconds: u32) -> Result<bool, Errno> {
+pub(crate) fn wait_ended(pidfd: BorrowedFd<'_>, milliseconds: u32) -> Result<bool, Errno> {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let timeout = timespec(milliseconds);
     Ok(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout)))? > 0)
@@ -56,7 +48,7 @@ pub fn wait_ended(pidfd: BorrowedFd<'_>, milliseconds: u32) -> Result<bool, Errn
 
 /// Milliseconds as `poll` takes them.
 #[must_use]
-pub const fn timespec(milliseconds: u32) -> Timespec {
+pub(crate) const fn timespec(milliseconds: u32) -> Timespec {
     Timespec { tv_sec: (milliseconds / 1000) as _, tv_nsec: ((milliseconds % 1000) * 1_000_000) as _ }
 }
 
@@ -66,8 +58,8 @@ pub const fn timespec(milliseconds: u32) -> Timespec {
 /// # Errors
 ///
 /// `setns(2)`: ESRCH when the process has ended, EINVAL in a process of several threads.
-pub fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno> {
-    rustix::thread::move_into_thread_name_spaces(fd, ThreadNameSpaceType::from_bits_retain(namespaces.bits()))
+pub(crate) fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno> {
+    rustix::thread::move_into_thread_name_spaces(fd, namespaces)
 }
 
 /// A new user namespace and a mount namespace that it owns, for a process of one thread.
@@ -76,7 +68,7 @@ pub fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno
 ///
 /// `unshare(2)`: EPERM or ENOSPC where ordinary users may not have user namespaces, EINVAL in a
 /// process of several threads.
-pub fn unshare_user_and_mounts() -> Result<(), Errno> {
+pub(crate) fn unshare_user_and_mounts() -> Result<(), Errno> {
     use rustix::thread::UnshareFlags;
     // SAFETY: neither flag touches the table of descriptors, so no borrowed fd changes meaning.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) }
@@ -84,21 +76,13 @@ pub fn unshare_user_and_mounts() -> Result<(), Errno> {
 
 /// Gives this thread a root, working directory and umask of its own, which `setns(2)` asks for
 /// before one thread of several may change its mount namespace.
-///
-/// # Errors
-///
-/// `unshare(2)`: ENOMEM.
-pub fn unshare_fs() -> Result<(), Errno> {
+pub(crate) fn unshare_fs() -> Result<(), Errno> {
     // SAFETY: CLONE_FS does not touch the table of descriptors, so no borrowed fd changes meaning.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }
 }
 
 /// Nobody without CAP_SYS_PTRACE over this process reads its memory (`PR_SET_DUMPABLE`).
-///
-/// # Errors
-///
-/// None that `prctl(2)` documents.
-pub fn forbid_dump() -> Result<(), Errno> {
+pub(crate) fn forbid_dump() -> Result<(), Errno> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
@@ -109,7 +93,7 @@ pub fn forbid_dump() -> Result<(), Errno> {
 /// # Errors
 ///
 /// `prctl(2)`: EPERM without CAP_SETPCAP in this user namespace.
-pub fn drop_privileges_at_exec() -> Result<(), Errno> {
+pub(crate) fn drop_privileges_at_exec() -> Result<(), Errno> {
     rustix::thread::set_capabilities_secure_bits(
         CapabilitiesSecureBits::NO_ROOT
             | CapabilitiesSecureBits::NO_ROOT_LOCKED
@@ -124,7 +108,7 @@ pub fn drop_privileges_at_exec() -> Result<(), Errno> {
 
 /// Nice 19, and disk time only when nobody else wants any (`ioprio_set(2)`, idle class). For a
 /// process that works in the background; that it cannot be set is no reason not to work.
-pub fn lowest_priority() {
+pub(crate) fn lowest_priority() {
     let _ = rustix::process::setpriority_process(None, 19);
     // IOPRIO_WHO_PROCESS, ourselves, IOPRIO_CLASS_IDLE << IOPRIO_CLASS_SHIFT (linux/ioprio.h).
     // SAFETY: takes no pointer.
@@ -132,7 +116,7 @@ pub fn lowest_priority() {
 }
 
 /// Does this kernel have BPF tokens (`BPF_TOKEN_CREATE` of `bpf(2)`, Linux 6.9)?
-pub fn has_bpf_tokens() -> bool {
+pub(crate) fn has_bpf_tokens() -> bool {
     // linux/bpf.h, enum bpf_cmd; struct token_create { flags, bpffs_fd }.
     const BPF_TOKEN_CREATE: usize = 36;
     let no_such_fs = [0_u32, u32::MAX];

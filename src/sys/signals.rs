@@ -18,9 +18,6 @@ pub struct EndSignals {
 }
 
 impl EndSignals {
-    /// # Errors
-    ///
-    /// `signalfd(2)`.
     pub fn block() -> Result<Self, Errno> {
         let mask_before = set_signal_mask(ASKED_TO_END)?;
         let set: u64 = ASKED_TO_END;
@@ -38,10 +35,6 @@ impl EndSignals {
 
     /// The next signal that another process has sent; those of the terminal reach the whole
     /// foreground group by themselves and are passed over. None when there is none now.
-    ///
-    /// # Errors
-    ///
-    /// `read(2)`.
     pub fn next_sent(&self) -> Result<Option<i32>, Errno> {
         // struct signalfd_siginfo (signalfd(2)): 128 bytes, ssi_signo at 0, ssi_code at 8.
         let mut info = [0_u8; 128];

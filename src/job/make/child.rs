@@ -21,14 +21,14 @@
 )]
 
 use crate::sys::exec::{CStringArray, Inherited, cloexec_from, execveat, exit_group};
-use crate::sys::mount::{Attributes, Propagation, set_propagation_of_root};
+use crate::sys::mount::set_propagation_of_root;
 use crate::sys::process::drop_privileges_at_exec;
 use core::ffi::CStr;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags};
 use std::ffi::CString;
 
 /// All that the child needs, laid out by the parent before the clone and left alone until the child
@@ -43,7 +43,7 @@ pub struct ChildPlan {
     /// Files in /proc/sys/user, which limit this process's user namespace, and what to write to them.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
     pub limits: Vec<(CString, CString)>,
-    pub propagation: Propagation,
+    pub propagation: MountPropagationFlags,
     /// Mount a fresh /proc: there is a new PID namespace.
     pub fresh_proc: Option<ProcParameters>,
     /// Detached mounts and where they go on the fresh /proc; None where nothing is to be kept.
@@ -100,12 +100,14 @@ pub enum Step {
     /// Writing to it.
     SetLimit,
     Propagation,
+    /// Making the fresh /proc. The index is the place of the call in [`FILE_SYSTEM_CALLS`].
     MakeProc,
     AttachProc,
     /// Opening the target of `kept[index]`.
     OpenKept,
     /// Attaching `kept[index]`.
     AttachKept,
+    /// As `MakeProc`.
     MakeMqueue,
     AttachMqueue,
     /// Opening the target of `attach[index]`.
@@ -114,12 +116,17 @@ pub enum Step {
     Attach,
     /// All is mounted. With errno 0, the only report that is no failure.
     Ready,
+    ChangeDirectory,
     DropPrivileges,
+    CloseOnExec,
     Exec,
 }
 
+/// The calls by which a file system is made, in their order.
+pub const FILE_SYSTEM_CALLS: [&str; 4] = ["fsopen", "fsconfig", "fsconfig(CREATE)", "fsmount"];
+
 impl Step {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::WaitForMaps,
         Self::WaitForRecord,
         Self::OpenLimit,
@@ -134,7 +141,9 @@ impl Step {
         Self::OpenTarget,
         Self::Attach,
         Self::Ready,
+        Self::ChangeDirectory,
         Self::DropPrivileges,
+        Self::CloseOnExec,
         Self::Exec,
     ];
 }
@@ -201,7 +210,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
         wait_for_parent(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
     }
     let proc = match plan.fresh_proc {
-        Some(parameters) => Some(fresh_proc(parameters).map_err(at(Step::MakeProc))?),
+        Some(parameters) => Some(fresh_proc(parameters)?),
         None => None,
     };
     set_limits(&plan.limits, proc.as_ref())?;
@@ -294,7 +303,7 @@ pub extern "C" fn try_holder(plan: &HolderTrial) -> ! {
 /// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
 /// the errno, which is less than 256; 0 is success.
 pub extern "C" fn try_fresh_proc(parameters: &ProcParameters) -> ! {
-    exit_group(fresh_proc(*parameters).map_or_else(Errno::raw_os_error, |_| 0))
+    exit_group(fresh_proc(*parameters).map_or_else(|failed| failed.errno.raw_os_error(), |_| 0))
 }
 
 /// Until the parent has said one more word; EPIPE when it is gone.
@@ -308,33 +317,32 @@ fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// A new instance of a file system that belongs to the namespaces of this process, which is why the
 /// parent cannot make it beforehand.
-fn fresh_filesystem(kind: &CStr, parameter: Option<(&CStr, &CStr)>) -> Result<OwnedFd, Errno> {
-    let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+fn fresh_filesystem(kind: &CStr, parameter: Option<(&CStr, &CStr)>, step: Step) -> Result<OwnedFd, Failed> {
+    let call = |index| move |errno| Failed { step, index, errno };
+    let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(0))?;
     // Else mountinfo calls it "none".
-    rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind)?;
+    rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind).map_err(call(1))?;
     if let Some((key, value)) = parameter {
-        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value)?;
+        rustix::mount::fsconfig_set_string(fs.as_fd(), key, value).map_err(call(1))?;
     }
-    rustix::mount::fsconfig_create(fs.as_fd())?;
+    rustix::mount::fsconfig_create(fs.as_fd()).map_err(call(2))?;
     rustix::mount::fsmount(
         fs.as_fd(),
         FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(
-            Attributes { nosuid: true, nodev: true, noexec: true, read_only: false, nodiratime: false, atime: None }
-                .bits(),
-        ),
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )
+    .map_err(call(3))
 }
 
-fn fresh_proc(parameters: ProcParameters) -> Result<OwnedFd, Errno> {
-    fresh_filesystem(c"proc", parameters.hide_pid.map(|value| (c"hidepid", value)))
+fn fresh_proc(parameters: ProcParameters) -> Result<OwnedFd, Failed> {
+    fresh_filesystem(c"proc", parameters.hide_pid.map(|value| (c"hidepid", value)), Step::MakeProc)
 }
 
 fn attach_mqueue() -> Result<(), Failed> {
-    let mount = match fresh_filesystem(c"mqueue", None) {
+    let mount = match fresh_filesystem(c"mqueue", None, Step::MakeMqueue) {
         // A kernel without POSIX message queues has none to hide.
-        Err(Errno::NODEV) => return Ok(()),
-        result => result.map_err(at(Step::MakeMqueue))?,
+        Err(Failed { errno: Errno::NODEV, .. }) => return Ok(()),
+        result => result?,
     };
     match attach(&mount, c"/dev/mqueue", OFlags::DIRECTORY, Step::OpenTarget, Step::AttachMqueue, 0) {
         Ok(()) | Err(Failed { step: Step::OpenTarget, errno: Errno::NOENT, .. }) => Ok(()),
@@ -393,10 +401,10 @@ fn become_holder(plan: &ChildPlan) -> Failed {
 fn exec_holder(holder: &OwnedFd, argv: &CStringArray, envp: &CStringArray) -> Failed {
     let prepare = || {
         // Not slurmd's spool directory, which it would keep busy.
-        rustix::process::chdir(c"/").map_err(at(Step::DropPrivileges))?;
+        rustix::process::chdir(c"/").map_err(at(Step::ChangeDirectory))?;
         drop_privileges_at_exec().map_err(at(Step::DropPrivileges))?;
         // Standard descriptors too: 0 and 1 of slurmstepd are its pipes to slurmd.
-        cloexec_from(0).map_err(at(Step::DropPrivileges))
+        cloexec_from(0).map_err(at(Step::CloseOnExec))
     };
     match prepare() {
         Ok(()) => {

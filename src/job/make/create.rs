@@ -4,16 +4,15 @@
 //! before the clone where possible, every mount is made detached, and nothing is ever mounted on
 //! the host's side. The journal says what is about to exist before it does.
 
-use crate::base::base_dir::rename_new;
-use crate::base::base_dir::{UNFINISHED, make_unfinished, remove_unfinished};
-use crate::base::base_dir::{make_private_dir, open_base, open_base_for_job};
+use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
-use crate::base::error::{Doing, Error};
-use crate::base::log::Level;
+use crate::base::error::{Doing, Error, TryingTo};
+use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::{Script, Settings};
 use crate::job::make::child;
 use crate::job::make::child::{ChildPlan, Target};
+use crate::job::make::job_dir::{JobDir, planned};
 use crate::job::make::ns_limits::{JobLimits, Lowered, NodeLimits};
 use crate::job::make::plan::{Plan, Source};
 use crate::job::make::proc_keep::Kept;
@@ -21,21 +20,47 @@ use crate::job::make::told::PlanOf;
 use crate::job::make::{handshake, holder, id_maps, private_dirs, proc_keep};
 use crate::job::record::namespaces::Pins;
 use crate::job::record::process::Identity;
-use crate::job::record::state::{Line, MAX_SIZE, Tree};
+use crate::job::record::state::{Line, MAX_SIZE};
 use crate::job::remove::delete;
-use crate::job::remove::delete::{Record, TreeRecord};
+use crate::job::remove::delete::{Epilog, Record};
 use crate::job::remove::mounts;
-use crate::job::script::environment;
-use crate::job::{Host, Job, inside, script};
+use crate::job::script::Environment;
+use crate::job::{Job, inside, script};
 use crate::sys::clone::{NamespaceFlags, SharingChild, SignalsBlocked, spawn_sharing_memory};
 use crate::sys::exec::{CStringArray, Inherited};
 use crate::sys::process::{reap, wait_ended};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fmt::Write as _;
+
+/// Something to be done in the job's mount namespace.
+pub type InsideWork<'a> = Box<dyn FnOnce() -> Result<(), Error> + Send + 'a>;
+
+/// The program that makes a job's namespaces.
+pub trait StepHost: Log {
+    /// The name of the holder process: at most 15 bytes are shown by `top`.
+    fn holder_name(&self) -> &str;
+
+    /// `$SLURM_JOB_MOUNTPOINT_SRC` is made before init_script runs, and not after it, as in namespace/tmpfs, whose
+    /// scripts may make it themselves.
+    fn makes_source_first(&self) -> bool {
+        true
+    }
+
+    /// Adds the holder to what tracks the job's processes. When that fails, the job fails.
+    fn track(&self, _holder: Pid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What is to be done before clone_ns_script on a thread that has entered the job's mount namespace. When it fails,
+    /// the job fails.
+    fn work_inside(&self) -> Option<InsideWork<'_>> {
+        None
+    }
+}
 
 /// A job whose namespaces exist.
 #[derive(Debug)]
@@ -51,15 +76,16 @@ pub struct Created {
 /// The first thing that failed. Everything made until then is undone.
 ///
 /// `removal` is who removes what a failure leaves, or an earlier instance of the job has left.
-pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
+pub fn create(host: &dyn StepHost, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(errno_hints::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
     host.log(Level::Debug, format_args!("job {}: {}", job.header.id, PlanOf(job.header.id, &plan)));
     let mut making = Making::begin(host, settings, job, &plan, removal).map_err(errno_hints::of_call)?;
     match making.everything() {
         Ok(pins) => {
-            host.log(Level::Debug, format_args!("job {}: {}", job.header.id, making.record));
-            Ok(Created { record: making.record, pins })
+            let record = making.record();
+            host.log(Level::Debug, format_args!("job {}: {record}", job.header.id));
+            Ok(Created { record, pins })
         }
         Err(error) => {
             making.undo();
@@ -70,15 +96,17 @@ pub fn create(host: &dyn Host, settings: &Settings, job: &Job, removal: delete::
 
 /// What exists so far.
 struct Making<'a> {
-    host: &'a dyn Host,
+    host: &'a dyn StepHost,
     settings: &'a Settings,
     job: &'a Job,
     plan: &'a Plan,
-    /// `<base>/<job>` for each base of the plan.
-    trees: Vec<OwnedFd>,
+    /// The directory in `base_path`, which contains the state file.
+    main: JobDir,
+    /// Those in other bases.
+    others: Vec<JobDir>,
     journal: Journal,
-    record: Record,
     child: Option<SharingChild<ChildPlan>>,
+    holder: Option<Identity>,
     /// The first script that could have changed something outside has been started.
     script_started: bool,
     removal: delete::Removal,
@@ -122,20 +150,15 @@ impl<'a> Making<'a> {
     /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
     /// finds what it is.
     fn begin(
-        host: &'a dyn Host,
+        host: &'a dyn StepHost,
         settings: &'a Settings,
         job: &'a Job,
         plan: &'a Plan,
         removal: delete::Removal,
     ) -> Result<Self, Error> {
-        let name = c_path(&job.header.id.to_string())?;
         let path = format!("{}/{}", settings.base_path, job.header.id);
-        let intention = || format!("make {path}");
-        let base = open_base_for_job(&settings.base_path, settings.auto_base_path)?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, job.header.id))?;
-        let tree = make_unfinished(base.as_fd(), &unfinished).doing("mkdirat", intention)?;
-        let begin = || -> Result<(Journal, Record), Error> {
-            let ns = make_private_dir(tree.as_fd(), c".ns", 0o700).doing("mkdirat", || format!("make {path}/.ns"))?;
+        let (main, journal) = JobDir::make((settings, job), &settings.base_path, |main, publish| {
+            let ns = make_private_dir(main.fd.as_fd(), c".ns").trying_to(|| format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
                 &ns,
                 c"state",
@@ -143,70 +166,56 @@ impl<'a> Making<'a> {
                 Mode::from_raw_mode(0o600),
             )
             .doing("openat", || format!("make {path}/.ns/state"))?;
-            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
             let me = rustix::process::getpid();
             let stepd = rustix::process::pidfd_open(me, PidfdFlags::empty())
                 .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
                 .doing("pidfd_open", || "identify this process".to_owned())?;
             let mut journal = Journal { file, written: 0 };
-            let mut lines =
-                vec![Line::Job { header: job.header.with_texts(), boot: job.boot, stepd, namespaces: plan.namespaces }];
-            let mut trees = Vec::new();
-            for (index, base) in plan.bases.iter().enumerate() {
-                let (device, inode) = if index == 0 { (stat.st_dev, stat.st_ino) } else { (0, 0) };
-                lines.push(Line::Tree(Tree { device, inode, base }));
-                trees.push(TreeRecord { base: base.clone(), device, inode });
-            }
-            journal.write(&lines)?;
-            let publish = || rename_new(base.as_fd(), &unfinished, base.as_fd(), &name);
+            let header =
+                Line::Job { header: job.header.with_texts(), boot: job.boot, stepd, namespaces: plan.namespaces };
+            let others = plan.other_bases.iter().map(|base| planned(base));
+            journal.write(&[header, main.line()].into_iter().chain(others).collect::<Vec<_>>())?;
             match publish() {
-                Err(Errno::EXIST) => {
-                    delete::dispose_of_stale(host, settings, &base, job, removal)?;
+                Err(failed) if failed.errno == Errno::EXIST => {
+                    delete::dispose_of_stale(host, settings, job, removal)?;
                     publish()
                 }
                 result => result,
             }
-            .doing("renameat2", intention)?;
-            let record = Record {
-                header: job.header.clone(),
-                namespaces: plan.namespaces,
-                holder: None,
-                of_this_boot: true,
-                trees,
-            };
-            Ok((journal, record))
-        };
-        match begin() {
-            Ok((journal, record)) => Ok(Self {
-                host,
-                settings,
-                job,
-                plan,
-                trees: vec![tree],
-                journal,
-                record,
-                child: None,
-                script_started: false,
-                removal,
-            }),
-            Err(error) => {
-                // With it goes the lock. What cannot be removed now, the next start of slurmd removes.
-                drop(tree);
-                let _ = remove_unfinished(base.as_fd(), &unfinished);
-                Err(error)
-            }
+            .trying_to(|| format!("make {path}"))?;
+            Ok(journal)
+        })?;
+        Ok(Self {
+            host,
+            settings,
+            job,
+            plan,
+            main,
+            others: Vec::new(),
+            journal,
+            child: None,
+            holder: None,
+            script_started: false,
+            removal,
+        })
+    }
+
+    /// What has been made until now.
+    fn record(&self) -> Record {
+        Record {
+            header: self.job.header.clone(),
+            namespaces: self.plan.namespaces,
+            holder: self.holder,
+            of_this_boot: true,
+            trees: std::iter::once(&self.main).chain(&self.others).map(|dir| dir.record.clone()).collect(),
         }
     }
 
     fn everything(&mut self) -> Result<Pins, Error> {
-        self.make_trees()?;
+        self.make_others()?;
         let early = self.host.makes_source_first().then(|| self.make_source(false)).transpose()?;
         if let Some(init_script) = &self.settings.init_script {
-            self.run_script(
-                "init_script",
-                init_script,
-                &[("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source().as_bytes())],
-            )?;
+            self.run_script("init_script", init_script, self.environment())?;
             self.check_not_covered()?;
         }
         let source = match early {
@@ -217,7 +226,7 @@ impl<'a> Making<'a> {
         };
         let kept = proc_keep::keep(&self.plan.proc_keep)?;
         let after_script = self.settings.init_script.is_some();
-        let mut attach = private_dirs::make(self.plan, self.job, (&source, self.trees.as_slice()), after_script)?;
+        let mut attach = private_dirs::make(self.plan, self.job, (&source, &self.others), after_script)?;
         drop(source);
         self.make_links()?;
         if !self.has_mounting_script() {
@@ -228,8 +237,8 @@ impl<'a> Making<'a> {
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .doing("socketpair", || "make a channel to the job's namespace process".to_owned())?;
         let holder = holder::program(self.host.holder_name())?;
-        self.clone_child(&channel, childs_end, (kept, attach), holder)?;
-        let sharing = self.child.as_ref().ok_or_else(|| Error::because("make namespaces", "no child"))?;
+        let sharing = self.clone_child(&channel, childs_end, (kept, attach), holder)?;
+        let sharing = self.child.insert(sharing);
         let child = &sharing.child;
         if self.plan.namespaces.contains(NamespaceFlags::USER) {
             self.script_started |= self.settings.user_ns_script.is_some();
@@ -239,7 +248,7 @@ impl<'a> Making<'a> {
         // While the child mounts:
         let identity = Identity::of(child.pid, child.pidfd.as_fd())
             .doing("fstat", || "identify the job's namespace process".to_owned())?;
-        self.record.holder = Some(identity);
+        self.holder = Some(identity);
         self.journal.write(&[Line::Holder(identity)])?;
         // It does not become the holder, which nothing but SIGKILL ends, before this.
         tell(&channel, "that it is recorded")?;
@@ -248,42 +257,28 @@ impl<'a> Making<'a> {
         let pid = child.pid;
         handshake::wait_for_exec(self.plan, sharing, &channel)?;
         self.host.track(pid)?;
-        self.finish_inside(&pins)?;
+        self.finish_inside(&pins, pid)?;
         self.journal.write(&[Line::Pins(pins.numbers()), Line::Ready])?;
         Ok(pins)
     }
 
-    /// `<base>/<job>` in the other bases. As in `begin`,
-    /// one gets its name when it is recorded: what has that name and another inode is somebody else's.
-    fn make_trees(&mut self) -> Result<(), Error> {
-        let name = c_path(&self.job.header.id.to_string())?;
-        let unfinished = c_path(&format!("{}{}", UNFINISHED, self.job.header.id))?;
-        for (index, base) in self.plan.bases.iter().enumerate().skip(1) {
-            let intention = || format!("make {base}/{}", self.job.header.id);
-            let fd = open_base_for_job(base, self.settings.auto_base_path)?;
-            let tree = make_unfinished(fd.as_fd(), &unfinished).doing("mkdirat", intention)?;
-            let stat = rustix::fs::fstat(&tree).doing("fstat", intention)?;
-            let (device, inode) = (stat.st_dev, stat.st_ino);
-            self.journal.write(&[Line::Tree(Tree { device, inode, base })])?;
-            if let Some(record) = self.record.trees.get_mut(index) {
-                (record.device, record.inode) = (device, inode);
-            }
-            if let Err(errno) = rename_new(fd.as_fd(), &unfinished, fd.as_fd(), &name) {
-                // With the descriptor goes the lock.
-                drop(tree);
-                let _ = remove_unfinished(fd.as_fd(), &unfinished);
-                self.journal.write(&[Line::Tree(Tree { device: 0, inode: 0, base })])?;
-                if let Some(record) = self.record.trees.get_mut(index) {
-                    (record.device, record.inode) = (0, 0);
+    /// The directories in the other bases.
+    fn make_others(&mut self) -> Result<(), Error> {
+        for base in &self.plan.other_bases {
+            let (dir, ()) = JobDir::make((self.settings, self.job), base, |dir, publish| {
+                self.journal.write(&[dir.line()])?;
+                let named = publish().trying_to(|| format!("make {base}/{}", self.job.header.id));
+                if named.is_err() {
+                    self.journal.write(&[planned(base)])?;
                 }
-                let error = Error::call(intention(), "renameat2", errno);
-                return Err(if errno == Errno::EXIST {
-                    error.with_hint("it was not made for this job; look at it and remove it by hand")
-                } else {
-                    error
-                });
-            }
-            self.trees.push(tree);
+                named.map_err(|error| match error.errno() {
+                    Some(Errno::EXIST) => {
+                        error.with_hint("it was not made for this job; look at it and remove it by hand")
+                    }
+                    _ => error,
+                })
+            })?;
+            self.others.push(dir);
         }
         Ok(())
     }
@@ -293,7 +288,7 @@ impl<'a> Making<'a> {
     fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
         let intention = || format!("make {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.header.id))?;
-        match rustix::fs::mkdirat(self.main_tree()?, name.as_c_str(), Mode::RWXU) {
+        match rustix::fs::mkdirat(&self.main.fd, name.as_c_str(), Mode::RWXU) {
             Err(Errno::EXIST) if after_script => {}
             result => result.doing("mkdirat", intention)?,
         }
@@ -307,7 +302,8 @@ impl<'a> Making<'a> {
         let intention = || format!("open {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.header.id))?;
         let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
-        open_beneath(self.main_tree()?, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).doing("openat2", intention)
+        open_beneath(self.main.fd.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve)
+            .doing("openat2", intention)
     }
 
     /// What a script has mounted over the job's directory would hide the state file from steps.
@@ -330,9 +326,12 @@ impl<'a> Making<'a> {
     /// The documented paths of the private directories, `<base>/<job>/_tmp` and others.
     fn make_links(&self) -> Result<(), Error> {
         for dir in &self.plan.dirs {
-            let Source::Directory { base: 0, name } = &dir.source else { continue };
+            let Source::Directory { base, name } = &dir.source else { continue };
+            if *base != self.settings.base_path {
+                continue;
+            }
             let target = format!(".{}/{name}", self.job.header.id);
-            let made = rustix::fs::symlinkat(target.as_str(), self.main_tree()?, name.as_str());
+            let made = rustix::fs::symlinkat(target.as_str(), &self.main.fd, name.as_str());
             // init_script has something of its own there.
             if made != Err(Errno::EXIST) {
                 made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.header.id))?;
@@ -346,32 +345,28 @@ impl<'a> Making<'a> {
         self.settings.init_script.is_some() || self.settings.clone_ns_script.is_some()
     }
 
-    fn main_tree(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.trees.first().map(AsFd::as_fd).ok_or_else(|| Error::because("make namespaces", "no job directory"))
-    }
-
     /// `$SLURM_JOB_MOUNTPOINT_SRC`, as Slurm's plugin spells it.
     fn mount_point_source(&self) -> String {
         format!("{}/{}/.{}", self.settings.base_path, self.job.header.id, self.job.header.id)
     }
 
-    fn run_script(&mut self, key: &str, script: &Script, more: &[(&str, &[u8])]) -> Result<(), Error> {
+    fn run_script(&mut self, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
         self.script_started = true;
-        let pairs: Vec<(&str, &[u8])> =
-            self.job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain(more.iter().copied()).collect();
-        let output = script::run(self.host, self.job.header.id, key, script, environment(&pairs))?;
-        self.host
-            .log(Level::Debug, format_args!("job {}: {key} {} succeeded: {output}", self.job.header.id, script.path));
-        Ok(())
+        script::run(self.host, self.job.header.id, key, script, environment)
+    }
+
+    /// The environment of scripts that have to do with the job's directories.
+    fn environment(&self) -> Environment {
+        self.job.environment.clone().with("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source())
     }
 
     fn clone_child(
-        &mut self,
+        &self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
         (kept, attach): (Vec<Kept>, Vec<(OwnedFd, Target)>),
         holder: OwnedFd,
-    ) -> Result<(), Error> {
+    ) -> Result<SharingChild<ChildPlan>, Error> {
         let namespaces = self.plan.namespaces;
         let title = format!("{}: [{}.namespace]", self.host.holder_name(), self.job.header.id);
         let plan = ChildPlan {
@@ -388,7 +383,7 @@ impl<'a> Making<'a> {
                     Kept::WithAnother | Kept::NotMounted | Kept::Missing => None,
                 })
                 .collect(),
-            fresh_mqueue: namespaces.contains(NamespaceFlags::IPC),
+            fresh_mqueue: namespaces.contains(NamespaceFlags::INTER_PROCESS_COMMUNICATION),
             attach,
             holder,
             argv: CStringArray::new(vec![c_path(&title)?]),
@@ -401,34 +396,31 @@ impl<'a> Making<'a> {
         let lowered = self.plan.limits.as_ref().map(Lowered::new).transpose()?;
         let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
         drop(lowered);
-        self.child = Some(child.map_err(|errno| crate::base::errno_hints::clone_error(intention(), errno))?);
-        Ok(())
+        child.map_err(|errno| errno_hints::clone_error(intention(), errno))
     }
 
     /// What runs in the job's mount namespace, and the script that runs beside it.
-    fn finish_inside(&mut self, pins: &Pins) -> Result<(), Error> {
+    fn finish_inside(&mut self, pins: &Pins, holder: Pid) -> Result<(), Error> {
         if self.has_mounting_script() {
-            let holder = self.record.holder.map_or(0, |holder| holder.pid.as_raw_nonzero().get()).to_string();
-            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &self.plan.bases, self.job.header.id)?;
+            let holder = holder.as_raw_nonzero().to_string();
+            let bases: Vec<&str> = self.plan.bases().collect();
+            mounts::detach_those_of_others(pins.mount.as_fd(), &holder, &bases, self.job.header.id)?;
         }
-        inside::set_up_inside(self.host, pins.mount.as_fd())?;
+        if let Some(work) = self.host.work_inside() {
+            inside::on_thread_inside(pins.mount.as_fd(), work)?;
+        }
         if let Some(script) = &self.settings.clone_ns_script {
             // A descriptor of this process, and not the holder's number, which could become another process's.
             let me = rustix::process::getpid().as_raw_nonzero();
             let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
-            let source = self.mount_point_source();
-            self.run_script(
-                "clone_ns_script",
-                script,
-                &[("SLURM_JOB_MOUNTPOINT_SRC", source.as_bytes()), ("SLURM_NS", ns.as_bytes())],
-            )?;
+            self.run_script("clone_ns_script", script, self.environment().with("SLURM_NS", ns))?;
         }
         // Only now: the script may have had business there. With no script the child has done it.
         if self.has_mounting_script() { inside::hide(pins.mount.as_fd(), &self.plan.hidden) } else { Ok(()) }
     }
 
     /// Takes back all that was made, after a failure.
-    fn undo(&mut self) {
+    fn undo(self) {
         let mut pinned = None;
         if let Some(SharingChild { child, .. }) = &self.child {
             pinned = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces).ok();
@@ -447,9 +439,10 @@ impl<'a> Making<'a> {
                 ),
             }
         }
-        self.trees.clear();
-        let epilog = if self.script_started { self.settings.clone_ns_epilog.as_ref() } else { None };
-        let pairs = self.job.environment.clone();
-        delete::delete(self.host, &self.record, epilog, &pairs, pinned, self.removal);
+        let record = self.record();
+        // With the descriptors go the locks.
+        drop((self.main, self.others));
+        let epilog = Epilog::new(self.settings, self.job.slurm_conf.as_deref()).filter(|_| self.script_started);
+        delete::delete(self.host, &record, epilog, pinned, self.removal);
     }
 }

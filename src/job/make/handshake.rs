@@ -3,7 +3,7 @@
 
 use crate::base::errno_hints;
 use crate::base::error::{Doing, Error};
-use crate::job::make::child::{ChildPlan, ProcParameters, Report, Step};
+use crate::job::make::child::{ChildPlan, FILE_SYSTEM_CALLS, ProcParameters, Report, Step};
 use crate::job::make::ns_limits;
 use crate::job::make::plan::Plan;
 use crate::sys::clone::{Child, SharingChild};
@@ -16,10 +16,6 @@ use rustix::io::Errno;
 const CHILD_TIMEOUT_MS: u32 = 60_000;
 
 /// Waits until the child has mounted everything.
-///
-/// # Errors
-///
-/// What the child could not do, or that it is gone.
 pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result<(), Error> {
     let intention = || "wait for the job's namespace process".to_owned();
     loop {
@@ -48,10 +44,6 @@ pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result
 }
 
 /// Waits until the child is the holder, which has nothing of our memory.
-///
-/// # Errors
-///
-/// When it did not become one.
 pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &OwnedFd) -> Result<(), Error> {
     if !sharing.wait_for_exec(CHILD_TIMEOUT_MS) {
         return Err(Error::because("set up the job's namespaces", "the namespace process does not become the holder"));
@@ -87,7 +79,7 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         Step::OpenLimit => limit_error(plan, index, "openat", errno),
         Step::SetLimit => limit_error(plan, index, "write", errno),
         Step::Propagation => Error::call("make the job's mounts private", "mount_setattr", errno),
-        Step::MakeProc => proc_error(plan.proc, errno),
+        Step::MakeProc => proc_error(plan.proc, file_system_call(index), errno),
         Step::OpenKept | Step::AttachKept => {
             let path = plan.proc_keep.get(index).map_or("?", String::as_str);
             let intention = format!("keep what is mounted over {path} on the job's own /proc");
@@ -99,7 +91,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
             }
         }
         Step::AttachProc => mounting("mount a fresh /proc".to_owned()),
-        Step::MakeMqueue => errno_hints::of_call(Error::call("mount a fresh /dev/mqueue", "fsmount", errno)),
+        Step::MakeMqueue => {
+            errno_hints::of_call(Error::call("mount a fresh /dev/mqueue", file_system_call(index), errno))
+        }
         Step::AttachMqueue => mounting("mount a fresh /dev/mqueue".to_owned()),
         Step::OpenTarget => {
             let error = Error::call(format!("open the private directory {dir} on this node"), "openat2", errno);
@@ -111,7 +105,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         }
         Step::Attach => mounting(format!("mount the private directory {dir}")),
         Step::Ready => Error::call("report that the job's namespaces are set up", "write", errno),
+        Step::ChangeDirectory => Error::call("take the namespace process to /", "chdir", errno),
         Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
+        Step::CloseOnExec => Error::call("take the descriptors from the namespace process", "close_range", errno),
         Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
     }
 }
@@ -123,11 +119,15 @@ fn limit_error(plan: &Plan, index: usize, call: &'static str, errno: Errno) -> E
         .with_hint(ns_limits::WITHOUT)
 }
 
+fn file_system_call(index: usize) -> &'static str {
+    FILE_SYSTEM_CALLS.get(index).unwrap_or(&"fsmount")
+}
+
 /// Why a PID namespace got no /proc.
 #[must_use]
-pub fn proc_error(parameters: Option<ProcParameters>, errno: Errno) -> Error {
+pub fn proc_error(parameters: Option<ProcParameters>, call: &'static str, errno: Errno) -> Error {
     let parameters = parameters.map(|parameters| parameters.to_string()).unwrap_or_default();
-    let error = Error::call(format!("mount a fresh /proc{parameters}"), "fsmount", errno);
+    let error = Error::call(format!("mount a fresh /proc{parameters}"), call, errno);
     if errno == Errno::PERM { error.with_hint(errno_hints::of_proc()) } else { errno_hints::of_call(error) }
 }
 

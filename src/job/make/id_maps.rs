@@ -1,10 +1,9 @@
 //! The id maps of a job's user namespace.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::io::read_file;
-use crate::base::log::{Level, Log};
+use crate::base::log::Log;
 use crate::config::settings::Script;
-use crate::job::script::environment;
 use crate::job::{Job, script};
 use crate::sys::clone::Child;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -13,21 +12,16 @@ use std::fmt::Write as _;
 
 /// Writes the maps of `child`, or has the script do so. With no script, every id that we have is mapped
 /// to itself.
-///
-/// # Errors
-///
-/// When the maps cannot be written, or the script fails.
 pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
     let pid = child.pid.as_raw_nonzero().to_string();
     if let Some(script) = script {
-        let pairs: Vec<(&str, &[u8])> =
-            job.environment.iter().map(|(n, v)| (*n, v.as_slice())).chain([("SLURM_NS_PID", pid.as_bytes())]).collect();
-        let output = script::run(host, job.header.id, "user_ns_script", script, environment(&pairs))?;
-        host.log(
-            Level::Debug,
-            format_args!("job {}: user_ns_script {} succeeded: {output}", job.header.id, script.path),
+        return script::run(
+            host,
+            job.header.id,
+            "user_ns_script",
+            script,
+            job.environment.clone().with("SLURM_NS_PID", pid),
         );
-        return Ok(());
     }
     for map in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{map}");
@@ -46,7 +40,7 @@ pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) 
 fn identity_map(map: &str) -> Result<String, Error> {
     let path = CString::new(format!("/proc/self/{map}")).unwrap_or_default();
     let mut buffer = [0_u8; 16 * 1024];
-    let text = read_file(&path, &mut buffer).doing("read", || format!("read /proc/self/{map}"))?;
+    let text = read_file(&path, &mut buffer).trying_to(|| format!("read /proc/self/{map}"))?;
     let text = String::from_utf8_lossy(text);
     let mut out = String::new();
     for line in text.lines() {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`plan`] | settings + job to names and flags; no system call |
 //! | [`create`] | directories, journal, scripts, clone, in order |
+//! | `job_dir` | the directory of the job in one base |
 //! | [`private_dirs`], [`proc_keep`] | the detached mounts |
 //! | [`ns_limits`] | how much of the node one job's user namespace may use |
 //! | [`holder`] | the program of PID 1, ready to be executed |
@@ -12,13 +13,14 @@
 //! | [`handshake`], [`id_maps`] | talk with the child |
 //! | [`child`] | the clone3 child: attaches the mounts, becomes the holder; no allocation |
 
-pub mod child;
+pub(crate) mod child;
 pub mod create;
-pub mod handshake;
-pub mod holder;
-pub mod id_maps;
-pub mod ns_limits;
-pub mod plan;
-pub mod private_dirs;
-pub mod proc_keep;
-pub mod told;
+pub(crate) mod handshake;
+pub(crate) mod holder;
+pub(crate) mod id_maps;
+mod job_dir;
+pub(crate) mod ns_limits;
+pub(crate) mod plan;
+pub(crate) mod private_dirs;
+pub(crate) mod proc_keep;
+pub(crate) mod told;

@@ -13,7 +13,7 @@
 //! the other half, but one job can use up the half for jobs. Other jobs with a user namespace then get no
 //! queued signal and no message queue.
 
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::io::read_file;
 use crate::base::listing;
 use crate::base::trusted_path::c_path;
@@ -65,10 +65,6 @@ pub struct NodeLimits {
 
 impl NodeLimits {
     /// Those that jobs get a share of under these settings, if they do.
-    ///
-    /// # Errors
-    ///
-    /// When a limit cannot be read.
     pub fn read(settings: &Settings) -> Result<Option<Self>, Error> {
         if !settings.namespaces.user || settings.user_ns_limits == 100 {
             return Ok(None);
@@ -102,7 +98,7 @@ pub const WITHOUT: &str = "/proc/sys must be mounted, and writable for root, whi
 
 fn number(path: &str) -> Result<u64, Error> {
     let mut buffer = [0_u8; 64];
-    let text = read_file(&c_path(path)?, &mut buffer).doing("read", || format!("read {path}"))?;
+    let text = read_file(&c_path(path)?, &mut buffer).trying_to(|| format!("read {path}"))?;
     let text = String::from_utf8_lossy(text);
     text.trim().parse().map_err(|_| Error::because(format!("read {path}"), format!("{:?} is no number", text.trim())))
 }
@@ -130,10 +126,6 @@ impl JobLimits {
     }
 
     /// Names in [`DIRECTORY`] and texts for the child, which only writes.
-    ///
-    /// # Errors
-    ///
-    /// When a path has a NUL in it, which no name in a directory has.
     pub fn lay_out(&self) -> Result<Vec<(CString, CString)>, Error> {
         let name = |path: &str| c_path(path.rsplit('/').next().unwrap_or_default());
         self.files.iter().map(|(path, value)| Ok((name(path)?, c_path(&value.to_string())?))).collect()
@@ -178,9 +170,6 @@ pub struct Lowered {
 }
 
 impl Lowered {
-    /// # Errors
-    ///
-    /// `setrlimit(2)`: none that it documents for a lower soft limit.
     pub fn new(limits: &JobLimits) -> Result<Self, Error> {
         let mut lowered = Self { before: Vec::new() };
         for (resource, limit) in

@@ -5,26 +5,28 @@ use crate::base::error::Error;
 use crate::config::check::dirs_for_job;
 use crate::config::path::path_below;
 use crate::config::pattern::JobNames;
-use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Settings, TmpfsParam};
+use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Namespaces, Settings, TmpfsParam};
 use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
 use crate::sys::clone::NamespaceFlags;
-use crate::sys::mount::{Atime, Attributes, Propagation};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 /// Everything that create needs to know about a job.
 #[derive(Debug)]
 pub struct Plan {
     pub namespaces: NamespaceFlags,
-    pub propagation: Propagation,
+    pub propagation: MountPropagationFlags,
     /// What the fresh `/proc` of a PID namespace is told; None without one.
     pub proc: Option<ProcParameters>,
     /// Paths of which what is mounted over them is kept on it.
     pub proc_keep: Vec<String>,
     /// The limits of a new user namespace; None where they are the node's own.
     pub limits: Option<JobLimits>,
-    /// The directories in which `<job>/` is made: `base_path` first, then those of `dir_confs`.
-    pub bases: Vec<String>,
+    /// `base_path`, in which `<job>/` is made.
+    pub base_path: String,
+    /// The bases of `dir_confs`, in which it is made as well.
+    pub other_bases: Vec<String>,
     /// In mount order.
     pub dirs: Vec<PlannedDir>,
     /// The bases to cover inside the job.
@@ -36,17 +38,15 @@ pub struct Plan {
 pub struct PlannedDir {
     /// The path that the job sees.
     pub target: String,
-    /// The private directory that it lies in, by its place in [`Plan::dirs`], and its path from there.
-    pub within: Option<(usize, String)>,
     pub source: Source,
-    pub attributes: Attributes,
+    pub flags: MountFlags,
     /// Permission bits that the file asks for.
     pub mode: Option<u32>,
 }
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self { target: dir.path.clone(), within: None, mode: dir.mode, source, attributes: attributes(dir.flags) }
+        Self { target: dir.path.clone(), mode: dir.mode, source, flags: dir.flags }
     }
 
     /// A tmpfs as configured, for trying it out.
@@ -61,12 +61,10 @@ impl PlannedDir {
 }
 
 /// Where its content lives.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `<bases[base]>/<job>/<name>`.
-    Directory { base: usize, name: String },
-    /// What the private directory at this place in [`Plan::dirs`] has.
-    SameAs(usize),
+    /// `<base>/<job>/<name>`. Two private directories that are one on this node have the same.
+    Directory { base: String, name: String },
     /// A fresh tmpfs.
     Tmpfs(Vec<TmpfsParam>),
 }
@@ -81,53 +79,62 @@ impl Plan {
         let names = JobNames { job_id: job.header.id, sluid: &job.sluid_text, user: &job.header.user };
         let expanded =
             dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
-        let mut bases = vec![settings.base_path.clone()];
-        let mut taken: Vec<(usize, String)> = Vec::new();
+        let mut other_bases: Vec<String> = Vec::new();
         let mut dirs: Vec<PlannedDir> = Vec::new();
         for dir in &expanded {
             let source = match &dir.backing {
                 Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
                 Backing::SameAs(other) => {
-                    let place = dirs.iter().position(|dir| dir.target == *other);
+                    let other_dir = dirs.iter().find(|dir| dir.target == *other);
                     let why = || Error::because("lay out the private directories", format!("there is no {other}"));
-                    Source::SameAs(place.ok_or_else(why)?)
+                    other_dir.ok_or_else(why)?.source.clone()
                 }
-                Backing::BasePath => directory(0, &dir.path, &mut taken),
-                Backing::OtherBase(path) => {
-                    let base = bases.iter().position(|base| base == path).unwrap_or_else(|| {
-                        bases.push(path.clone());
-                        bases.len().saturating_sub(1)
-                    });
-                    directory(base, &dir.path, &mut taken)
+                Backing::BasePath => directory(&settings.base_path, &dir.path, &dirs),
+                Backing::OtherBase(base) => {
+                    if !other_bases.contains(base) {
+                        other_bases.push(base.clone());
+                    }
+                    directory(base, &dir.path, &dirs)
                 }
             };
-            // What it lies in comes before it; the nearest is the one with the longest path.
-            let outer = dirs.iter().enumerate().filter_map(|(index, outer)| {
-                let below = path_below(&dir.path, &outer.target)?;
-                Some((outer.target.len(), (index, below.to_owned())))
-            });
-            let within = outer.max().map(|(_, within)| within);
-            dirs.push(PlannedDir { within, ..PlannedDir::new(dir, source) });
+            dirs.push(PlannedDir::new(dir, source));
         }
         let hidden = if settings.hide_base_path {
             // One that lies below a private directory is out of sight already.
-            let covered = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
-            bases.iter().filter(covered).cloned().collect()
+            let in_sight = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
+            std::iter::once(&settings.base_path).chain(&other_bases).filter(in_sight).cloned().collect()
         } else {
             Vec::new()
         };
         Ok(Self {
             namespaces: namespaces(settings),
-            propagation: if settings.shared { Propagation::Slave } else { Propagation::Private },
+            propagation: if settings.shared {
+                MountPropagationFlags::DOWNSTREAM
+            } else {
+                MountPropagationFlags::PRIVATE
+            },
             proc: proc_parameters(settings),
             // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
             proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
             limits: node.map(|node| JobLimits::new(node, settings.user_ns_limits)),
-            bases,
+            base_path: settings.base_path.clone(),
+            other_bases,
             dirs,
             hidden,
         })
     }
+
+    /// The directories in which `<job>/` is made.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.base_path).chain(&self.other_bases).map(String::as_str)
+    }
+}
+
+/// The nearest of the private directories `dirs` that `path` lies in, and its path from there. They come with their
+/// paths.
+pub fn nearest<'p, T>(path: &'p str, dirs: impl Iterator<Item = (&'p str, T)>) -> Option<(T, &'p str)> {
+    let around = dirs.filter_map(|(dir, what)| Some((what, path_below(path, dir)?)));
+    around.min_by_key(|(_, below)| below.len())
 }
 
 /// What the fresh `/proc` that jobs get under these settings is told, if they get one.
@@ -145,50 +152,42 @@ pub fn proc_parameters(settings: &Settings) -> Option<ProcParameters> {
 /// The namespaces that jobs get under these settings.
 #[must_use]
 pub fn namespaces(settings: &Settings) -> NamespaceFlags {
+    let Namespaces { pid, user, ipc } = settings.namespaces;
     let mut flags = NamespaceFlags::MOUNT;
-    for (on, flag) in [
-        (settings.namespaces.pid, NamespaceFlags::PID),
-        (settings.namespaces.user, NamespaceFlags::USER),
-        (settings.namespaces.ipc, NamespaceFlags::IPC),
-    ] {
-        if on {
-            flags = flags.with(flag);
-        }
-    }
+    flags.set(NamespaceFlags::PROCESS_ID, pid);
+    flags.set(NamespaceFlags::USER, user);
+    flags.set(NamespaceFlags::INTER_PROCESS_COMMUNICATION, ipc);
     flags
 }
 
 /// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as Slurm's plugin names it, but never the name
 /// of another directory (there `/a/b` and `/a_b` share `_a_b`).
-fn directory(base: usize, target: &str, taken: &mut Vec<(usize, String)>) -> Source {
+fn directory(base: &str, target: &str, others: &[PlannedDir]) -> Source {
     let plain = target.replace('/', "_");
     // A name may have 255 bytes (NAME_MAX); a path may have more.
     let plain = if plain.len() > 200 { "_long".to_owned() } else { plain };
-    let mut name = plain.clone();
-    let mut number = 2_u32;
-    while taken.contains(&(base, name.clone())) {
-        name = format!("{plain}.{number}");
-        number = number.saturating_add(1);
-    }
-    taken.push((base, name.clone()));
-    Source::Directory { base, name }
+    let numbered = (2_u32..).map(|number| format!("{plain}.{number}"));
+    let sources =
+        std::iter::once(plain.clone()).chain(numbered).map(|name| Source::Directory { base: base.to_owned(), name });
+    let mut free = sources.filter(|source| others.iter().all(|other| other.source != *source));
+    free.next().unwrap_or(Source::Directory { base: base.to_owned(), name: plain })
 }
 
-fn attributes(flags: MountFlags) -> Attributes {
-    Attributes {
-        nosuid: flags.nosuid,
-        nodev: flags.nodev,
-        noexec: flags.noexec,
-        read_only: flags.read_only,
-        nodiratime: flags.nodiratime,
-        atime: if flags.noatime {
-            Some(Atime::Noatime)
-        } else if flags.relatime {
-            Some(Atime::Relatime)
-        } else {
-            None
-        },
-    }
+/// What `mount_setattr(2)` sets for these flags, and what it clears before: all of the access-time field, when a part of
+/// it is set. `relatime` is 0 in it.
+#[must_use]
+pub fn attributes(flags: MountFlags) -> (MountAttrFlags, MountAttrFlags) {
+    let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
+    let mut set = MountAttrFlags::empty();
+    set.set(MountAttrFlags::MOUNT_ATTR_NOSUID, nosuid);
+    set.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev);
+    set.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, noexec);
+    set.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+    set.set(MountAttrFlags::MOUNT_ATTR_NOATIME, noatime);
+    set.set(MountAttrFlags::MOUNT_ATTR_NODIRATIME, nodiratime);
+    let mut clear = MountAttrFlags::empty();
+    clear.set(MountAttrFlags::MOUNT_ATTR__ATIME, noatime || relatime);
+    (set, clear)
 }
 
 #[cfg(test)]
@@ -206,26 +205,30 @@ mod tests {
         let text = format!("defaults:\n  base_path: /base\n{options}");
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
-        let job = Job {
-            header: Header { id: 7, sluid: 1, uid: 1000, gid: 1000, user: "alice".into(), node: "n".into() },
-            sluid_text: "s1".into(),
-            environment: Vec::new(),
-            boot: crate::job::record::process::BootId::current().unwrap(),
-        };
-        Plan::new(&settings, &job, node)
+        Plan::new(&settings, &job(), node)
     }
 
-    fn names(plan: &Plan) -> Vec<(usize, &str)> {
-        let name = |dir| match dir {
-            &PlannedDir { source: Source::Directory { base, ref name }, .. } => Some((base, name.as_str())),
-            _ => None,
-        };
-        plan.dirs.iter().filter_map(name).collect()
+    fn job() -> Job {
+        Job {
+            header: Header { id: 7, sluid: 1, uid: 1000, gid: 1000, user: "alice".into(), node: "n".into() },
+            sluid_text: "s1".into(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
+            boot: crate::job::record::process::BootId::current().unwrap(),
+        }
+    }
+
+    fn names(plan: &Plan) -> Vec<(&str, &str)> {
+        let name = plan.dirs.iter().filter_map(|dir| match &dir.source {
+            Source::Directory { base, name } => Some((base.as_str(), name.as_str())),
+            Source::Tmpfs(_) => None,
+        });
+        name.collect()
     }
 
     #[test]
     fn names_are_slurms_and_never_shared() {
-        assert_eq!(names(&plan("").unwrap()), [(0, "_tmp")]);
+        assert_eq!(names(&plan("").unwrap()), [("/base", "_tmp")]);
         let plan = plan("  dirs: /a/b,/a_b,/a/b.2\n").unwrap();
         let mut found = names(&plan);
         found.sort_unstable();
@@ -237,16 +240,16 @@ mod tests {
     fn a_long_path_gets_a_short_name() {
         let long = format!("/{}/{}", "x".repeat(200), "y".repeat(200));
         let plan = plan(&format!("  dirs: {long},{long}z\n")).unwrap();
-        assert_eq!(names(&plan), [(0, "_long"), (0, "_long.2")]);
+        assert_eq!(names(&plan), [("/base", "_long"), ("/base", "_long.2")]);
     }
 
     #[test]
     fn other_bases_are_listed_once_and_hidden_on_request() {
         let confs = "  hide_base_path: true\n  dir_confs:\n    - {path: /a, base_path: /x}\n    - {path: /b, base_path: /x}\n    - {path: /c}\n";
         let found = plan(confs).unwrap();
-        assert_eq!(found.bases, ["/base", "/x"]);
+        assert_eq!(found.bases().collect::<Vec<_>>(), ["/base", "/x"]);
         assert_eq!(found.hidden, ["/base", "/x"]);
-        assert_eq!(names(&found), [(1, "_a"), (1, "_b"), (0, "_c")]);
+        assert_eq!(names(&found), [("/x", "_a"), ("/x", "_b"), ("/base", "_c")]);
         assert!(plan("").unwrap().hidden.is_empty());
     }
 
@@ -258,35 +261,35 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_directory_knows_the_nearest_around_it() {
-        let plan = plan("  dirs: /a/b/c/%j,/a,/ab,/a/b,/a/b/x/y/z\n").unwrap();
-        let found: Vec<_> = plan
-            .dirs
-            .iter()
-            .map(|dir| (dir.target.as_str(), dir.within.as_ref().map(|(i, p)| (*i, p.as_str()))))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("/a", None),
-                ("/ab", None),
-                ("/a/b", Some((0, "b"))),
-                ("/a/b/c/7", Some((2, "c/7"))),
-                ("/a/b/x/y/z", Some((2, "x/y/z"))),
-            ]
-        );
+    fn the_nearest_around_a_directory_is_found() {
+        let around = |path| nearest(path, ["/a", "/ab", "/a/b"].into_iter().map(|dir| (dir, dir)));
+        assert_eq!(around("/a/b/x/y"), Some(("/a/b", "x/y")));
+        assert_eq!(around("/a/c"), Some(("/a", "c")));
+        assert_eq!((around("/a"), around("/abc"), around("/")), (None, None, None));
+    }
+
+    #[test]
+    fn of_two_directories_that_are_one_there_is_one() {
+        let text = "defaults:\n  base_path: /base\n  dirs: /tmp,/var/tmp\n";
+        let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
+        let Some(NodeSettings::Enabled(mut settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
+        settings.dirs[1].backing = Backing::SameAs("/tmp".to_owned());
+        assert_eq!(names(&Plan::new(&settings, &job(), None).unwrap()), [("/base", "_tmp"), ("/base", "_tmp")]);
     }
 
     #[test]
     fn namespaces_flags_and_propagation_follow_the_settings() {
         let found = plan("  shared: true\n  clone_ns_flags: CLONE_NEWPID,CLONE_NEWUSER\n").unwrap();
-        assert_eq!(found.propagation, Propagation::Slave);
-        assert!(found.namespaces.contains(NamespaceFlags::PID.with(NamespaceFlags::USER).with(NamespaceFlags::MOUNT)));
-        assert!(!found.namespaces.contains(NamespaceFlags::IPC));
+        assert_eq!(found.propagation, MountPropagationFlags::DOWNSTREAM);
+        assert!(found.namespaces.contains(NamespaceFlags::PROCESS_ID | NamespaceFlags::USER | NamespaceFlags::MOUNT));
+        assert!(!found.namespaces.contains(NamespaceFlags::INTER_PROCESS_COMMUNICATION));
         let found = plan("  dir_confs:\n    - {path: /a, options: \"noexec,ro,noatime\"}\n").unwrap();
-        let attributes = found.dirs[0].attributes;
-        assert!(attributes.noexec && attributes.read_only && !attributes.nosuid);
-        assert_eq!(attributes.atime, Some(Atime::Noatime));
+        let (set, clear) = attributes(found.dirs[0].flags);
+        let expected = [MountAttrFlags::MOUNT_ATTR_NOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY];
+        assert_eq!(set, MountAttrFlags::from_iter(expected) | MountAttrFlags::MOUNT_ATTR_NOATIME);
+        assert_eq!(clear, MountAttrFlags::MOUNT_ATTR__ATIME);
+        let relatime = attributes(MountFlags { relatime: true, ..MountFlags::default() });
+        assert_eq!(relatime, (MountAttrFlags::empty(), MountAttrFlags::MOUNT_ATTR__ATIME));
     }
 
     #[test]

@@ -3,61 +3,61 @@
 //! Made by the parent before the clone; the child only attaches them.
 
 use crate::base::base_dir::make_private_dir;
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::config::settings::MountFlags;
 use crate::config::spelling::key;
 use crate::job::Job;
 use crate::job::make::child::Target;
-use crate::job::make::plan::{Plan, PlannedDir, Source};
-use crate::sys::mount::{Attributes, set_attributes};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::job::make::job_dir::JobDir;
+use crate::job::make::plan::{Plan, PlannedDir, Source, attributes, nearest};
+use crate::sys::mount::set_attributes;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
 /// A detached mount for every private directory, with its final flags, and where it goes. `source` is
-/// `$SLURM_JOB_MOUNTPOINT_SRC`, `trees` the job's directories in the plan's bases, the first of which contains it;
-/// `after_script`: init_script may have made some itself.
-///
-/// # Errors
-///
-/// The first that cannot be made.
-pub fn make(
+/// `$SLURM_JOB_MOUNTPOINT_SRC`, `others` the job's directories in other bases; `after_script`: init_script may have made
+/// some itself.
+pub(super) fn make(
     plan: &Plan,
     job: &Job,
-    (source, trees): (&OwnedFd, &[OwnedFd]),
+    (source, others): (&OwnedFd, &[JobDir]),
     after_script: bool,
 ) -> Result<Vec<(OwnedFd, Target)>, Error> {
-    let mut made: Vec<Made> = Vec::with_capacity(plan.dirs.len());
+    let mut made: Vec<Made<'_>> = Vec::with_capacity(plan.dirs.len());
     for dir in &plan.dirs {
-        let target = match &dir.within {
-            Some((outer, below)) => Target::Within(make_target(dir, below, job, made.get(*outer))?),
+        let target = match nearest(&dir.target, made.iter().map(|made| (made.dir.target.as_str(), made))) {
+            Some((outer, below)) => Target::Within(make_target(dir, below, job, outer)?),
             None => Target::Path(c_path(&dir.target)?),
         };
-        let (mount, tree, is_ours) = match &dir.source {
-            Source::Directory { base, name } => {
-                let (tree, is_ours) = directory(plan, job, (source, trees), after_script, (dir, *base, name))?;
-                (clone_mount(&tree, dir)?, Some(tree), is_ours)
-            }
-            Source::SameAs(other) => {
-                let other = made.get(*other).and_then(|other| Some((other.tree.as_ref()?, other.is_ours)));
-                let missing = || Error::because(format!("make {} private", dir.target), "what it is has no directory");
-                let (tree, is_ours) = other.ok_or_else(missing)?;
-                (clone_mount(tree, dir)?, None, is_ours)
-            }
-            Source::Tmpfs(_) => (make_tmpfs(dir)?, None, true),
-        };
-        made.push(Made { mount, target, tree, is_ours });
+        let same = made.iter().find(|made| made.dir.source == dir.source);
+        let (mount, tree, is_ours) =
+            match (&dir.source, same.and_then(|same| Some((same.tree.as_ref()?, same.is_ours)))) {
+                (Source::Directory { .. }, Some((tree, is_ours))) => (clone_mount(tree, dir)?, None, is_ours),
+                (Source::Directory { base, name }, None) => {
+                    let parent =
+                        others.iter().find(|other| other.record.base == *base).map_or(source, |other| &other.fd);
+                    let path = format!("{base}/{}/{name}", job.header.id);
+                    let (tree, is_ours) = directory(parent.as_fd(), name, job, after_script, (dir, &path))?;
+                    (clone_mount(&tree, dir)?, Some(tree), is_ours)
+                }
+                (Source::Tmpfs(_), _) => (make_tmpfs(dir)?, None, true),
+            };
+        made.push(Made { dir, mount, target, tree, is_ours });
     }
     // Not before the targets in it are made: it may become read-only.
-    for (dir, Made { mount, .. }) in plan.dirs.iter().zip(&made) {
-        set_attributes(mount.as_fd(), dir.attributes)
+    for Made { dir, mount, .. } in &made {
+        let (set, clear) = attributes(dir.flags);
+        set_attributes(mount.as_fd(), set, clear)
             .doing("mount_setattr", || format!("set the flags of the private directory {}", dir.target))?;
     }
     Ok(made.into_iter().map(|Made { mount, target, .. }| (mount, target)).collect())
 }
 
-struct Made {
+struct Made<'a> {
+    dir: &'a PlannedDir,
     mount: OwnedFd,
     target: Target,
     /// The directory below a base path, if it is one.
@@ -68,57 +68,51 @@ struct Made {
 
 /// The target of `dir`, `below` another private directory, which hides what the node has there. Like
 /// that, all of it belongs to the job's user.
-fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: Option<&Made>) -> Result<OwnedFd, Error> {
+fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Result<OwnedFd, Error> {
     let intention = || format!("make {below} for {} in the private directory around it", dir.target);
-    let outer = outer.ok_or_else(|| Error::because(intention(), "it is not there"))?;
-    let mut here: Option<OwnedFd> = None;
-    for name in below.split('/') {
+    let level = |parent: BorrowedFd<'_>, name: &str| {
         let name = c_path(name)?;
-        let parent = here.as_ref().unwrap_or(&outer.mount).as_fd();
         // What init_script has mounted there may be a directory that its user can reach at this moment.
         if outer.is_ours {
-            match make_private_dir(parent, &name, 0o700) {
-                Ok(made) => give(&made, job, true, intention)?,
+            match make_private_dir(parent, &name) {
                 // Of another directory below the same one.
-                Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::call(intention(), "mkdirat", errno)),
+                Err(failed) if failed.errno == Errno::EXIST => {}
+                made => give(&made.trying_to(intention)?, job, true, intention)?,
             }
         }
-        let next = open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
+        open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
             let error = Error::call(intention(), "openat2", errno);
             match errno {
                 Errno::NOENT => error
                     .with_hint(format!("{} has made the one around it and must make this, too", key("init_script"))),
                 _ => error,
             }
-        })?;
-        here = Some(next);
-    }
-    here.ok_or_else(|| Error::because(intention(), "it has no name"))
+        })
+    };
+    let mut names = below.split('/');
+    let first = level(outer.mount.as_fd(), names.next().unwrap_or_default())?;
+    names.try_fold(first, |here, name| level(here.as_fd(), name))
 }
 
 /// The directory of the job's below a base path, and whether it is new.
 fn directory(
-    plan: &Plan,
+    parent: BorrowedFd<'_>,
+    name: &str,
     job: &Job,
-    (source, trees): (&OwnedFd, &[OwnedFd]),
     after_script: bool,
-    (dir, base, name): (&PlannedDir, usize, &str),
+    (dir, path): (&PlannedDir, &str),
 ) -> Result<(OwnedFd, bool), Error> {
-    let base_path = plan.bases.get(base).map_or("", String::as_str);
-    let intention = || format!("make {base_path}/{}/{name} for {}", job.header.id, dir.target);
-    let tree = if base == 0 { Some(source) } else { trees.get(base) };
-    let tree = tree.ok_or_else(|| Error::because(intention(), "no job directory"))?;
+    let intention = || format!("make {path} for {}", dir.target);
     let name = c_path(name)?;
-    let (fd, is_new) = match make_private_dir(tree.as_fd(), &name, 0o700) {
+    let (fd, is_new) = match make_private_dir(parent, &name) {
         // init_script may have made it, or mounted something there.
-        Err(Errno::EXIST) if after_script => {
+        Err(failed) if failed.errno == Errno::EXIST && after_script => {
             let resolve = BENEATH.difference(rustix::fs::ResolveFlags::NO_XDEV);
-            (open_beneath(tree.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve), false)
+            (open_beneath(parent, &name, OFlags::RDONLY | OFlags::DIRECTORY, resolve).named("openat2"), false)
         }
         result => (result, true),
     };
-    let fd = fd.doing("mkdirat", intention)?;
+    let fd = fd.trying_to(intention)?;
     give(&fd, job, is_new, intention)?;
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
@@ -148,10 +142,6 @@ fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
 }
 
 /// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
-///
-/// # Errors
-///
-/// What the kernel says of its parameters.
 pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
     let intention = || format!("make a tmpfs for {}", dir.target);
     let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing("fsopen", intention)?;
@@ -184,13 +174,8 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
         set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
     }
     rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;
-    let mount = rustix::mount::fsmount(
-        fs.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::from_bits_retain(Attributes { read_only: false, ..dir.attributes }.bits()),
-    )
-    .doing("fsmount", intention)?;
-    Ok(mount)
+    let (attributes, _) = attributes(MountFlags { read_only: false, ..dir.flags });
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing("fsmount", intention)
 }
 
 #[cfg(test)]
@@ -206,7 +191,8 @@ mod tests {
         let job = Job {
             header: Header { id: 7, sluid: 0, uid: 1000, gid: 1000, user: "alice".into(), node: "n1".into() },
             sluid_text: String::new(),
-            environment: Vec::new(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         };
         let give = |is_new| give(&dir, &job, is_new, || "make it".to_owned());

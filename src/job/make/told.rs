@@ -7,13 +7,8 @@ use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
 use crate::job::record::namespaces::describe;
 use crate::job::record::state::Header;
-use crate::sys::mount::{Atime, Attributes, Propagation};
 use core::fmt;
-
-/// Words of a settings file, which say only what is on.
-fn words(on: &[(bool, &'static str)]) -> Vec<String> {
-    on.iter().filter(|(is_on, _)| *is_on).map(|(_, word)| (*word).to_owned()).collect()
-}
+use rustix::mount::MountPropagationFlags;
 
 /// `(nosuid,nodev)`, or nothing.
 fn in_brackets(words: &[String]) -> String {
@@ -28,28 +23,16 @@ impl fmt::Display for PlanOf<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(job, plan) = self;
         write!(f, "plan: namespaces={}", describe(plan.namespaces, ","))?;
-        if plan.propagation == Propagation::Slave {
+        if plan.propagation == MountPropagationFlags::DOWNSTREAM {
             write!(f, " shared=true")?;
         }
         if let Some(hide_pid) = plan.proc.as_ref().and_then(|proc| proc.hide_pid) {
             write!(f, " /proc=hidepid={}", hide_pid.to_string_lossy())?;
         }
-        for PlannedDir { target, source, attributes, mode, .. } in &plan.dirs {
-            let Attributes { nosuid, nodev, noexec, read_only, nodiratime, atime } = *attributes;
-            let mut options = words(&[
-                (nosuid, "nosuid"),
-                (nodev, "nodev"),
-                (noexec, "noexec"),
-                (read_only, "ro"),
-                (nodiratime, "nodiratime"),
-                (atime == Some(Atime::Noatime), "noatime"),
-                (atime == Some(Atime::Relatime), "relatime"),
-            ]);
+        for PlannedDir { target, source, flags, mode } in &plan.dirs {
+            let mut options: Vec<String> = flags.names().map(str::to_owned).collect();
             let from = match source {
-                Source::Directory { base, name } => {
-                    format!("{}/{job}/{name}", plan.bases.get(*base).map_or("", String::as_str))
-                }
-                Source::SameAs(other) => plan.dirs.get(*other).map_or("", |dir| dir.target.as_str()).to_owned(),
+                Source::Directory { base, name } => format!("{base}/{job}/{name}"),
                 Source::Tmpfs(params) => {
                     options.extend(params.iter().map(ToString::to_string));
                     "tmpfs".to_owned()
@@ -163,7 +146,8 @@ mod tests {
         let job = Job {
             header: Header { id: 17, sluid: 0, uid: 7, gid: 8, user: "alice".to_owned(), node: "n1".to_owned() },
             sluid_text: String::new(),
-            environment: Vec::new(),
+            environment: crate::job::script::Environment::default(),
+            slurm_conf: None,
             boot: BootId::current().unwrap(),
         };
         let plan = Plan::new(&settings, &job, None).unwrap();

@@ -29,13 +29,13 @@ pub fn own_namespaces() -> Result<NamespaceInodes, Error> {
 pub fn different(one: &NamespaceInodes, other: &NamespaceInodes) -> NamespaceFlags {
     [
         (one.mount != other.mount, NamespaceFlags::MOUNT),
-        (one.pid != other.pid, NamespaceFlags::PID),
+        (one.pid != other.pid, NamespaceFlags::PROCESS_ID),
         (one.user != other.user, NamespaceFlags::USER),
-        (one.ipc != other.ipc, NamespaceFlags::IPC),
+        (one.ipc != other.ipc, NamespaceFlags::INTER_PROCESS_COMMUNICATION),
     ]
     .into_iter()
-    .filter(|(differs, _)| *differs)
-    .fold(NamespaceFlags::NONE, |all, (_, kind)| all.with(kind))
+    .filter_map(|(differs, kind)| differs.then_some(kind))
+    .collect()
 }
 
 /// Descriptors of the job's namespaces, which keep them alive when the holder has ended. They are
@@ -64,9 +64,9 @@ impl Pins {
         let optional = |flag, name| namespaces.contains(flag).then(|| open(name)).transpose();
         Ok(Self {
             mount: open("mnt")?,
-            pid: optional(NamespaceFlags::PID, "pid")?,
+            pid: optional(NamespaceFlags::PROCESS_ID, "pid")?,
             user: optional(NamespaceFlags::USER, "user")?,
-            ipc: optional(NamespaceFlags::IPC, "ipc")?,
+            ipc: optional(NamespaceFlags::INTER_PROCESS_COMMUNICATION, "ipc")?,
         })
     }
 
@@ -112,7 +112,11 @@ impl Pins {
 #[must_use]
 pub fn describe(namespaces: NamespaceFlags, between: &str) -> String {
     let mut names = vec!["mount"];
-    for (flag, name) in [(NamespaceFlags::PID, "PID"), (NamespaceFlags::USER, "user"), (NamespaceFlags::IPC, "IPC")] {
+    for (flag, name) in [
+        (NamespaceFlags::PROCESS_ID, "PID"),
+        (NamespaceFlags::USER, "user"),
+        (NamespaceFlags::INTER_PROCESS_COMMUNICATION, "IPC"),
+    ] {
         if namespaces.contains(flag) {
             names.push(name);
         }
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn under_the_old_numbers_there_is_nothing_any_more() {
         let link = |number: i32| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
-        let pins = Pins::open("self", NamespaceFlags::MOUNT.with(NamespaceFlags::IPC)).unwrap();
+        let pins = Pins::open("self", NamespaceFlags::MOUNT | NamespaceFlags::INTER_PROCESS_COMMUNICATION).unwrap();
         let (mount, ipc) = (pins.numbers().mount, pins.numbers().ipc);
         let (old_mount, old_ipc) = (link(mount), link(ipc));
         let pins = pins.with_other_numbers().unwrap();
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn namespaces_are_told_apart() {
         let own = own_namespaces().unwrap();
-        assert_eq!(different(&own, &own), NamespaceFlags::NONE);
+        assert_eq!(different(&own, &own), NamespaceFlags::empty());
         let other = NamespaceInodes { user: own.user + 1, ..own };
         assert_eq!(different(&own, &other), NamespaceFlags::USER);
     }

@@ -113,8 +113,8 @@ pub(crate) fn stat_field(pid: Pid, field: usize) -> Result<u64, Errno> {
     write!(path, "/proc/{}/stat", pid.as_raw_nonzero()).map_err(|_| Errno::NAMETOOLONG)?;
     let mut buffer = [0_u8; 1024];
     let text = match read_file(path.as_c_str().ok_or(Errno::INVAL)?, &mut buffer) {
-        Err(Errno::NOENT) => return Err(Errno::SRCH),
-        other => other?,
+        Err(failed) if failed.errno == Errno::NOENT => return Err(Errno::SRCH),
+        other => other.map_err(|failed| failed.errno)?,
     };
     parse_stat(text, field).ok_or(Errno::IO)
 }
@@ -139,7 +139,7 @@ impl BootId {
     /// What reading `/proc/sys/kernel/random/boot_id` gives.
     pub fn current() -> Result<Self, Errno> {
         let mut buffer = [0_u8; 64];
-        let text = read_file(c"/proc/sys/kernel/random/boot_id", &mut buffer)?;
+        let text = read_file(c"/proc/sys/kernel/random/boot_id", &mut buffer).map_err(|failed| failed.errno)?;
         text.first_chunk().copied().map(Self).ok_or(Errno::IO)
     }
 

@@ -34,9 +34,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 
-/// The names of the file in slurmd's spool directory, for namespace/linux and namespace/tmpfs.
-pub const FILES: [&str; 2] = ["namespace_linux.jobns", "namespace_tmpfs.jobns"];
-
 const HEADER: &str = "slurm-jobns-node 1";
 
 /// Where each slurmd of this machine writes down its spool directory, in a file with the node's name.
@@ -174,6 +171,8 @@ pub fn spool_of(place: &str, node: &str) -> Result<Option<String>, Error> {
 mod tests {
     use super::*;
 
+    const FILE: &str = crate::config::flavour::Flavour::Linux.registry();
+
     #[test]
     fn each_slurmd_has_its_spool_directory_written_down() {
         let top = tempfile::tempdir().unwrap();
@@ -206,7 +205,7 @@ mod tests {
     fn what_is_written_is_read_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let spool = dir.path().to_str().unwrap();
-        assert_eq!(Registry::read(spool, FILES[0]).unwrap(), None);
+        assert_eq!(Registry::read(spool, FILE).unwrap(), None);
         let written = Registry {
             node: "n1".to_owned(),
             hostname: "h".to_owned(),
@@ -214,17 +213,17 @@ mod tests {
             bases: vec!["/a b".to_owned(), "/c".to_owned()],
             trash: vec!["/d e".to_owned()],
         };
-        written.write(spool, FILES[0]).unwrap();
-        assert_eq!(Registry::read(spool, FILES[0]).unwrap(), Some(written));
-        let path = dir.path().join(FILES[0]);
+        written.write(spool, FILE).unwrap();
+        assert_eq!(Registry::read(spool, FILE).unwrap(), Some(written));
+        let path = dir.path().join(FILE);
         for damaged in
             ["", "slurm-jobns-node 1\n", "slurm-jobns-node 2\nnode n\n", "slurm-jobns-node 1\nnode n\nbase /c"]
         {
             std::fs::write(&path, damaged).unwrap();
-            assert!(Registry::read(spool, FILES[0]).is_err(), "{damaged:?}");
+            assert!(Registry::read(spool, FILE).is_err(), "{damaged:?}");
         }
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(Registry::read(spool, FILES[0]).is_err());
+        assert!(Registry::read(spool, FILE).is_err());
     }
 }

@@ -32,7 +32,7 @@
 
 use crate::config::lines::{BadLine, Fields, Lines, put};
 use crate::job::record::process::{BootId, Identity};
-use crate::sys::clone::NamespaceFlags;
+use crate::sys::clone::{NamespaceFlags, namespaces_of_job};
 use core::fmt;
 
 /// First line: the format and its version. A reader refuses any other.
@@ -114,7 +114,7 @@ impl<'a> State<'a> {
                 b"node" => node = value.text(),
                 b"boot" => boot = Some(value.0),
                 b"stepd" => stepd = Identity::read(value),
-                b"namespaces" => namespaces = value.only().map(NamespaceFlags::from_bits),
+                b"namespaces" => namespaces = value.only().map(namespaces_of_job),
                 b"holder" => holder = Identity::read(value),
                 b"pins" => pins = PinNumbers::read(value),
                 b"ready" => ready = true,
@@ -211,7 +211,7 @@ mod tests {
                 header: Header { id: 12, sluid: 3, uid: 1000, gid: 1001, user: "alice", node: "n1" },
                 boot: BootId::current().unwrap(),
                 stepd: id(5),
-                namespaces: NamespaceFlags::MOUNT.with(NamespaceFlags::PID),
+                namespaces: NamespaceFlags::MOUNT | NamespaceFlags::PROCESS_ID,
             },
             Line::Tree(Tree { device: 1, inode: 2, base: "/a b" }),
             Line::Holder(id(6)),

@@ -7,16 +7,16 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::base_dir::{UNFINISHED, remove_unfinished};
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
-use crate::config::settings::{Backing, Script, Settings};
+use crate::config::settings::{Backing, Settings};
 use crate::job::LiveJobs;
 use crate::job::record::job;
 use crate::job::record::job::{Found, Record};
 use crate::job::record::process::BootId;
-use crate::job::remove::delete::{Left, Removal, delete, lock_job, of_record, remove_locked};
+use crate::job::remove::delete::{Epilog, Left, Removal, delete, lock_job, remove_locked};
 use crate::job::remove::mounts;
 use crate::job::remove::slurms_leftovers;
 use crate::job::remove::slurms_leftovers::Leftover;
@@ -72,9 +72,7 @@ pub struct Node<'a> {
     pub bases: &'a [String],
     /// Other directories with a trash: those of `dir_confs`, and former ones.
     pub other_bases: Vec<&'a str>,
-    pub epilog: Option<&'a Script>,
-    /// Of the epilog, for every job.
-    pub environment: &'a [(&'static str, Vec<u8>)],
+    pub epilog: Option<Epilog<'a>>,
     pub removal: Removal,
 }
 
@@ -137,10 +135,6 @@ pub enum SightOf {
 
 /// What there is in `base`, an open base path, of the node's jobs. What is not provably a job's is
 /// not among it, and said.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
 pub fn look(
     host: &dyn Log,
     base: BorrowedFd<'_>,
@@ -156,10 +150,6 @@ pub fn look(
 }
 
 /// As [`look`], at one name in `base`. None: it is not provably a job's.
-///
-/// # Errors
-///
-/// When this boot is not known.
 pub fn look_at(
     host: &dyn Log,
     base: BorrowedFd<'_>,
@@ -278,10 +268,6 @@ fn one_place(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Re
 }
 
 /// Removes the directories of jobs that were killed while they were made, before they had a state file.
-///
-/// # Errors
-///
-/// When `base` cannot be listed.
 pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     for name in names(base, path)? {
         let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
@@ -291,9 +277,9 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
         match remove_unfinished(base, &CString::new(name.as_str()).unwrap_or_default()) {
             Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, whose maker was killed")),
             // Its maker lives, or has just given it its name.
-            Err(Errno::WOULDBLOCK | Errno::NOENT) => {}
-            Err(errno) => {
-                let error = Error::call(format!("remove {path}/{name}"), "unlinkat", errno);
+            Err(failed) if matches!(failed.errno, Errno::WOULDBLOCK | Errno::NOENT) => {}
+            Err(FailedCall { name: call, errno }) => {
+                let error = Error::call(format!("remove {path}/{name}"), call, errno);
                 host.log(Level::Error, format_args!("{error}"));
             }
         }
@@ -387,19 +373,11 @@ impl SightOf {
 }
 
 /// How many trees the trash of a base contains. Makes none, and looks into none.
-///
-/// # Errors
-///
-/// When it cannot be looked at.
 pub fn in_trash(base_path: &str) -> Result<usize, Error> {
     Ok(open_existing_trash(base_path)?.map_or(Ok(Vec::new()), |trash| entries(trash.as_fd(), base_path))?.len())
 }
 
 /// Does the trash of a base contain a tree? Makes none, and looks into none.
-///
-/// # Errors
-///
-/// When it cannot be looked at.
 pub fn has_trash(base_path: &str) -> Result<bool, Error> {
     open_existing_trash(base_path)?.map_or(Ok(false), |trash| has_some(trash.as_fd(), base_path))
 }
@@ -445,13 +423,11 @@ const UNTIL_EXEC: Duration = Duration::from_millis(500);
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
     let id = seen.record.header.id;
     let lock = match lock_job(base.as_fd(), id, UNTIL_EXEC) {
-        Err(Errno::NOENT) => return Became::Gone,
-        Err(Errno::WOULDBLOCK) => return Became::Busy,
-        lock => lock.doing("flock", || format!("lock {base_path}/{id}/.ns")),
-    };
-    let lock = match lock {
         Ok(lock) => lock,
-        Err(error) => {
+        Err(FailedCall { errno: Errno::NOENT, .. }) => return Became::Gone,
+        Err(FailedCall { errno: Errno::WOULDBLOCK, .. }) => return Became::Busy,
+        Err(FailedCall { name, errno }) => {
+            let error = Error::call(format!("lock {base_path}/{id}/.ns"), name, errno);
             host.log(Level::Error, format_args!("job {id}: {error}"));
             return Became::Stays;
         }
@@ -470,10 +446,9 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     host.log(Level::Info, format_args!("job {id}: it has ended; deleting its namespaces and directories"));
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
     let pins = of_this_boot.then(|| found.pins().ok()).flatten();
-    let pairs = [of_record(record).as_slice(), node.environment].concat();
     // One that is marked as dead has had its epilog.
     let epilog = node.epilog.filter(|_| !found.is_marked);
-    match delete(host, record, epilog, &pairs, pins, node.removal) {
+    match delete(host, record, epilog, pins, node.removal) {
         Left::Nothing | Left::InTrash => Became::Gone,
         Left::InPlace => Became::InPlace(Box::new(found.record), lock),
         Left::Some => Became::Stays,
@@ -481,10 +456,6 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
 }
 
 /// True when nothing lives in `base_path` any more but an empty trash, which is removed.
-///
-/// # Errors
-///
-/// When the directory cannot be read.
 pub fn remove_if_empty(base_path: &str) -> Result<bool, Error> {
     let base = open_base(base_path)?;
     let _ = rustix::fs::unlinkat(&base, TRASH, AtFlags::REMOVEDIR);
@@ -547,7 +518,7 @@ mod tests {
         let script = top.path().join("epilog");
         std::fs::write(&script, "#!/bin/sh\necho \"$SLURM_JOB_ID\" >>\"$0.ran\"; sleep 0.5\n").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let epilog = Script { path: script.display().to_string(), wait_seconds: 10 };
+        let epilog = crate::config::settings::Script { path: script.display().to_string(), wait_seconds: 10 };
         let bases = [base.display().to_string()];
         make_dead_job(&base);
         let clean_up = || {
@@ -555,8 +526,7 @@ mod tests {
                 name: "n1",
                 bases: &bases,
                 other_bases: Vec::new(),
-                epilog: Some(&epilog),
-                environment: &[],
+                epilog: Some(Epilog { script: &epilog, slurm_conf: None }),
                 removal: Removal::HERE,
             };
             clean(&Silent, &node, Ok(LiveJobs::default()))
@@ -582,14 +552,7 @@ mod tests {
         std::fs::create_dir(top.path().join(".trash")).unwrap();
         std::fs::set_permissions(top.path().join(".trash"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = top.path().display().to_string();
-        let node = Node {
-            name: "n1",
-            bases: &[],
-            other_bases: Vec::new(),
-            epilog: None,
-            environment: &[],
-            removal: Removal::InProgram,
-        };
+        let node = Node { name: "n1", bases: &[], other_bases: Vec::new(), epilog: None, removal: Removal::InProgram };
         let base = open_base(&path).unwrap();
         let nobody = || None;
         let look = || look_at(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();

@@ -7,7 +7,7 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::base_dir::{UNFINISHED, remove_unfinished};
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::settings::{Script, Settings};
@@ -17,10 +17,12 @@ use crate::job::record::job;
 use crate::job::record::job::DEAD_MODE;
 pub use crate::job::record::job::{Record, TreeRecord};
 use crate::job::record::namespaces::Pins;
+use crate::job::record::state::Header;
 use crate::job::remove::mounts;
 use crate::job::remove::trash;
 use crate::job::remove::trash::{Moved, Waited, move_to_trash, wait_until_gone};
 use crate::job::remove::tree::{Summary, Terms, remove_tree};
+use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds, script};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
@@ -34,33 +36,29 @@ use std::time::{Duration, Instant};
 /// How long a killed holder, and with it every process of its PID namespace, may take to end. One in uninterruptible
 /// sleep (a dead file server, or one that its user does not let answer) takes longer, and is left to the removal
 /// program.
-pub const HOLDER_TIMEOUT_MS: u32 = 5_000;
+pub(crate) const HOLDER_TIMEOUT_MS: u32 = 5_000;
 
 /// How long this process waits for the lock of a tree, and how often it tries.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The variables of the epilog, besides `SLURM_NS`: of a job that ran no more is known.
-const OF_EPILOG: [&str; 6] =
-    ["SLURM_JOB_ID", "SLURM_CONF", "SLURMD_NODENAME", "SLURM_JOB_UID", "SLURM_JOB_GID", "SLURM_JOB_USER"];
-
-fn of_epilog<'a>(environment: &'a [(&'static str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
-    environment.iter().filter(|(name, _)| OF_EPILOG.contains(name)).map(|(n, v)| (*n, v.as_slice())).collect()
+/// The script that runs when a job has ended, and what its record does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Epilog<'a> {
+    pub script: &'a Script,
+    /// The path of slurm.conf.
+    pub slurm_conf: Option<&'a str>,
 }
 
-/// What the record of a job says to the epilog.
-#[must_use]
-pub fn of_record(record: &Record) -> [(&'static str, Vec<u8>); 4] {
-    [
-        ("SLURM_JOB_ID", record.header.id.to_string().into_bytes()),
-        ("SLURM_JOB_UID", record.header.uid.to_string().into_bytes()),
-        ("SLURM_JOB_GID", record.header.gid.to_string().into_bytes()),
-        ("SLURM_JOB_USER", record.header.user.clone().into_bytes()),
-    ]
+impl<'a> Epilog<'a> {
+    #[must_use]
+    pub fn new(settings: &'a Settings, slurm_conf: Option<&'a str>) -> Option<Self> {
+        settings.clone_ns_epilog.as_ref().map(|script| Self { script, slurm_conf })
+    }
 }
 
 /// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
-pub type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
+pub(crate) type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
 
 /// Who removes what a deleted job leaves. Its directories are gone from their place at once.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +76,7 @@ impl Removal {
 
     /// What the settings want at the end of a job.
     #[must_use]
-    pub const fn at_end_of_job(settings: &Settings) -> Self {
+    pub(crate) const fn at_end_of_job(settings: &Settings) -> Self {
         Self::ByProgram(Duration::from_secs(settings.removal_timeout as u64))
     }
 }
@@ -114,8 +112,7 @@ impl Left {
 pub fn delete(
     host: &dyn Log,
     record: &Record,
-    epilog: Option<&Script>,
-    environment: &[(&'static str, Vec<u8>)],
+    epilog: Option<Epilog<'_>>,
     pins: Option<Pins>,
     removal: Removal,
 ) -> Left {
@@ -127,7 +124,7 @@ pub fn delete(
         return Left::Some;
     }
     if let Some(epilog) = epilog {
-        run_epilog(host, record, epilog, environment, pins.as_ref());
+        run_epilog(host, record, epilog, pins.as_ref());
     }
     // At the end of the extern step, Slurm has ended them.
     if !matches!(removal, Removal::ByProgram(_)) && !end_members(host, record, pins.as_ref()) {
@@ -229,7 +226,7 @@ fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bo
 /// # Errors
 ///
 /// EWOULDBLOCK: another process removes it.
-pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
+pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
     let intention = || format!("remove {}", name.to_string_lossy());
     let tree = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let start = Instant::now();
@@ -249,11 +246,7 @@ pub fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> 
 }
 
 /// Removes the directories that could not be moved, the one with the state file last.
-///
-/// # Errors
-///
-/// When one cannot be looked at.
-pub fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
+pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
     let mut sum = Summary::default();
     for (index, tree) in record.trees.iter().enumerate().rev() {
         let Some(base) = base_of(tree)? else { continue };
@@ -283,7 +276,7 @@ fn paths_in_place(record: &Record) -> Vec<String> {
 
 /// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
 #[must_use]
-pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
+pub(crate) fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
     let source = CString::new(format!(".{}", record.header.id)).unwrap_or_default();
     // Not opened: the server of what is mounted there may not answer.
     let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
@@ -299,7 +292,7 @@ pub fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
 /// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
 /// when some do not end.
 fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
-    if record.namespaces.contains(NamespaceFlags::PID) || !record.of_this_boot {
+    if record.namespaces.contains(NamespaceFlags::PROCESS_ID) || !record.of_this_boot {
         return true;
     }
     let members = Members {
@@ -310,31 +303,21 @@ fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     kill_members(host, record.header.id, &members)
 }
 
-fn run_epilog(
-    host: &dyn Log,
-    record: &Record,
-    epilog: &Script,
-    environment: &[(&'static str, Vec<u8>)],
-    pins: Option<&Pins>,
-) {
-    let job = record.header.id;
+fn run_epilog(host: &dyn Log, record: &Record, Epilog { script, slurm_conf }: Epilog<'_>, pins: Option<&Pins>) {
+    let Header { id: job, uid, gid, user, node, .. } = &record.header;
     remove_links(record);
-    let ns =
-        pins.map(|pins| format!("/proc/{}/fd/{}", rustix::process::getpid().as_raw_nonzero(), pins.mount.as_raw_fd()));
-    let mut pairs = of_epilog(environment);
-    match &ns {
-        Some(ns) => pairs.push(("SLURM_NS", ns.as_bytes())),
-        None => host.log(
-            Level::Info,
-            format_args!(
-                "job {job}: its mount namespace is gone; {} runs without SLURM_NS",
-                spelling::key("clone_ns_epilog")
-            ),
-        ),
-    }
-    match script::run(host, job, "clone_ns_epilog", epilog, script::environment(&pairs)) {
-        Ok(output) => host.log(Level::Debug, format_args!("job {job}: its epilog succeeded: {output}")),
-        Err(error) => host.log(Level::Error, format_args!("job {job}: {error}")),
+    let environment = Environment::of_job(*job, *uid, *gid, user, node, slurm_conf);
+    let environment = if let Some(pins) = pins {
+        let me = rustix::process::getpid().as_raw_nonzero();
+        environment.with("SLURM_NS", format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd()))
+    } else {
+        let key = spelling::key("clone_ns_epilog");
+        let line = format!("job {job}: its mount namespace is gone; {key} runs without SLURM_NS");
+        host.log(Level::Info, format_args!("{line}"));
+        environment
+    };
+    if let Err(error) = script::run(host, *job, "clone_ns_epilog", script, environment) {
+        host.log(Level::Error, format_args!("job {job}: {error}"));
     }
 }
 
@@ -355,7 +338,7 @@ fn mark_dead(record: &Record) {
 }
 
 /// Tells the removal program to look at a job that has not quite ended. It sees every change of mode.
-pub fn notify(record: &Record) {
+pub(crate) fn notify(record: &Record) {
     set_mode(record, 0o700);
 }
 
@@ -480,25 +463,24 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
 /// # Errors
 ///
 /// ENOENT: it is gone. EWOULDBLOCK: another process deletes it, also after `wait`.
-pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, Errno> {
+pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, FailedCall> {
     let name = CString::new(format!("{job}/.ns")).unwrap_or_default();
     let start = Instant::now();
     loop {
-        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
+        let ns = open_beneath(base, &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2")?;
         match trash::lock(ns.as_fd()) {
-            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => std::thread::sleep(LOCK_PAUSE),
-            Err(errno) => return Err(errno),
-            // Whoever had the lock has moved it, and another may have its name.
-            Ok(()) if rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode(&ns)? => {
-                return Ok(ns);
+            Err(Errno::WOULDBLOCK) if start.elapsed() < wait => {
+                std::thread::sleep(LOCK_PAUSE);
+                continue;
             }
-            Ok(()) => {}
+            result => result.named("flock")?,
+        }
+        // Whoever had the lock may have moved it, and another may have its name.
+        let inode = rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW).named("fstatat")?.st_ino;
+        if rustix::fs::fstat(&ns).named("fstat")?.st_ino == inode {
+            return Ok(ns);
         }
     }
-}
-
-fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
-    rustix::fs::fstat(fd).map(|stat| stat.st_ino)
 }
 
 /// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
@@ -506,26 +488,21 @@ fn inode(fd: &OwnedFd) -> Result<u64, Errno> {
 /// # Errors
 ///
 /// When it is alive, or not provably ours.
-pub(crate) fn dispose_of_stale(
-    host: &dyn Log,
-    settings: &Settings,
-    base: &OwnedFd,
-    job: &Job,
-    removal: Removal,
-) -> Result<(), Error> {
+pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, removal: Removal) -> Result<(), Error> {
     let intention = || format!("make {}/{}", settings.base_path, job.header.id);
     let name = job.header.id.to_string();
+    let base = open_base(&settings.base_path)?;
     // Another process may be deleting it, and run its epilog.
     let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
     let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
     let _lock = match lock_job(base.as_fd(), job.header.id, wait) {
-        Err(Errno::WOULDBLOCK) => {
+        Err(failed) if failed.errno == Errno::WOULDBLOCK => {
             return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
                 .with_hint("see jobns list"));
         }
         lock => lock,
     };
-    if matches!(rustix::fs::statat(base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+    if matches!(rustix::fs::statat(&base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
         return Ok(());
     }
     let found = job::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {
@@ -540,13 +517,10 @@ pub(crate) fn dispose_of_stale(
         return Err(Error::because(intention(), "another instance of this job still lives on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.header.id));
-    // What cannot be moved is logged, and in the way.
-    let mut environment = job.environment.clone();
-    environment.retain(|(name, _)| matches!(*name, "SLURM_CONF" | "SLURMD_NODENAME"));
-    environment.extend(of_record(&found.record));
     // One that is marked as dead has had its epilog.
-    let epilog = settings.clone_ns_epilog.as_ref().filter(|_| !found.is_marked);
-    delete(host, &found.record, epilog, &environment, None, removal);
+    let epilog = Epilog::new(settings, job.slurm_conf.as_deref()).filter(|_| !found.is_marked);
+    // What cannot be moved is logged, and in the way.
+    delete(host, &found.record, epilog, None, removal);
     Ok(())
 }
 
@@ -555,11 +529,6 @@ mod tests {
     use super::*;
     use crate::job::record::state::Header;
 
-    #[test]
-    fn the_epilog_of_a_job_that_was_given_up_has_no_more_variables_than_others() {
-        let environment = [("SLURM_JOB_ID", b"7".to_vec()), ("SLURM_JOB_MEM", b"1".to_vec())];
-        assert_eq!(of_epilog(&environment), [("SLURM_JOB_ID", &b"7"[..])]);
-    }
     #[test]
     fn what_is_mounted_is_detached_from_directories_of_the_job_only() {
         use std::os::unix::fs::MetadataExt;

@@ -9,9 +9,9 @@
 //! | [`trash`] | both | the directory `.trash` of a base path |
 //! | [`tree`] | the removal program | removes a tree that a user made |
 
-pub mod dead_jobs;
+pub(crate) mod dead_jobs;
 pub mod delete;
-pub mod mounts;
-pub mod slurms_leftovers;
-pub mod trash;
-pub mod tree;
+pub(crate) mod mounts;
+pub(crate) mod slurms_leftovers;
+pub(crate) mod trash;
+pub(crate) mod tree;

@@ -4,7 +4,7 @@
 //! job's user, who can change them. It is detached, and what is on it stays as it is.
 
 use crate::base::base_dir::open_base;
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::listing::is_job_id;
 use crate::base::mountinfo::{Mount, mounts, table_of};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
@@ -39,15 +39,17 @@ fn table(process: &str) -> Result<String, Error> {
 }
 
 /// Detaches one mount; `proc` is the /proc in which this thread is found. Not that of another one at its path.
-fn detach(proc: BorrowedFd<'_>, (path, id): &Point) -> Result<(), Errno> {
-    let name = c_path(path).map_err(|_| Errno::INVAL)?;
-    let fd = open_beneath(CWD, &name, OFlags::PATH, NO_LINKS)?;
-    let found = rustix::fs::statx(&fd, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)?;
+fn detach(proc: BorrowedFd<'_>, (path, id): &Point) -> Result<(), FailedCall> {
+    let name = c_path(path).map_err(|_| Errno::INVAL).named("openat2")?;
+    let fd = open_beneath(CWD, &name, OFlags::PATH, NO_LINKS).named("openat2")?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = rustix::fs::statx(&fd, c"", flags, StatxFlags::MNT_ID).named("statx")?;
     if found.stx_mnt_id != *id {
-        return Err(Errno::AGAIN);
+        return Err(Errno::AGAIN).named("statx");
     }
-    rustix::process::fchdir(proc)?;
-    rustix::mount::unmount(format!("thread-self/fd/{}", fd.as_raw_fd()), UnmountFlags::DETACH)
+    rustix::process::fchdir(proc).named("fchdir")?;
+    let path = format!("thread-self/fd/{}", fd.as_raw_fd());
+    rustix::mount::unmount(path, UnmountFlags::DETACH).named("umount2")
 }
 
 fn open_proc() -> Result<OwnedFd, Error> {
@@ -56,13 +58,9 @@ fn open_proc() -> Result<OwnedFd, Error> {
 }
 
 /// Detaches what is mounted below the directories `paths`, which are provably those of jobs, on this node.
-///
-/// # Errors
-///
-/// When a mount stays.
 pub fn detach_below(paths: &[String]) -> Result<(), Error> {
     let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
-    let mut failed = None;
+    let mut failed = Ok(());
     for _ in 0..MAX_ROUNDS {
         let found = points(&table("self")?, is_below);
         if found.is_empty() {
@@ -70,17 +68,15 @@ pub fn detach_below(paths: &[String]) -> Result<(), Error> {
         }
         // The thread has a working directory of its own.
         failed = with_own_directory(|proc| {
-            found.iter().fold(None, |failed, point| match detach(proc, point) {
-                Ok(()) => failed,
-                Err(errno) => failed.or_else(|| Some((point.0.clone(), errno))),
-            })
+            let mut result = Ok(());
+            for point in &found {
+                let intention = || format!("detach what is mounted on {}", point.0);
+                result = result.and(detach(proc, point).trying_to(intention));
+            }
+            result
         })?;
     }
-    match failed {
-        None => Ok(()),
-        Some((path, errno)) => Err(Error::call(format!("detach what is mounted on {path}"), "umount2", errno)
-            .with_hint("unmount it: a script has mounted it for a job that has ended")),
-    }
+    failed.map_err(|error| error.with_hint("unmount it: a script has mounted it for a job that has ended"))
 }
 
 /// Calls `work` with /proc, on a thread whose working directory is its own.
@@ -119,14 +115,10 @@ pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
 /// those file systems in use until the new job ends. `holder` is a process in the namespace.
 ///
 /// A user namespace locks those copies (`mount_namespaces(7)`), and they stay.
-///
-/// # Errors
-///
-/// When they cannot be looked at.
 pub fn detach_those_of_others(
     mount_namespace: BorrowedFd<'_>,
     holder: &str,
-    bases: &[String],
+    bases: &[&str],
     job: u32,
 ) -> Result<(), Error> {
     let mut known: BTreeMap<(usize, String), bool> = BTreeMap::new();

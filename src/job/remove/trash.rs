@@ -8,7 +8,7 @@
 //! wait.
 
 use crate::base::base_dir::rename_new;
-use crate::base::error::{Doing, Error};
+use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::listing::{names, visit};
 use crate::base::trusted_path::{BENEATH, is_trusted_owner, mode_of, open_beneath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -114,15 +114,17 @@ pub(super) fn move_to_trash(base: BorrowedFd<'_>, base_path: &str, name: &CStr, 
         let to = CString::new(format!("{}.{uid}.{number}", name.to_string_lossy())).unwrap_or_default();
         let result = match rename_new(base, name, trash.as_fd(), &to) {
             // A directory of another project does not leave it (EXDEV); it can leave the project, with its own blocks.
-            Err(Errno::XDEV) if join_project(base, name, trash.as_fd()).is_ok() => {
+            Err(failed) if failed.errno == Errno::XDEV && join_project(base, name, trash.as_fd()).is_ok() => {
                 rename_new(base, name, trash.as_fd(), &to)
             }
             result => result,
         };
         match result {
-            Ok(()) => return Ok(Moved { base: base_path.to_owned(), trash, name: to }),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::call(intention(), "renameat2", errno)),
+            Err(failed) if failed.errno == Errno::EXIST => {}
+            result => {
+                result.trying_to(intention)?;
+                return Ok(Moved { base: base_path.to_owned(), trash, name: to });
+            }
         }
     }
     Err(Error::call(intention(), "renameat2", Errno::EXIST))

@@ -60,7 +60,6 @@ impl Supervisor {
             bases: &[],
             other_bases: Vec::new(),
             epilog: None,
-            environment: &[],
             removal: Removal::InProgram,
         };
         // Of one that is not dead it says why it stays.

@@ -1,0 +1,54 @@
+//! The directory of a job in one base: made, recorded, then named.
+
+use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base_for_job, remove_unfinished, rename_new};
+use crate::base::error::{Doing, Error, FailedCall, TryingTo};
+use crate::base::trusted_path::c_path;
+use crate::config::settings::Settings;
+use crate::job::Job;
+use crate::job::record::job::TreeRecord;
+use crate::job::record::state::{Line, Tree};
+use rustix::fd::{AsFd, OwnedFd};
+
+/// The directory `<base>/<job>`, open.
+pub(super) struct JobDir {
+    pub(super) fd: OwnedFd,
+    pub(super) record: TreeRecord,
+}
+
+impl JobDir {
+    /// Makes it without its name. `finish` records it, fills it, and gives it the name with the function that it gets:
+    /// what has that name and another inode is somebody else's. After a failure nothing of it is left.
+    pub(super) fn make<T>(
+        (settings, job): (&Settings, &Job),
+        base_path: &str,
+        finish: impl FnOnce(&Self, &dyn Fn() -> Result<(), FailedCall>) -> Result<T, Error>,
+    ) -> Result<(Self, T), Error> {
+        let intention = || format!("make {base_path}/{}", job.header.id);
+        let (name, unfinished) =
+            (c_path(&job.header.id.to_string())?, c_path(&format!("{UNFINISHED}{}", job.header.id))?);
+        let base = open_base_for_job(base_path, settings.auto_base_path)?;
+        let base = base.as_fd();
+        let fd = make_unfinished(base, &unfinished).trying_to(intention)?;
+        let make = || {
+            let stat = rustix::fs::fstat(&fd).doing("fstat", intention)?;
+            let record = TreeRecord { base: base_path.to_owned(), device: stat.st_dev, inode: stat.st_ino };
+            let dir = Self { fd, record };
+            let finished = finish(&dir, &|| rename_new(base, &unfinished, base, &name))?;
+            Ok((dir, finished))
+        };
+        // With the descriptor went the lock. What cannot be removed now, the removal program removes.
+        make().inspect_err(|_| {
+            let _ = remove_unfinished(base, &unfinished);
+        })
+    }
+
+    pub(super) fn line(&self) -> Line<'_> {
+        let TreeRecord { base, device, inode } = &self.record;
+        Line::Tree(Tree { device: *device, inode: *inode, base })
+    }
+}
+
+/// That `<base>/<job>` will be made, or was not made.
+pub(super) const fn planned(base: &str) -> Line<'_> {
+    Line::Tree(Tree { device: 0, inode: 0, base })
+}
