@@ -18,7 +18,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// `SLURM_VERSION_NUMBER`, as `plugin_version` holds it.
+    /// `SLURM_VERSION_NUMBER`, as it is in `plugin_version`.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.major << 16 | self.minor << 8 | self.micro

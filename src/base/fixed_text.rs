@@ -25,7 +25,7 @@ impl<const N: usize> FixedText<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    /// The text as a C string; None if it holds a NUL.
+    /// The text as a C string; None if it contains a NUL.
     #[must_use]
     pub fn as_c_str(&self) -> Option<&CStr> {
         CStr::from_bytes_with_nul(self.bytes.get(..=self.len)?).ok()

@@ -27,7 +27,7 @@ fn open_spool(spool: &str, flags: OFlags, intention: impl Fn() -> String) -> Res
 /// When the file is there and cannot be read, or is not root's alone.
 pub fn read(spool: &str, name: &str, max: usize) -> Result<Option<Vec<u8>>, Error> {
     let intention = || format!("read {spool}/{name}");
-    // The spool directory may be reached by a link; the file itself is none.
+    // The path of the spool directory may contain links; the file itself is not a link.
     let dir = open_spool(spool, OFlags::PATH, intention)?;
     let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
         Err(Errno::NOENT) => return Ok(None),

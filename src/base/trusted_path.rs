@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 8;
 /// How our own paths are opened: no link of any kind, not even one of /proc.
 pub const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
-/// How a name directly below a directory of ours is opened: it stays below and on the same mount.
+/// How a name directly below one of our directories is opened: it stays below and on the same mount.
 pub const BENEATH: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH).union(ResolveFlags::NO_XDEV);
 
 /// A trusted directory: opened, and by the name without links that it was found under.
@@ -61,7 +61,7 @@ pub fn is_administrator(uid: u32) -> bool {
 ///
 /// When there is a NUL in it.
 pub fn c_path(path: &str) -> Result<CString, Error> {
-    CString::new(path).map_err(|_| Error::because(format!("use the path {path:?}"), "it holds a NUL byte"))
+    CString::new(path).map_err(|_| Error::because(format!("use the path {path:?}"), "it contains a NUL byte"))
 }
 
 /// `openat2`, again when a rename elsewhere made it give up (EAGAIN, openat2(2)).

@@ -1,6 +1,6 @@
 //! `jobns enter`: a shell, or a command, where a live job is: in all of its namespaces.
 //!
-//! As [`join`](crate::job::join) does, it goes by what was recorded when the job was made, and enters
+//! As [`join`](crate::job::join) does, it follows what was recorded when the job was made, and enters
 //! by the process that holds the namespaces, after a look that it is still the recorded one. It is
 //! root's command: inside, root may do what root may, and `/proc`, `/tmp` and so on are the job's.
 

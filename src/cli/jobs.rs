@@ -1,6 +1,6 @@
 //! `jobns list` and `jobns clean`: the jobs of this node, and what is left of those that are gone.
 //!
-//! Both go by the file that slurmd keeps in its spool directory ([`crate::job::record::registry`]): it names the
+//! Both read the file that slurmd keeps in its spool directory ([`crate::job::record::registry`]): it names the
 //! node and every base path. `clean` does what slurmd does when it starts, no more: in doubt a directory stays.
 //!
 //! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`

@@ -102,7 +102,7 @@ fn words(error: &std::io::Error) -> String {
     Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
-/// Half an answer is none; somebody who closed the pipe has seen enough.
+/// An answer that is cut short is an error, unless the reader has closed the pipe.
 fn answer(text: &str) -> Result<(), String> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -88,12 +88,12 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-/// The Slurm that a plugin is for, if it is one of ours.
+/// The version of Slurm that a plugin of slurm-jobns is for.
 pub(super) fn version_of(content: &[u8]) -> Option<Version> {
     find(content).ok().map(|(_, version)| version)
 }
 
-/// Where `plugin_version` is in a plugin of ours, and what it says.
+/// Where `plugin_version` is in a plugin of slurm-jobns, and its value.
 fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
     let mut places = content.windows(MARK.len()).enumerate().filter(|(_, window)| window == MARK).map(|(at, _)| at);
     let (Some(mark), None) = (places.next(), places.next()) else {

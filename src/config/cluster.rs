@@ -47,7 +47,7 @@ pub fn nodes(text: &[u8]) -> Vec<String> {
 /// Which names of the file no node of the cluster has: the line, and a sentence.
 #[must_use]
 pub fn strangers(nodes: &[Named], cluster: &[String], node: &str) -> Vec<(usize, String)> {
-    // A node that slurm.conf does not name has it from elsewhere, and others may have, too.
+    // A node that slurm.conf does not name has it from elsewhere, and so may others.
     if !cluster.iter().any(|name| name == node) {
         return Vec::new();
     }

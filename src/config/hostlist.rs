@@ -2,7 +2,7 @@
 //!
 //! Nothing is expanded. Each name of the list is matched against the node name, keeping the set of
 //! places in the node name that the pattern can have reached; a group such as `[1-3,7]` moves each
-//! place over the numbers that it can stand for. Slurm's list would hold exactly the names that
+//! place over the numbers that it can stand for. Slurm's list would contain exactly the names that
 //! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
 
 use crate::config::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
@@ -148,7 +148,7 @@ impl Places {
     }
 }
 
-/// Does one name, which may hold bracket groups, stand for the node?
+/// Does one name, which may contain bracket groups, stand for the node?
 fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, Refusal> {
     // The pattern so far can stand for the node name up to each of these places.
     let mut reached = Places::default();

@@ -68,7 +68,7 @@ const MAX_LABEL: usize = 256;
 #[must_use]
 pub fn read(scalar: &Scalar, is_tmpfs: bool, report: &mut Report) -> MountOptions {
     let mut reader = Reader { out: MountOptions::default(), scalar, report, is_tmpfs };
-    // The nodes of `mpol=bind:0,2` are separated by commas, too.
+    // The nodes of `mpol=bind:0,2` are separated by commas as well.
     let mut policy_open = false;
     for (index, word) in words(&scalar.text).enumerate() {
         if index >= MAX_WORDS {
@@ -145,7 +145,7 @@ impl Reader<'_> {
             Some((key, value)) => (key, Some(value)),
             None => (part, None),
         };
-        // mount(8) takes quotation marks off, too.
+        // mount(8) also removes quotation marks.
         let value = value.map(|value| value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
         let Some(&(_, form)) = PARAMS.iter().find(|(name, _)| *name == key) else {
             let known = || flags().chain(PARAMS.iter().map(|(name, _)| *name));

@@ -1,6 +1,6 @@
 //! `namespace.yaml`: the top level of the file, and which entry is for this node.
 //!
-//! As in Slurm, that is the first entry of `node_confs` whose `nodes` hold the node. What it and
+//! As in Slurm, that is the first entry of `node_confs` whose `nodes` contain the node. What it and
 //! `defaults` come to is in [`super::merge`].
 
 use crate::config::cluster::Named;

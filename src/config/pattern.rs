@@ -76,7 +76,7 @@ pub fn check_node_pattern(path: &str) -> Result<String, Refusal> {
     normalise(path)
 }
 
-/// Does the path hold a `%` that [`expand_node`] leaves as it is?
+/// Does the path contain a `%` that [`expand_node`] leaves as it is?
 #[must_use]
 pub fn has_other_percent(path: &str) -> bool {
     pieces(path).any(|piece| match piece {

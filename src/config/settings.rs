@@ -84,7 +84,7 @@ pub struct Settings {
     /// Of the fresh `/proc` that a PID namespace brings; off without one. Ours, not Slurm's.
     pub hide_pid: HidePid,
     /// Paths below `/proc`, a parent before what is nested in it: what is mounted there on the node is there on
-    /// the fresh `/proc`, too. Ours, not Slurm's.
+    /// the fresh `/proc` as well. Ours, not Slurm's.
     pub proc_keep: Vec<String>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
@@ -143,7 +143,7 @@ pub struct Script {
 /// One private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dir {
-    /// Absolute and normalised; may hold `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
+    /// Absolute and normalised; may contain `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
     /// What the job sees there.
     pub backing: Backing,

@@ -13,7 +13,7 @@ pub fn use_conf(is_conf: bool) {
     IN_CONF.store(is_conf, Ordering::Relaxed);
 }
 
-/// The key, given as namespace.yaml has it. Allocates nothing: `join` says it, too.
+/// The key, given as namespace.yaml has it. Allocates nothing, since `join` uses it.
 #[must_use]
 pub fn key(yaml: &str) -> &str {
     if IN_CONF.load(Ordering::Relaxed) { keys::spelled(yaml, Format::JobContainerConf).unwrap_or(yaml) } else { yaml }

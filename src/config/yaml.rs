@@ -3,7 +3,7 @@
 //! The events come from the parser inside serde-saphyr; the tree is ours, because Slurm's reading
 //! of a scalar needs its text as written (`010`, `yes`, `0x1f`), because all unknown keys are to be
 //! reported and not only the first, and because aliases are refused when they are seen, so that
-//! there is nothing to expand and no bomb to defuse. (Slurm's reader refuses aliases, too.)
+//! there is nothing to expand and no bomb to defuse. (Slurm's reader also refuses aliases.)
 //!
 //! Refused here: several documents, aliases, directives, foreign tags, keys that are not scalars, duplicate keys, and
 //! whatever exceeds [`super::limits`].

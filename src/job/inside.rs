@@ -62,7 +62,7 @@ pub(super) fn on_thread_inside(
     })
 }
 
-/// What a base is covered with: a tmpfs that holds nothing and never will, read-only, detached.
+/// What a base is covered with: an empty tmpfs, read-only, detached.
 pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
         let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;

@@ -1,9 +1,9 @@
 //! Enters the namespaces of a job.
 //!
 //! It runs in a forked child of a threaded slurmd, just before that becomes a slurmstepd. glibc's
-//! fork makes malloc usable there, but not every lock of the process, and no lock of ours; so it
+//! fork makes malloc usable there, but not every lock of the process, and none of our locks; so it
 //! allocates nothing, locks nothing, writes nothing but its own stack, and leaves no descriptor.
-//! Everything goes by what was recorded when the job was created, not by today's configuration.
+//! It uses only what was recorded when the job was created, not by today's configuration.
 //!
 //! `tests/no_alloc.rs` runs this with an allocator that ends the process.
 
@@ -222,7 +222,7 @@ fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(
         return Err(gone);
     }
     let pins = state.pins.ok_or(gone)?;
-    // While this is open the number is the slurmstepd's, so the paths below are, too, as long as
+    // While this is open the number is the slurmstepd's, so the paths below are as well, as long as
     // it lives; that is looked at again once they are open.
     let stepd = state.stepd.open().map_err(|_| gone)?;
     let user = open_pin(&state.stepd, &pins, |pins| pins.user)?;

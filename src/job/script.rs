@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn endless_output_is_bounded() {
-        let (_dir, yes) = script("#!/bin/sh\nexec /usr/bin/yes\n", 1);
+        let (_dir, yes) = script("#!/bin/sh\nexec /usr/bin/yes\n", 5);
         let text = run(&yes, Environment::default()).unwrap_err().to_string();
         assert!(text.len() < 4 * MAX_OUTPUT && text.contains("y | y"), "{}", text.len());
     }

@@ -123,6 +123,6 @@ pub(super) fn waits_in(pid: u32) -> String {
     let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     match wchan.trim() {
         "" | "0" => "it runs".to_owned(),
-        function => format!("it waits in the kernel's {}", function.escape_default()),
+        function => format!("it waits in the kernel function {}", function.escape_default()),
     }
 }

@@ -29,12 +29,12 @@ use std::mem::MaybeUninit;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// How often all job directories are looked at. slurmstepds that were all killed tell nobody.
+/// How often all job directories are inspected. When all slurmstepds of a job were killed, nothing announces its end.
 const LOOK: Duration = Duration::from_secs(600);
 /// The same when a job has started since, or slurmd has ended.
 const LOOK_SOON: Duration = Duration::from_secs(10);
 
-/// How long a job that is about to end is looked at again, twice as long each time.
+/// How long to wait before a job that is about to end is inspected again; doubled each time.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
@@ -44,10 +44,10 @@ const LOOK_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 /// How often a base path that could not be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(60);
 
-/// A worker that has removed nothing for so long makes way for others.
+/// A worker that has removed nothing for this long makes way for others.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// A tree that has had so many turns without an end is told of: 10, 20 and 40 s.
+/// A tree that is still there after this many turns (10, 20 and 40 s) is logged.
 const MANY_TURNS: u32 = 4;
 
 /// How long there is no spare worker after one was asked.
@@ -117,7 +117,7 @@ struct Supervisor {
     /// Those that have ended and are not reaped yet.
     ended: Vec<Child>,
     awaited: HashMap<(String, String), Awaited>,
-    /// When all job directories are looked at again.
+    /// When all job directories are inspected again.
     look_at: Instant,
     looked: Instant,
     jobs: usize,
@@ -143,7 +143,7 @@ impl Supervisor {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)
             .inspect_err(|errno| {
                 let error = Error::call("watch the base paths", "inotify_init1", *errno);
-                host.log(Level::Warning, format_args!("{error}; they are looked at once a second"));
+                host.log(Level::Warning, format_args!("{error}; they are polled once a second"));
             })
             .ok();
         let mut supervisor = Self::at_start(options, host, identity, (events, places), now);
@@ -155,7 +155,7 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// One that has looked at nothing yet.
+    /// One that has not inspected anything yet.
     fn at_start(
         options: Options,
         host: Once,
@@ -207,7 +207,7 @@ impl Supervisor {
 
     /// slurmd has ended, and there is nothing to do that another program does not.
     fn is_over(&self) -> bool {
-        // The jobs are known when they were looked at since.
+        // The jobs are known once they have been inspected since.
         let has_nothing = || self.jobs == 0 && !self.queue.is_active() && self.awaited.is_empty();
         self.is_superseded || (self.slurmd_ended.is_some_and(|ended| self.looked > ended) && has_nothing())
     }
@@ -275,7 +275,7 @@ impl Supervisor {
             }
             Err(errno) => {
                 let error = Error::call("watch the base paths", "inotify_add_watch", errno);
-                self.host.log(Level::Warning, format_args!("{error}; they are looked at once a second"));
+                self.host.log(Level::Warning, format_args!("{error}; they are polled once a second"));
                 self.events = None;
             }
         }
@@ -383,7 +383,7 @@ impl Supervisor {
                         self.queue.ended(&task, Outcome::Busy, now);
                     }
                 }
-                // That is no fault of this task.
+                // The task is not to blame.
                 Err(error) => {
                     self.host.log(Level::Error, format_args!("{error}; it is tried again every second"));
                     self.queue.ended(&task, Outcome::Busy, now);

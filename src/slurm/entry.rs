@@ -109,7 +109,7 @@ pub extern "C" fn namespace_p_restore(_dir_name: *mut c_char, _recover: bool) ->
 
 fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, plugin::Failure> {
     if fd < 0 {
-        return Err(format!("the descriptor {fd} is none"));
+        return Err(format!("{fd} is not a descriptor"));
     }
     // SAFETY: Slurm passes an open descriptor and keeps it open during the call.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_ma
 }
 
 /// `bool namespace_p_can_bpf(stepd_step_rec_t *step)`. False makes Slurm skip device constraints
-/// unless there is a token, so it is the answer for a failure, too.
+/// unless there is a token, so it is also the answer for a failure.
 ///
 /// # Safety
 ///

@@ -58,7 +58,7 @@ pub fn claim(own: Flavour) -> Option<String> {
         if is_marked(&mark(other)).unwrap_or(false) {
             let other = other.plugin_type();
             return Some(format!(
-                "{other} is on for this node, too, and a job can be in the mount namespace of one of them only; hint: set base_path (BasePath) to none for this node in the file of the other"
+                "{other} is also enabled for this node, and a job can be in the mount namespace of one of them only; hint: set base_path (BasePath) to none for this node in the file of the other"
             ));
         }
     }
@@ -88,6 +88,6 @@ mod tests {
         assert_eq!(claim(Flavour::Linux), None);
         // slurmd reads its configuration again in the same process: not after a re-exec.
         assert_eq!(claim(Flavour::Linux), None);
-        assert!(claim(Flavour::Tmpfs).is_some_and(|why| why.contains("namespace/linux is on")));
+        assert!(claim(Flavour::Tmpfs).is_some_and(|why| why.contains("namespace/linux is also enabled")));
     }
 }

@@ -126,7 +126,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// True when a library whose path holds `part` is loaded in this process.
+/// True when a library whose path contains `part` is loaded in this process.
 #[must_use]
 pub fn is_loaded(part: &'static [u8]) -> bool {
     unsafe extern "C" fn holds(object: *const LoadedObject, _: usize, part: *mut c_void) -> c_int {

@@ -191,7 +191,7 @@ pub fn restore() -> Result<(), Failure> {
             host.log(
                 Level::Error,
                 format_args!(
-                    "{error}; jobs under a former base_path are not found, and get no new steps; the file stays as it is: mend it, or remove it if there are no such jobs, and restart slurmd"
+                    "{error}; jobs under a former base_path are not found, and get no new steps; the file stays as it is: fix it, or remove it if there are no such jobs, and restart slurmd"
                 ),
             );
         }

@@ -2,7 +2,7 @@
 //!
 //! Offsets in bytes, from the headers of Slurm 25.11.0 to 25.11.7, 26.05.0 to 26.05.3 and 26.11 (in
 //! development), and from the binaries of 26.05.5. No `#if` lies inside any of these structures, so
-//! they do not depend on how Slurm was configured, but they do hold a `pthread_mutex_t`, whose size
+//! they do not depend on how Slurm was configured, but they contain a `pthread_mutex_t`, whose size
 //! depends on the architecture: 40 bytes on x86-64, 48 on arm64 (glibc).
 
 use std::mem::offset_of;

@@ -10,7 +10,7 @@
 //! * prototypes of imported functions are those of Slurm's headers for these versions (`imports`);
 //! * pointers that an entry point gets are valid for the call, as for any C plugin ([`entry`]).
 //!
-//! | file | what it holds |
+//! | file | what it contains |
 //! |---|---|
 //! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
 //! | `flavour` | which of Slurm's two plugins this is; the other is not on for the same node |

@@ -22,7 +22,7 @@ pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
 pub struct Step(NonNull<u8>);
 
 // SAFETY: the record is valid during the call, and the fields that we read are not written to in it,
-// so a thread that ends within the call may read them, too.
+// so a thread that ends within the call may also read them.
 unsafe impl Sync for Step {}
 
 impl Step {

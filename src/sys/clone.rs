@@ -44,7 +44,7 @@ pub struct Child {
 ///
 /// Signal handlers of this process are not inherited (`CLONE_CLEAR_SIGHAND`, Linux 5.5). The child
 /// is a copy of a process in which other threads may have held any lock, so `child` must make
-/// nothing but system calls on what `plan` holds; it is a plain function and not a closure so that
+/// nothing but system calls on what `plan` contains; it is a plain function and not a closure so that
 /// a reader sees all that it can reach.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ impl EndSignals {
     }
 
     /// The next signal that another process has sent; those of the terminal reach the whole
-    /// foreground group by themselves and are passed over. None when there is none now.
+    /// foreground group by themselves and are passed over. None when no signal is pending.
     pub fn next_sent(&self) -> Result<Option<i32>, Errno> {
         // struct signalfd_siginfo (signalfd(2)): 128 bytes, ssi_signo at 0, ssi_code at 8.
         let mut info = [0_u8; 128];

@@ -127,7 +127,7 @@ fn is_called(pid: u32, wanted: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == wanted)
 }
 
-/// What has ended meanwhile is none.
+/// A process that has ended meanwhile does not count.
 fn is_slurmd(pid: u32) -> bool {
     is_called(pid, "slurmd")
 }

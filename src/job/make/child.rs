@@ -3,7 +3,7 @@
 //! It runs as root in the job's new namespaces (PID 1 of a new PID namespace), on a stack of its own
 //! in the memory of a threaded slurmstepd, whose threads go on: what it would write there, they would
 //! see; a lock that it waited for could be held by a thread that waits for it. So nothing here
-//! allocates, locks, logs or panics: it makes system calls on what [`ChildPlan`] holds, writes to its
+//! allocates, locks, logs or panics: it makes system calls on what [`ChildPlan`] contains, writes to its
 //! own stack alone, tells the parent in one [`Report`] how far it came, and leaves by `execveat` or
 //! `exit_group` only. No process of the job exists before the exec, so none can look into that memory.
 //!

@@ -69,7 +69,7 @@ pub struct Created {
     pub pins: Pins,
 }
 
-/// Makes directories and namespaces for `job` and returns what holds them.
+/// Makes directories and namespaces for `job` and returns what keeps them.
 ///
 /// # Errors
 ///

@@ -131,7 +131,7 @@ pub fn proc_error(parameters: Option<ProcParameters>, call: &'static str, errno:
     if errno == Errno::PERM { error.with_hint(errno_hints::of_proc()) } else { errno_hints::of_call(error) }
 }
 
-/// What the channel holds now. That the child is gone it does not tell: our copy of the child's end
+/// What the channel contains now. That the child is gone it does not tell: our copy of the child's end
 /// stays open with the child's plan.
 enum Message {
     Report(Report),

@@ -83,8 +83,10 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Re
         open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
             let error = Error::call(intention(), "openat2", errno);
             match errno {
-                Errno::NOENT => error
-                    .with_hint(format!("{} has made the one around it and must make this, too", key("init_script"))),
+                Errno::NOENT => error.with_hint(format!(
+                    "{} has made the directory around it, and must also make this one",
+                    key("init_script")
+                )),
                 _ => error,
             }
         })

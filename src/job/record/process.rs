@@ -119,7 +119,7 @@ pub(crate) fn stat_field(pid: Pid, field: usize) -> Result<u64, Errno> {
     parse_stat(text, field).ok_or(Errno::IO)
 }
 
-/// The name (field 2) is in parentheses and may hold anything, so the fields are counted from the last
+/// The name (field 2) is in parentheses and may contain anything, so the fields are counted from the last
 /// parenthesis on.
 fn parse_stat(stat: &[u8], field: usize) -> Option<u64> {
     let mut after_name = stat.rsplitn(2, |&b| b == b')');

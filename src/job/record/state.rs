@@ -158,7 +158,7 @@ impl PinNumbers {
     }
 }
 
-/// The lines of a journal, as they are written. The texts must hold no control characters: the
+/// The lines of a journal, as they are written. The texts must not contain control characters: the
 /// caller has checked them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {

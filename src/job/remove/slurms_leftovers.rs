@@ -1,7 +1,7 @@
 //! The job directories of Slurm's own plugins, which a node has after a switch-over.
 //!
 //! `base_path/<job>` (with builds for several slurmds per host, as Debian's, `base_path/<node>/<job>`)
-//! is mounted on itself and holds `.ns`, with the job's namespaces mounted on empty files, and
+//! is mounted on itself and contains `.ns`, with the job's namespaces mounted on empty files, and
 //! `.<job>`, the private directories (namespace_linux.c, `_create_ns`); for namespace/tmpfs see [`is_of_tmpfs`]. A directory that has anything
 //! else, or belongs to anybody else, is not taken for one. Only removal is here; `join` enters them.
 
