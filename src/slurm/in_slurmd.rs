@@ -254,23 +254,40 @@ fn tell_of_file() {
     }
 }
 
+/// What every slurmstepd gets. After [`restore`] nothing in it changes as long as this process lives.
+static MESSAGE: OnceLock<Vec<u8>> = OnceLock::new();
+
+fn message() -> Result<Vec<u8>, Failure> {
+    Ok(wire::encode(wire::Message {
+        settings: SETTINGS.get().ok_or("send_stepd was called before init")?.clone(),
+        node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
+        slurm_user: trusted_path::slurm_user().unwrap_or(0),
+        // More there are not, unless base_path was changed as often under live jobs.
+        former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
+    }))
+}
+
 /// slurmd tells a slurmstepd the settings.
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
-    let settings = SETTINGS.get().ok_or("send_stepd was called before init")?;
+    let sent = match MESSAGE.get() {
+        Some(message) => write_all(fd, message),
+        None if OLD_BASES.get().is_some() => {
+            let message = message()?;
+            write_all(fd, MESSAGE.get_or_init(|| message))
+        }
+        None => write_all(fd, &message()?),
+    };
+    // slurmstepd waits for the message, not for this.
     tell_of_file();
-    let message = wire::encode(wire::Message {
-        settings: settings.clone(),
-        node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
-        // More there are not, unless base_path was changed as often under live jobs.
-        slurm_user: trusted_path::slurm_user().unwrap_or(0),
-        former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
-    });
-    let mut rest = message.as_slice();
+    sent.map_err(|errno| Error::call("send the settings to slurmstepd", "write", errno).to_string())
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Errno> {
     while !rest.is_empty() {
         match rustix::io::write(fd, rest) {
             Ok(n) => rest = rest.get(n..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::call("send the settings to slurmstepd", "write", errno).to_string()),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
