@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use slurm_jobns::config::flavour::Flavour;
 use slurm_jobns::config::keys;
-use slurm_jobns::config::keys::{DIR_KEYS, ENTRY_KEYS, Format, KEYS, Key, Kind, TOP_KEYS};
+use slurm_jobns::config::keys::{DIR_KEYS, ENTRY_KEYS, KEYS, Key, Kind, TOP_KEYS};
 use slurm_jobns::config::settings::Settings;
 
 fn path(name: &str) -> PathBuf {
@@ -33,13 +34,13 @@ fn all_text(directory: &str, extension: &str) -> String {
     all
 }
 
-const FORMATS: [Format; 2] = [Format::NamespaceYaml, Format::JobContainerConf];
+const FORMATS: [Flavour; 2] = [Flavour::Linux, Flavour::Tmpfs];
 
 /// The name of the key with what is behind it in a file.
-fn written(name: &str, format: Format) -> String {
+fn written(name: &str, format: Flavour) -> String {
     match format {
-        Format::NamespaceYaml => format!("{name}:"),
-        Format::JobContainerConf => format!("{name}="),
+        Flavour::Linux => format!("{name}:"),
+        Flavour::Tmpfs => format!("{name}="),
     }
 }
 
@@ -113,8 +114,8 @@ fn said(key: &Key) -> (Option<&'static str>, &'static str, bool) {
 #[test]
 fn the_manual_pages_have_the_table() {
     for (format, page, heading) in [
-        (Format::NamespaceYaml, "man/namespace.yaml.5", "Keys of defaults and options"),
-        (Format::JobContainerConf, "man/job_container.conf.5", "Keys"),
+        (Flavour::Linux, "man/namespace.yaml.5", "Keys of defaults and options"),
+        (Flavour::Tmpfs, "man/job_container.conf.5", "Keys"),
     ] {
         let items = items(page, heading);
         let found: BTreeSet<&str> = items.iter().map(|(name, _)| name.as_str()).collect();
@@ -146,12 +147,11 @@ fn the_manual_pages_have_the_table() {
 /// `UPDATE_EXPECTED=1` adds what is missing.
 #[test]
 fn the_fuzzer_knows_each_key() {
-    for (format, dictionary) in [
-        (Format::NamespaceYaml, "fuzz/dict/namespace_yaml.dict"),
-        (Format::JobContainerConf, "fuzz/dict/job_container_conf.dict"),
-    ] {
+    for (format, dictionary) in
+        [(Flavour::Linux, "fuzz/dict/namespace_yaml.dict"), (Flavour::Tmpfs, "fuzz/dict/job_container_conf.dict")]
+    {
         let mut words = text(dictionary);
-        let inner = TOP_KEYS.into_iter().chain(ENTRY_KEYS).chain(DIR_KEYS).filter(|_| format == Format::NamespaceYaml);
+        let inner = TOP_KEYS.into_iter().chain(ENTRY_KEYS).chain(DIR_KEYS).filter(|_| format == Flavour::Linux);
         for name in keys::names(format).chain(inner) {
             let word = format!("\"{}\"\n", written(name, format));
             let is_update = std::env::var_os("UPDATE_EXPECTED").is_some();
@@ -167,7 +167,7 @@ fn the_fuzzer_knows_each_key() {
 #[test]
 fn each_key_is_in_a_test() {
     let rust = text("tests/config_slurm.rs") + &text("tests/config_tmpfs.rs");
-    for (format, extension) in [(Format::NamespaceYaml, ".yaml"), (Format::JobContainerConf, ".conf")] {
+    for (format, extension) in [(Flavour::Linux, ".yaml"), (Flavour::Tmpfs, ".conf")] {
         let files = all_text("tests/config", extension) + &rust;
         for name in keys::names(format) {
             assert!(files.contains(&written(name, format)), "no file of tests/config*, and no row there, sets {name}");

@@ -7,8 +7,9 @@ use crate::cli::check;
 use crate::cli::check::{ERRORS, Input, show};
 use crate::cli::help::CONVERT;
 use crate::cli::{answer, complain, nodes, options};
+use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::{Format, Kind};
+use crate::config::keys::Kind;
 use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::{Problem, escape};
 use crate::config::settings::{Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, Node, NodeSettings, Settings};
@@ -131,7 +132,7 @@ impl Serialize for Value {
 
 /// What the file sets.
 fn rows(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Vec<Row> {
-    let keys = keys::of(Format::NamespaceYaml).filter(|(_, key)| is_set(key.name));
+    let keys = keys::of(Flavour::Linux).filter(|(_, key)| is_set(key.name));
     let mut rows: Vec<Row> = keys.filter_map(|(name, key)| Some((name, value(&key.kind, settings)?))).collect();
     rows.extend(dirs(&settings.dirs));
     rows

@@ -20,8 +20,9 @@ mod lines;
 mod words;
 
 use crate::config::cluster::Named;
+use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::{Format, Kind};
+use crate::config::keys::Kind;
 use crate::config::layer::{Layer, Set, Value};
 use crate::config::limits::{MAX_PROBLEMS, MAX_SETTINGS};
 use crate::config::merge;
@@ -62,7 +63,7 @@ pub fn parse_job_container_conf(file_name: &str, text: &[u8], node: &Node<'_>, i
     single.sets.retain(|(key, _)| !matches!(key.kind, Kind::Script(_)));
     let layers: Vec<Layer> = ours.into_iter().rev().chain([single]).collect();
     let is_good = report.errors() == 0;
-    let found = is_good.then(|| merge::settings(&layers, Format::JobContainerConf, node, &mut report));
+    let found = is_good.then(|| merge::settings(&layers, Flavour::Tmpfs, node, &mut report));
     Parsed::new(found, report, nodes)
 }
 
@@ -140,7 +141,7 @@ impl File<'_, '_> {
                 let what = "NodeName is empty, so this line is for no node";
                 self.report.warning(*at, what, "name the nodes, or remove the line");
             }
-            let mut reader = ScalarReader { format: Format::JobContainerConf, report: self.report };
+            let mut reader = ScalarReader { format: Flavour::Tmpfs, report: self.report };
             if reader.hostlist(list, self.node.name, &mut self.nodes) != Some(true) {
                 return;
             }
@@ -164,12 +165,12 @@ impl File<'_, '_> {
 
     /// One word, checked for itself, for the layer of its line.
     fn setting(&mut self, word: &Word, layer: &mut Layer) {
-        let Some(key) = keys::find(&word.key, Format::JobContainerConf) else {
+        let Some(key) = keys::find(&word.key, Flavour::Tmpfs) else {
             if self.report.errors() >= MAX_PROBLEMS {
                 // It is only counted from here on, and a search for each of a mebibyte takes seconds.
                 return self.report.error(word.key_at, "unknown key", "");
             }
-            let names: Vec<_> = keys::names(Format::JobContainerConf).collect();
+            let names: Vec<_> = keys::names(Flavour::Tmpfs).collect();
             let hint = suggest::hint(&word.key, names.iter().copied(), || format!("the keys are {}", names.join(", ")));
             return self.report.error(word.key_at, format!("unknown key {}", quote(&word.key)), hint);
         };
@@ -177,7 +178,7 @@ impl File<'_, '_> {
             let what = format!("{} is twice in this line", key.conf.unwrap_or_default());
             self.report.error(word.key_at, what, "keep one of the two");
         }
-        let value = ScalarReader { format: Format::JobContainerConf, report: self.report }.value(key, &word.value);
+        let value = ScalarReader { format: Flavour::Tmpfs, report: self.report }.value(key, &word.value);
         layer.sets.extend(value.map(|value| (key, Set { value, at: word.value.at })));
     }
 }

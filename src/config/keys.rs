@@ -1,16 +1,8 @@
 //! The keys of both files, one row for each. The readers, the merge, `jobns check` and the messages work from this
 //! table; `tests/keys.rs` compares it with the manual pages and the fuzz dictionaries.
 
+use crate::config::flavour::Flavour;
 use crate::config::settings::{Script, Settings};
-
-/// Which of Slurm's files it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `namespace.yaml`, of namespace/linux.
-    NamespaceYaml,
-    /// `job_container.conf`, of namespace/tmpfs.
-    JobContainerConf,
-}
 
 /// One key.
 #[derive(Debug)]
@@ -91,10 +83,10 @@ impl Key {
 
     /// How this file spells it; `None` when it has no such key.
     #[must_use]
-    pub const fn spelled(&self, format: Format) -> Option<&'static str> {
+    pub const fn spelled(&self, format: Flavour) -> Option<&'static str> {
         match format {
-            Format::NamespaceYaml => self.yaml,
-            Format::JobContainerConf => self.conf,
+            Flavour::Linux => self.yaml,
+            Flavour::Tmpfs => self.conf,
         }
     }
 }
@@ -160,28 +152,28 @@ pub const ENTRY_KEYS: [&str; 2] = ["nodes", "options"];
 pub const DIR_KEYS: [&str; 5] = ["path", "base_path", "options", "tmpfs", "mode"];
 
 /// The keys of a file, with its names for them.
-pub fn of(format: Format) -> impl Iterator<Item = (&'static str, &'static Key)> {
+pub fn of(format: Flavour) -> impl Iterator<Item = (&'static str, &'static Key)> {
     KEYS.iter().filter_map(move |key| Some((key.spelled(format)?, key)))
 }
 
 /// The names of [`of`].
-pub fn names(format: Format) -> impl Iterator<Item = &'static str> {
+pub fn names(format: Flavour) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.spelled(format))
 }
 
 /// The key that a file spells so: namespace.yaml exactly, job_container.conf in any letter case.
 #[must_use]
-pub fn find(word: &str, format: Format) -> Option<&'static Key> {
+pub fn find(word: &str, format: Flavour) -> Option<&'static Key> {
     let is_it = |name: &str| match format {
-        Format::NamespaceYaml => name == word,
-        Format::JobContainerConf => name.eq_ignore_ascii_case(word),
+        Flavour::Linux => name == word,
+        Flavour::Tmpfs => name.eq_ignore_ascii_case(word),
     };
     of(format).find(|(name, _)| is_it(name)).map(|(_, key)| key)
 }
 
 /// How a file spells the key that the program calls so.
 #[must_use]
-pub fn spelled(name: &str, format: Format) -> Option<&'static str> {
+pub fn spelled(name: &str, format: Flavour) -> Option<&'static str> {
     KEYS.iter().find(|key| key.name == name)?.spelled(format)
 }
 

@@ -1,7 +1,8 @@
 //! One mapping of options of namespace.yaml to a layer: `defaults`, or `options` of an entry of `node_confs`.
 
+use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::{DIR_KEYS, Format, Key, Kind};
+use crate::config::keys::{DIR_KEYS, Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
 use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
 use crate::config::mount_options::MountOptions;
@@ -17,7 +18,7 @@ use crate::config::{mount_options, short, suggest};
 pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report) -> Layer {
     let mut layer = Layer::default();
     for (key, tree) in entries {
-        if let Some(known) = keys::find(&key.text, Format::NamespaceYaml) {
+        if let Some(known) = keys::find(&key.text, Flavour::Linux) {
             let Some(value) = value(known, key, tree, report) else { continue };
             let at = if matches!(value, Value::Paths(_) | Value::Dirs(_)) { key.at } else { tree.at };
             layer.sets.push((known, Set { value, at }));
@@ -25,7 +26,7 @@ pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report)
             let hint = "write it at the top level of the file, beside defaults";
             report.error(key.at, format!("strict is in {place}"), hint);
         } else {
-            unknown_key(key, place, &keys::names(Format::NamespaceYaml).collect::<Vec<_>>(), report);
+            unknown_key(key, place, &keys::names(Flavour::Linux).collect::<Vec<_>>(), report);
         }
     }
     layer
@@ -48,7 +49,7 @@ fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) ->
         Kind::DirConfs => dir_confs(key, tree, report).map(Value::Dirs),
         kind => {
             let scalar = scalar(known.name, tree, kind.wanted(), report)?;
-            ScalarReader { format: Format::NamespaceYaml, report }.value(known, scalar)
+            ScalarReader { format: Flavour::Linux, report }.value(known, scalar)
         }
     }
 }
@@ -65,7 +66,7 @@ pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &m
 /// The value of a key that wants a boolean.
 pub(super) fn boolean(name: &str, tree: &Tree, report: &mut Report) -> Option<Set<bool>> {
     let scalar = scalar(name, tree, &BOOLEAN, report)?;
-    let value = ScalarReader { format: Format::NamespaceYaml, report }.boolean(name, scalar)?;
+    let value = ScalarReader { format: Flavour::Linux, report }.boolean(name, scalar)?;
     Some(Set { value, at: tree.at })
 }
 
@@ -230,7 +231,7 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     if !entries.iter().any(|(key, _)| key.text == "path") {
         report.error(item.at, "an entry of dir_confs has no path", "add path: and the directory to make private");
     }
-    let mut reader = ScalarReader { format: Format::NamespaceYaml, report };
+    let mut reader = ScalarReader { format: Flavour::Linux, report };
     let other_base = other_base.filter(|scalar| !scalar.text.is_empty()).and_then(|scalar| {
         let value = reader.base_pattern("base_path of a directory", scalar)?;
         Some(Set { value, at: scalar.at })
@@ -260,6 +261,6 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
 
 fn dir_mode(tree: &Tree, report: &mut Report) -> Option<Set<u32>> {
     let scalar = scalar("mode", tree, &MODE, report)?;
-    let value = ScalarReader { format: Format::NamespaceYaml, report }.mode("mode", scalar)?;
+    let value = ScalarReader { format: Flavour::Linux, report }.mode("mode", scalar)?;
     Some(Set { value, at: tree.at })
 }

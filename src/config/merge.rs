@@ -5,8 +5,9 @@
 //! node: the private directories against the base paths, above all.
 
 use crate::config::check;
+use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::{Format, Key, Kind};
+use crate::config::keys::{Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
 use crate::config::limits::MAX_BASE_PATH;
 use crate::config::outcome::{Origin, Source};
@@ -21,7 +22,7 @@ use crate::config::wire;
 /// Builds the settings of the node from the layers that are for it, the one that wins first.
 pub(super) fn settings(
     layers: &[Layer],
-    format: Format,
+    format: Flavour,
     node: &Node<'_>,
     report: &mut Report,
 ) -> (NodeSettings, Vec<Source>) {
@@ -32,7 +33,7 @@ pub(super) fn settings(
 
 struct Merge<'a> {
     layers: &'a [Layer],
-    format: Format,
+    format: Flavour,
     node: &'a Node<'a>,
     report: &'a mut Report,
     sources: Vec<Source>,
@@ -46,7 +47,7 @@ impl<'a> Merge<'a> {
         let base_path = self.base(pattern, base.at);
         let mut settings = Settings::new(base_path.clone().unwrap_or_default());
         // That is a key of job_container.conf only.
-        settings.entire_step_in_ns = self.format == Format::NamespaceYaml;
+        settings.entire_step_in_ns = self.format == Flavour::Linux;
         for (_, key) in keys::of(self.format) {
             self.one_key(key, &mut settings);
         }

@@ -4,8 +4,8 @@
 //! `defaults` come to is in [`super::merge`].
 
 use crate::config::cluster::Named;
+use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::Format;
 use crate::config::layer::{Layer, Set};
 use crate::config::mapping;
 use crate::config::merge;
@@ -26,7 +26,7 @@ pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Pa
         let read = yaml::parse(&mut report).map(|tree| top_level(&tree, node, &mut nodes, &mut report));
         match read {
             Some(layers) if report.errors() == 0 => {
-                found = Some(merge::settings(&layers, Format::NamespaceYaml, node, &mut report));
+                found = Some(merge::settings(&layers, Flavour::Linux, node, &mut report));
             }
             None if report.errors() == 0 => {
                 let hint = "write \"{}\" to configure nothing, or see namespace.yaml(5) for an example";
@@ -54,7 +54,7 @@ fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut 
                 "disable_bpf_token has no effect at the top level, neither in Slurm nor here",
                 "write it in defaults or in options (Slurm's manual page puts it here)",
             ),
-            name if keys::find(name, Format::NamespaceYaml).is_some() => {
+            name if keys::find(name, Flavour::Linux).is_some() => {
                 let what = format!("{} is at the top level of the file", quote(name));
                 report.error(key.at, what, "indent it under defaults:");
             }
@@ -98,7 +98,7 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
             match key.text.as_str() {
                 "nodes" => is_ours = Some(nodes(key, value, node, named, report)),
                 "options" => layer = Some(options(key, value, report)),
-                name if keys::find(name, Format::NamespaceYaml).is_some() => {
+                name if keys::find(name, Flavour::Linux).is_some() => {
                     let what = format!("{} is beside nodes", quote(name));
                     report.error(key.at, what, "indent it under options:");
                     layer.get_or_insert_default();
@@ -134,7 +134,7 @@ fn nodes(key: &Scalar, value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, re
     for item in items {
         let Some(scalar) = mapping::scalar("a node", item, &HOSTLIST, report) else { continue };
         names_any |= !scalar.text.is_empty();
-        let mut reader = ScalarReader { format: Format::NamespaceYaml, report };
+        let mut reader = ScalarReader { format: Flavour::Linux, report };
         is_ours |= reader.hostlist(scalar, node.name, named) == Some(true);
     }
     if !names_any {

@@ -2,7 +2,6 @@
 
 use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::Format;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file is job_container.conf. In the plugins that is settled when they are built.
@@ -16,7 +15,7 @@ pub fn use_conf(is_conf: bool) {
 /// The key, given as namespace.yaml has it. Allocates nothing, since `join` uses it.
 #[must_use]
 pub fn key(yaml: &str) -> &str {
-    if IN_CONF.load(Ordering::Relaxed) { keys::spelled(yaml, Format::JobContainerConf).unwrap_or(yaml) } else { yaml }
+    if IN_CONF.load(Ordering::Relaxed) { keys::spelled(yaml, Flavour::Tmpfs).unwrap_or(yaml) } else { yaml }
 }
 
 /// A key with its value, as it is written in the file.
@@ -42,8 +41,8 @@ mod tests {
             ("entire_step_in_ns", "EntireStepInNS"),
             ("removal_timeout", "RemovalTimeout"),
         ] {
-            assert_eq!(keys::spelled(yaml, Format::JobContainerConf), Some(conf));
+            assert_eq!(keys::spelled(yaml, Flavour::Tmpfs), Some(conf));
         }
-        assert_eq!(keys::spelled("dir_confs", Format::JobContainerConf), None);
+        assert_eq!(keys::spelled("dir_confs", Flavour::Tmpfs), None);
     }
 }

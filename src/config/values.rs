@@ -8,8 +8,9 @@
 //! Where Slurm would take nonsense (`shared: flase` is true there), we refuse.
 
 use crate::config::cluster::Named;
+use crate::config::flavour::Flavour;
 use crate::config::hostlist;
-use crate::config::keys::{Format, Key, Kind};
+use crate::config::keys::{Key, Kind};
 use crate::config::layer::{DirSpec, Value};
 use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
 use crate::config::pasted;
@@ -55,7 +56,7 @@ impl Kind {
 
 /// Reads scalars of one file. Names of keys are those of that file.
 pub(super) struct ScalarReader<'r> {
-    pub(super) format: Format,
+    pub(super) format: Flavour,
     pub(super) report: &'r mut Report,
 }
 
@@ -83,7 +84,7 @@ impl ScalarReader<'_> {
 
     pub(super) fn boolean(&mut self, name: &str, scalar: &Scalar) -> Option<bool> {
         let text = scalar.text.to_ascii_lowercase();
-        let is_yaml = self.format == Format::NamespaceYaml;
+        let is_yaml = self.format == Flavour::Linux;
         match text.as_str() {
             "true" | "yes" | "1" => return Some(true),
             "false" | "no" | "0" => return Some(false),
@@ -117,7 +118,7 @@ impl ScalarReader<'_> {
 
     fn number(&mut self, name: &str, scalar: &Scalar, wanted: &Wanted, number: Option<u32>) -> Option<u32> {
         let text = scalar.text.as_str();
-        let is_octal = self.format == Format::JobContainerConf
+        let is_octal = self.format == Flavour::Tmpfs
             && text.len() > 1
             && text.starts_with('0')
             && text.bytes().all(|b| b.is_ascii_digit());
@@ -135,7 +136,7 @@ impl ScalarReader<'_> {
 
     /// Seconds that a script may take.
     fn wait(&mut self, name: &str, scalar: &Scalar) -> Option<u32> {
-        let is_yaml = self.format == Format::NamespaceYaml;
+        let is_yaml = self.format == Flavour::Linux;
         let seconds = if is_yaml { wait(&scalar.text, TYPED) } else { number(&scalar.text) };
         let seconds = self.number(name, scalar, &SECONDS, seconds)?;
         if seconds == 0 && is_yaml {
@@ -164,7 +165,7 @@ impl ScalarReader<'_> {
         at: Place,
         test: impl Fn(&str) -> Result<String, Refusal>,
     ) -> Option<String> {
-        if let Some((level, refusal)) = pasted::remark(text, self.format == Format::JobContainerConf) {
+        if let Some((level, refusal)) = pasted::remark(text, self.format == Flavour::Tmpfs) {
             self.report.of_value(level, at, name, text, refusal);
             if level == Level::Error {
                 return None;
@@ -229,7 +230,7 @@ impl ScalarReader<'_> {
 
     /// A path of a private directory, as far as it can be judged alone.
     pub(super) fn dir(&mut self, name: &str, text: &str, at: Place, before: &[DirSpec]) -> Option<String> {
-        let is_conf = self.format == Format::JobContainerConf;
+        let is_conf = self.format == Flavour::Tmpfs;
         let path = self.path(&format!("the directory in {name}"), text, at, |text| {
             if !is_conf {
                 return check_job_pattern(text);
@@ -360,7 +361,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn boolean(text: &str, format: Format) -> (Option<bool>, String) {
+    fn boolean(text: &str, format: Flavour) -> (Option<bool>, String) {
         let mut report = Report::default();
         report.add_file("f", text.as_bytes());
         let scalar = Scalar::new(text);
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn booleans_as_slurm_reads_them() {
         let silent = |value| (Some(value), String::new());
-        let (yaml, conf) = (Format::NamespaceYaml, Format::JobContainerConf);
+        let (yaml, conf) = (Flavour::Linux, Flavour::Tmpfs);
         for text in ["true", "True", "TRUE", "yes", "1"] {
             assert_eq!((boolean(text, yaml), boolean(text, conf)), (silent(true), silent(true)), "{text}");
         }

@@ -3,9 +3,9 @@
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path::is_trusted_owner;
 use crate::config::cluster;
+use crate::config::flavour::Flavour;
 use crate::config::job_container_conf::{Include, parse_job_container_conf};
 use crate::config::keys;
-use crate::config::keys::Format;
 use crate::config::limits::MAX_TEXT;
 use crate::config::namespace_yaml::parse_namespace_yaml;
 use crate::config::outcome::{Origin, Parsed};
@@ -26,7 +26,7 @@ pub struct File {
     /// A line or two that are enough.
     example: &'static str,
     parse: fn(&str, &[u8], &Node<'_>, Include<'_>) -> Parsed,
-    pub(crate) format: Format,
+    pub(crate) format: Flavour,
     /// That nothing in it is for this node alone.
     left_out: fn(&str) -> String,
 }
@@ -43,7 +43,7 @@ pub const NAMESPACE_YAML: File = File {
     plugin: "namespace_linux.so",
     example: "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
     parse: |path, text, node, _| parse_namespace_yaml(path, text, node),
-    format: Format::NamespaceYaml,
+    format: Flavour::Linux,
     left_out: |node| format!("no entry of node_confs names node {node}"),
 };
 
@@ -53,7 +53,7 @@ pub const JOB_CONTAINER_CONF: File = File {
     plugin: "namespace_tmpfs.so",
     example: "write one beside slurm.conf; one line does: \"BasePath=/some/dir\"",
     parse: |path, text, node, include| parse_job_container_conf(path, text, node, include),
-    format: Format::JobContainerConf,
+    format: Flavour::Tmpfs,
     left_out: |node| format!("no line with NodeName names node {node}"),
 };
 
