@@ -1,6 +1,7 @@
 //! The directory of a job before it has its name: until its state file is written.
 
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
+use crate::base::io::write_all;
 use crate::base::trusted_path::{self, Missing, NO_LINKS, c_path, is_administrator};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::spelling::key;
@@ -113,13 +114,7 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
         let ns = make_private_dir(tree.as_fd(), c".ns").trying_to(intention)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&ns, c"state", flags, Mode::RUSR).doing("openat", intention)?;
-        let zeros = vec![0_u8; bytes];
-        let mut rest = &zeros[..];
-        while !rest.is_empty() {
-            let n = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
-            rest = rest.get(n..).unwrap_or_default();
-        }
-        Ok(())
+        write_all(file.as_fd(), &vec![0; bytes]).doing("write", intention)
     };
     let filled = fill();
     // With it goes the lock.

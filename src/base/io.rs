@@ -1,4 +1,4 @@
-//! Reading small files into a buffer. Allocates nothing.
+//! Reading small files into a buffer, and writing all of one. Allocates nothing.
 
 use crate::base::error::{FailedCall, Named};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -37,4 +37,17 @@ pub fn read_all<'a>(file: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<&'a [u
         }
     }
     Ok(buffer.get(..len).unwrap_or_default())
+}
+
+/// Writes all of `rest`.
+///
+/// # Errors
+///
+/// `write(2)`. A part may have been written.
+pub fn write_all(file: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Errno> {
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, rest))?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }

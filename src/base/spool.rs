@@ -1,7 +1,7 @@
 //! Small files of text in slurmd's spool directory.
 
 use crate::base::error::{Doing, Error};
-use crate::base::io::read_all;
+use crate::base::io::{read_all, write_all};
 use crate::base::trusted_path::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
 use crate::config::lines::{BadLine, Lines};
 use rustix::fd::{AsFd, OwnedFd};
@@ -65,11 +65,7 @@ pub fn replace(spool: &str, name: &str, new: &str, text: &str, power_cut: PowerC
     let dir = open_spool(spool, OFlags::RDONLY, intention)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&dir, new, flags, Mode::RUSR | Mode::WUSR).doing("openat", intention)?;
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).doing("write", intention)?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
+    write_all(file.as_fd(), text.as_bytes()).doing("write", intention)?;
     if power_cut == PowerCut::Survives {
         rustix::fs::fsync(&file).doing("fsync", intention)?;
     }

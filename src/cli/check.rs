@@ -214,8 +214,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// None when it cannot be read, which is told: a broken configuration and none at all are one to whoever only sees
-    /// the status.
+    /// None, with a message, when it cannot be read. A missing file and a broken one have the same exit status.
     pub(super) fn read(options: &Options, found: &mut Findings) -> Option<Self> {
         let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy().into_owned() };
         bounded::looking_at(&name);

@@ -82,6 +82,11 @@ pub(super) fn list<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut R
     }
 }
 
+fn must_be(name: &str, what: &str, tree: &Tree, example: &str, report: &mut Report) {
+    let sentence = format!("{name} must be {what}, and this is {}", tree.describe());
+    report.error(tree.at, sentence, format!("write {example}"));
+}
+
 /// The entries of a mapping; `example` is what to write.
 pub(super) fn entries<'t>(
     name: &str,
@@ -92,11 +97,7 @@ pub(super) fn entries<'t>(
     if let Content::Map(entries) = &tree.content {
         return Some(entries);
     }
-    report.error(
-        tree.at,
-        format!("{name} must be a mapping, and this is {}", tree.describe()),
-        format!("write {example}"),
-    );
+    must_be(name, "a mapping", tree, example, report);
     None
 }
 
@@ -105,11 +106,7 @@ pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &m
     if let Content::List(items) = &tree.content {
         return Some(items);
     }
-    report.error(
-        tree.at,
-        format!("{name} must be a list, and this is {}", tree.describe()),
-        format!("write {example}"),
-    );
+    must_be(name, "a list", tree, example, report);
     None
 }
 

@@ -3,7 +3,7 @@
 //! It runs in a forked child of a threaded slurmd, just before that becomes a slurmstepd. glibc's
 //! fork makes malloc usable there, but not every lock of the process, and none of our locks; so it
 //! allocates nothing, locks nothing, writes nothing but its own stack, and leaves no descriptor.
-//! It uses only what was recorded when the job was created, not by today's configuration.
+//! It uses only what was recorded when the job was created, not today's configuration.
 //!
 //! `tests/no_alloc.rs` runs this with an allocator that ends the process.
 

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::base::error::Error;
+use crate::base::io::write_all;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path;
 use crate::config;
@@ -30,7 +31,6 @@ use crate::slurm::remover;
 use crate::slurm::version::version;
 use crate::sys::process::has_bpf_tokens;
 use rustix::fd::BorrowedFd;
-use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
@@ -280,15 +280,4 @@ pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     // slurmstepd waits for the message, not for this.
     tell_of_file();
     sent.map_err(|errno| Error::call("send the settings to slurmstepd", "write", errno).to_string())
-}
-
-fn write_all(fd: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Errno> {
-    while !rest.is_empty() {
-        match rustix::io::write(fd, rest) {
-            Ok(n) => rest = rest.get(n..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
 }

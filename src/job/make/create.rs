@@ -7,6 +7,7 @@
 use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
 use crate::base::error::{Doing, Error, TryingTo};
+use crate::base::io::write_all;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::{Script, Settings};
@@ -128,12 +129,7 @@ impl Journal {
         if self.written >= MAX_SIZE {
             return Err(Error::because(intention(), "the base_paths of dir_confs are too many or too long"));
         }
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let n = rustix::io::retry_on_intr(|| rustix::io::write(&self.file, rest)).doing("write", intention)?;
-            rest = rest.get(n..).unwrap_or_default();
-        }
-        Ok(())
+        write_all(self.file.as_fd(), text.as_bytes()).doing("write", intention)
     }
 }
 
