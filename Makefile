@@ -3,10 +3,10 @@
 #   make [SLURM_VERSION=26.05.5]     target/dist/{namespace_linux.so,namespace_tmpfs.so,jobns-remover,jobns}
 #   make install DESTDIR= PREFIX=/usr PLUGINDIR=/usr/lib/slurm-jobns [BINDIR=/usr/bin] [DATADIR=/usr/share]
 #                [ZSHDIR=/usr/share/zsh/site-functions]
-#   make install-doc [DOCDIR=...]    README.md, SECURITY.md, CHANGELOG.md, docs/ and examples/; packages do this by themselves
+#   make install-doc [DOCDIR=...]    README.md, SECURITY.md, CHANGELOG.md, docs/ and examples/; the packages do this themselves
 #   make check                       the tests that need no root and no Slurm
-#   make check-root                  those that need root, too
-#   make abi-check SLURM_SRC=DIR     does the plugin fit the Slurm whose configured source is in DIR?
+#   make check-root                  also the tests that need root
+#   make abi-check SLURM_SRC=DIR     compares the plugin with the configured source of Slurm in DIR
 #   make deb                         target/package/*.deb, see packaging/build
 #   make rpm                         target/package/*.rpm
 #   make dsc                         target/package/*.dsc, Debian's source package
@@ -16,8 +16,8 @@
 CARGO ?= cargo
 CARGOFLAGS ?= --locked
 PREFIX ?= /usr/local
-# Not lib/slurm: there a Slurm of the same prefix has its own plugins, of the same names. The plugins look for jobns-remover
-# in their own directory.
+# Not lib/slurm, where a Slurm of the same prefix has its own plugins of the same names. The plugins look for
+# jobns-remover in their own directory.
 PLUGINDIR ?= $(PREFIX)/lib/slurm-jobns
 BINDIR ?= $(PREFIX)/bin
 DATADIR ?= $(PREFIX)/share
@@ -29,9 +29,9 @@ DIST := target/dist
 
 export SLURM_VERSION
 
-# The names of this machine's directories stay out of what is built, so that a build in another directory gives the same
-# files. They are added to the caller's RUSTFLAGS. Cargo does not read the rustflags of its own configuration beside
-# RUSTFLAGS: who has some there says `make REMAP=`. Of several that match, rustc takes the last.
+# Remove the names of local directories from the results, so that a build in another directory gives the same files. The
+# options are added to RUSTFLAGS. Cargo ignores the rustflags of its own configuration if RUSTFLAGS is set; use
+# `make REMAP=` to keep them. If several prefixes match, rustc uses the last one.
 CARGO_HOME ?= $(HOME)/.cargo
 REMAP ?= --remap-path-prefix=$(CURDIR)=/usr/src/slurm-jobns \
 	--remap-path-prefix=$(CARGO_HOME)/registry/src=/usr/src/crates --remap-path-prefix=$(CURDIR)/vendor=/usr/src/crates
@@ -39,7 +39,7 @@ ifneq ($(strip $(REMAP)),)
 ifdef CARGO_ENCODED_RUSTFLAGS
 between := $(shell printf '\037')
 flags := $(CARGO_ENCODED_RUSTFLAGS)$(foreach flag,$(REMAP),$(between)$(flag))
-# foreach joins by spaces, of which an encoded flag may have its own, but none before what joins.
+# foreach joins with spaces. An encoded flag can contain spaces, but none before a separator.
 linux tmpfs: override export CARGO_ENCODED_RUSTFLAGS := $(subst $() $(between),$(between),$(flags))
 else
 linux tmpfs: override export RUSTFLAGS := $(strip $(RUSTFLAGS) $(REMAP))
@@ -47,11 +47,11 @@ endif
 endif
 
 all: linux tmpfs
-# For which Slurm it is. Built for another machine, jobns does not run here, and the build is none the worse.
+# Print the version of Slurm. If jobns was built for another architecture, it does not run here, which is not an error.
 	@$(DIST)/jobns stamp $(DIST)/namespace_linux.so || :
 
-# In two directories: in one, each build of the library replaces that with other features, and the next starts anew.
-# Side by side with `make -j2`, of which cargo is told nothing: make's words to it are for another make.
+# Two target directories, because in one directory each build would replace the library with the other features. They
+# build in parallel with `make -j2`. MAKEFLAGS is cleared because cargo cannot use make's job server.
 linux:
 	mkdir -p $(DIST)
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)
@@ -70,7 +70,7 @@ check:
 check-root:
 	$(CARGO) test $(CARGOFLAGS) -- --include-ignored
 
-# For the very release that is in DIR: its number chooses what the plugin takes for granted.
+# Build for the release in DIR: its version selects the structures that the plugin expects.
 abi-check:
 	@test -f "$(SLURM_SRC)/slurm/slurm_version.h" || { \
 		echo "make abi-check: SLURM_SRC must be Slurm's source, after ./configure: no $(SLURM_SRC)/slurm/slurm_version.h" >&2; \
@@ -87,7 +87,7 @@ install: install-man install-completions
 	install -m 0755 $(DIST)/jobns-remover $(DESTDIR)$(PLUGINDIR)/jobns-remover
 	install -m 0755 $(DIST)/jobns $(DESTDIR)$(BINDIR)/jobns
 
-# Slurm's own packages have namespace.yaml(5) and job_container.conf(5): ours are of another section.
+# Slurm's own packages have namespace.yaml(5) and job_container.conf(5), so these pages are in section 5jobns.
 install-man:
 	install -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7
 	install -m 0644 man/namespace.yaml.5 $(DESTDIR)$(MANDIR)/man5/namespace.yaml.5jobns

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What bash completes behind `jobns`. Installed as share/bash-completion/completions/jobns.
+# bash completion for `jobns`. Installed as share/bash-completion/completions/jobns.
 
 _jobns() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} i
@@ -18,13 +18,13 @@ _jobns() {
 		mapfile -t COMPREPLY < <(compgen -W "$commands help --help --version" -- "$word")
 		return
 	fi
-	# bash takes --format=json apart: --format, =, json.
+	# bash splits --format=json into --format, =, json.
 	if [[ $word == = ]]; then
 		word=''
 	elif [[ $before == = ]]; then
 		before=${COMP_WORDS[COMP_CWORD - 2]}
 	fi
-	# What is ours ends where the command begins that `run` and `enter` are for.
+	# Options of jobns end where the command of `run` or `enter` starts.
 	local operands=0 needed dashes='' spool=()
 	case ${COMP_WORDS[1]} in run) needed=0 ;; enter) needed=1 ;; *) needed=1000 ;; esac
 	for ((i = 2; i < COMP_CWORD; i++)); do
@@ -56,7 +56,7 @@ _jobns() {
 	check | convert | stamp) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	help) if ((COMP_CWORD == 2)); then mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word"); fi ;;
 	run | enter)
-		if ((operands < needed)); then # the live jobs, where root asks
+		if ((operands < needed)); then # the live jobs, if root completes
 			mapfile -t COMPREPLY < <(compgen -W "$(jobns list "${spool[@]}" 2>/dev/null | awk '$3 == "alive" {print $1}')" -- "$word")
 		elif ((operands == needed)); then
 			mapfile -t COMPREPLY < <(compgen -c -- "$word")
