@@ -51,7 +51,7 @@ all: linux tmpfs
 	@$(DIST)/jobns stamp $(DIST)/namespace_linux.so || :
 
 # Two target directories, because in one directory each build would replace the library with the other features. They
-# build in parallel with `make -j2`. MAKEFLAGS is cleared because cargo cannot use make's job server.
+# build in parallel with `make -j2`. MAKEFLAGS is cleared: it is not for cargo.
 linux:
 	mkdir -p $(DIST)
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)

@@ -424,7 +424,7 @@ fn whole_files() {
     let both = format!("{node}defaults: {{base_path: /b, clone_ns_flags: CLONE_NEWUSER, user_ns_limits: 20}}");
     assert_eq!(verdict(&both, limits), "3");
     let proc = "defaults: {base_path: /b, clone_ns_flags: CLONE_NEWPID, proc_options: hidepid=2}";
-    assert_eq!(verdict(proc, |s| s.hide_pid.name().to_owned()), "invisible");
+    assert_eq!(verdict(proc, |s| format!("{:?}", s.hide_pid)), "Invisible");
     let keep = "defaults: {base_path: /b, proc_keep: [/proc/driver/b//, /proc/a]}";
     assert_eq!(verdict(keep, |s| s.proc_keep.join(" ")), "/proc/a /proc/driver/b");
     let mode = "defaults: {base_path: /b, dir_confs: [{path: /tmp, mode: 01777}]}";

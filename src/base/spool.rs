@@ -52,7 +52,7 @@ pub fn read(spool: &str, name: &str, max: usize) -> Result<Option<Vec<u8>>, Erro
 ///
 /// When it is of another format, or cut.
 pub fn lines<'a>(header: &'static str, text: &'a [u8]) -> Result<Lines<'a>, BadLine> {
-    if text.ends_with(b"\n") { Lines::behind(header, text) } else { Err(BadLine(header)) }
+    if text.ends_with(b"\n") { Lines::after(header, text) } else { Err(BadLine(header)) }
 }
 
 /// Replaces the file, whole or not at all. Until then the text is in the file `new`.

@@ -1,4 +1,4 @@
-//! The promises of [`Settings`], checked as a whole, wherever the settings come from.
+//! Checks the promises of [`Settings`] as a whole, no matter where the settings come from.
 
 use std::collections::BTreeSet;
 
@@ -9,22 +9,22 @@ use crate::config::path::{Clash, bases_clash, clash, depth, kept_in_proc, normal
 use crate::config::pattern::{JobNames, check_job_pattern, expand_job};
 use crate::config::problem::{Refusal, quote};
 use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, Script, Settings};
-use crate::config::short;
+use crate::config::short_list;
 
-/// Parents before what is nested in them; otherwise in the order of the file.
-pub fn sort_dirs(dirs: &mut [Dir]) {
-    short::sort_by_key(dirs, |dir| depth(&dir.path));
+/// Puts each parent before what is nested in it, and otherwise keeps the order of the file.
+pub(crate) fn sort_dirs(dirs: &mut [Dir]) {
+    short_list::sort_by_key(dirs, |dir| depth(&dir.path));
 }
 
-/// Do the settings keep all that [`Settings`] promises?
+/// Checks every promise of [`Settings`].
 ///
 /// # Errors
-/// A sentence about the first promise that they break.
-pub fn settings(settings: &Settings) -> Result<(), String> {
+/// A sentence about the first promise that is broken.
+pub(crate) fn settings(settings: &Settings) -> Result<(), String> {
     base("base_path", &settings.base_path)?;
     for (name, Script { path, wait_seconds }) in keys::scripts(settings) {
         unchanged(name, path, normalise)?;
-        ensure(*wait_seconds > 0, || format!("{name} has no time to run"))?;
+        ensure(*wait_seconds > 0, || format!("{name} has a time limit of 0"))?;
     }
     let limits = settings.user_ns_limits;
     ensure((1..=100).contains(&limits), || format!("user_ns_limits is {limits}, not a percentage from 1 to 100"))?;
@@ -35,14 +35,14 @@ pub fn settings(settings: &Settings) -> Result<(), String> {
     all_dirs(&settings.dirs, settings)
 }
 
-fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
-    if is_so { Ok(()) } else { Err(otherwise()) }
+fn ensure(is_true: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if is_true { Ok(()) } else { Err(otherwise()) }
 }
 
-/// What a test of text makes of the path must be the path itself.
-fn unchanged(name: &str, path: &str, test: impl Fn(&str) -> Result<String, Refusal>) -> Result<(), String> {
-    let made = test(path).map_err(|refusal| format!("{name} {} {refusal}", quote(path)))?;
-    ensure(made == path, || format!("{name} {} is not normalised", quote(path)))
+/// `normalise` must accept the path and return it unchanged.
+fn unchanged(name: &str, path: &str, normalise: impl Fn(&str) -> Result<String, Refusal>) -> Result<(), String> {
+    let normal = normalise(path).map_err(|refusal| format!("{name} {} {refusal}", quote(path)))?;
+    ensure(normal == path, || format!("{name} {} is not normalised", quote(path)))
 }
 
 fn base(name: &str, path: &str) -> Result<(), String> {
@@ -54,19 +54,19 @@ fn base(name: &str, path: &str) -> Result<(), String> {
 fn proc(settings: &Settings) -> Result<(), String> {
     let keep = &settings.proc_keep;
     let can_hide = settings.namespaces.pid || settings.hide_pid == HidePid::Off;
-    ensure(can_hide, || "there is a hidepid without CLONE_NEWPID".to_owned())?;
+    ensure(can_hide, || "hidepid is set without CLONE_NEWPID".to_owned())?;
     ensure(keep.len() <= MAX_PROC_KEEP, || format!("proc_keep has more than {MAX_PROC_KEEP} paths"))?;
     for path in keep {
         unchanged("the path in proc_keep", path, kept_in_proc)?;
     }
     let is_sorted = keep.is_sorted_by_key(|path| depth(path));
-    ensure(is_sorted, || "a path of proc_keep comes before the one that it lies below".to_owned())?;
-    let is_distinct = short::are_distinct(keep.iter().map(String::as_str));
-    ensure(is_distinct, || "a path is in proc_keep twice".to_owned())
+    ensure(is_sorted, || "a path in proc_keep comes before its parent".to_owned())?;
+    let is_distinct = short_list::are_distinct(keep.iter().map(String::as_str));
+    ensure(is_distinct, || "a path appears twice in proc_keep".to_owned())
 }
 
-/// The private directories of one job: `%j`, `%S` and `%u` are filled in, and what they came to is
-/// checked against each other and against the base paths once more.
+/// The private directories of one job. Fills in `%j`, `%S` and `%u`, and checks the resulting paths once more, against
+/// each other and against the base paths.
 ///
 /// # Errors
 /// A sentence that names the directory.
@@ -75,7 +75,7 @@ pub fn dirs_for_job(settings: &Settings, job: &JobNames<'_>) -> Result<Vec<Dir>,
     for dir in &mut dirs {
         let path = expand_job(&dir.path, job).map_err(|error| format!("the directory {} {error}", quote(&dir.path)))?;
         dir.path = path;
-        // A name that turned out to be /dev/shm gets what /dev/shm always gets.
+        // A path that became /dev/shm gets a tmpfs, as /dev/shm always does.
         if dir.path == DEV_SHM && !matches!(dir.backing, Backing::Tmpfs(_)) {
             dir.make_tmpfs(Vec::new());
         }
@@ -88,7 +88,7 @@ pub fn dirs_for_job(settings: &Settings, job: &JobNames<'_>) -> Result<Vec<Dir>,
 
 fn is_allowed(dir: &Dir) -> Result<(), String> {
     let top = not_private(&dir.path);
-    ensure(top.is_none(), || format!("the directory {} lies in {}", quote(&dir.path), top.unwrap_or_default()))
+    ensure(top.is_none(), || format!("the directory {} is in {}", quote(&dir.path), top.unwrap_or_default()))
 }
 
 fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
@@ -96,33 +96,31 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
     unchanged("the directory", &dir.path, check_job_pattern)?;
     is_allowed(dir)?;
     let is_mode = dir.mode.is_none_or(|mode| mode <= 0o7777);
-    ensure(is_mode, || format!("the mode of the directory {name} has bits that no mode has"))?;
+    ensure(is_mode, || format!("the mode of the directory {name} is more than 7777"))?;
     match &dir.backing {
         Backing::BasePath | Backing::OtherBase(_) | Backing::SameAs(_) if dir.path == DEV_SHM => {
             Err(format!("{DEV_SHM} is not a tmpfs"))
         }
         Backing::BasePath => Ok(()),
-        Backing::SameAs(other) => unchanged("the private directory that is another", other, normalise),
+        Backing::SameAs(other) => unchanged("the target of a private directory", other, normalise),
         Backing::OtherBase(other) => {
             base("the base_path of a directory", other)?;
             let is_apart = *other != settings.base_path && !bases_clash(&settings.base_path, other);
-            ensure(is_apart, || {
-                format!("the base_path of the directory {name} is, or is in, a job directory of the main one")
-            })
+            ensure(is_apart, || format!("the base_path of the directory {name} conflicts with that of the node"))
         }
         Backing::Tmpfs(params) => {
             let has_flags = dir.flags.nosuid && dir.flags.nodev;
             ensure(has_flags, || format!("the tmpfs {name} lacks nosuid or nodev"))?;
             let is_known = params.len() <= MAX_TMPFS_PARAMS && params.iter().all(is_valid_param);
-            ensure(is_known, || format!("the tmpfs {name} has a parameter that nobody knows"))?;
+            ensure(is_known, || format!("the tmpfs {name} has an invalid parameter"))?;
             let keys = || params.iter().map(|param| param.key.as_str());
-            ensure(short::are_distinct(keys()), || format!("the tmpfs {name} has a parameter twice"))?;
+            ensure(short_list::are_distinct(keys()), || format!("the tmpfs {name} has the same parameter twice"))?;
             ensure(dir.mode.is_none() || keys().all(|key| key != "mode"), || format!("the tmpfs {name} has two modes"))
         }
     }
 }
 
-/// What the directories must be to each other and to the base paths.
+/// Checks the directories against each other and against the base paths.
 fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     ensure(dirs.len() <= MAX_DIRS, || format!("there are more than {MAX_DIRS} private directories"))?;
     let mut seen = BTreeSet::new();
@@ -130,12 +128,14 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
         let name = quote(&dir.path);
         if let Backing::SameAs(other) = &dir.backing {
             let is_seen = seen.contains(other.as_str());
-            ensure(is_seen, || format!("the directory {name} is {}, which does not come before it", quote(other)))?;
+            ensure(is_seen, || {
+                format!("the directory {name} is the same as {}, which does not come before it", quote(other))
+            })?;
         }
-        ensure(seen.insert(dir.path.as_str()), || format!("the directory {name} is there twice"))?;
+        ensure(seen.insert(dir.path.as_str()), || format!("the directory {name} appears twice"))?;
     }
     let is_sorted = dirs.is_sorted_by_key(|dir| depth(&dir.path));
-    ensure(is_sorted, || "a private directory comes before the one it is nested in".to_owned())?;
+    ensure(is_sorted, || "a private directory comes before its parent".to_owned())?;
     let others = dirs.iter().filter_map(|dir| match &dir.backing {
         Backing::OtherBase(base) => Some(base.as_str()),
         _ => None,
@@ -145,7 +145,7 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     for dir in dirs {
         for base in &bases {
             let is_inside = matches!(clash(&dir.path, base), Some(Clash::Same | Clash::DirBelowBase));
-            ensure(!is_inside, || format!("the directory {} lies in the base path {}", quote(&dir.path), quote(base)))?;
+            ensure(!is_inside, || format!("the directory {} is in the base path {}", quote(&dir.path), quote(base)))?;
         }
     }
     Ok(())

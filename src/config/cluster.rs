@@ -1,33 +1,33 @@
-//! The names of nodes that a file has, held against those that there are: a name that fits none is a slip, and its
-//! nodes would go without private directories in silence.
+//! Compares the node names in a file with those in slurm.conf. A name that no node has is a typo: the nodes that were
+//! meant would silently get no private directories.
 
 use crate::config::problem::quote;
 use crate::config::{hostlist, slurm_conf};
 
-/// A hostlist of the file.
+/// A hostlist in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    pub list: String,
-    /// From 1.
-    pub line: usize,
-    /// The node that the file was read for is in it.
-    pub is_ours: bool,
+pub(crate) struct Named {
+    pub(crate) list: String,
+    /// Starts at 1.
+    pub(crate) line: usize,
+    /// It contains the node that the file was read for.
+    pub(crate) is_ours: bool,
 }
 
-/// There are entries for single nodes, and none of them is for this one.
-#[must_use]
-pub fn leaves_out(nodes: &[Named]) -> bool {
+/// Whether the file has entries for single nodes, but none for this node.
+pub(crate) fn leaves_out(nodes: &[Named]) -> bool {
     !nodes.is_empty() && !nodes.iter().any(|named| named.is_ours)
 }
 
-/// More nodes than this are not compared.
+/// Nodes that are compared at most.
 const MAX_NODES: usize = 20_000;
-/// Names of the file times nodes of the cluster.
+/// Names in the file times nodes of the cluster.
 const MAX_WORK: usize = 2_000_000;
+const HINT: &str = "write names as in NodeName, not those of a NodeSet or a partition";
 
-/// The nodes that slurm.conf names. Empty where it does not name all of them: it includes a file, or nodes come and go.
-#[must_use]
-pub fn nodes(text: &[u8]) -> Vec<String> {
+/// The nodes that slurm.conf names. Empty if it may not name all of them, because it includes a file or has dynamic
+/// nodes.
+pub(crate) fn nodes(text: &[u8]) -> Vec<String> {
     let is_whole = !String::from_utf8_lossy(text)
         .lines()
         .any(|line| line.trim_start().get(..8).is_some_and(|word| word.trim_end().eq_ignore_ascii_case("include")));
@@ -44,10 +44,9 @@ pub fn nodes(text: &[u8]) -> Vec<String> {
     found
 }
 
-/// Which names of the file no node of the cluster has: the line, and a sentence.
-#[must_use]
-pub fn strangers(nodes: &[Named], cluster: &[String], node: &str) -> Vec<(usize, String)> {
-    // A node that slurm.conf does not name has it from elsewhere, and so may others.
+/// The names in the file that no node of the cluster has: the line, and a sentence.
+pub(crate) fn strangers(nodes: &[Named], cluster: &[String], node: &str) -> Vec<(usize, String)> {
+    // If slurm.conf does not name this node, it may not name others either.
     if !cluster.iter().any(|name| name == node) {
         return Vec::new();
     }
@@ -56,16 +55,9 @@ pub fn strangers(nodes: &[Named], cluster: &[String], node: &str) -> Vec<(usize,
     if names.len().saturating_mul(cluster.len()) > MAX_WORK {
         return Vec::new();
     }
-    let fits = |name: &str| cluster.iter().any(|node| hostlist::contains(name, node) != Ok(false));
-    let lost = names.into_iter().filter(|(_, name)| hostlist::idiom(name, node).is_none() && !fits(name));
-    lost.map(|(line, name)| {
-        let what = format!(
-            "{} is no node of slurm.conf; hint: write names as NodeName has them, not those of a NodeSet or a partition",
-            quote(name)
-        );
-        (line, what)
-    })
-    .collect()
+    let exists = |name: &str| cluster.iter().any(|node| hostlist::contains(name, node) != Ok(false));
+    let strangers = names.into_iter().filter(|(_, name)| hostlist::idiom(name, node).is_none() && !exists(name));
+    strangers.map(|(line, name)| (line, format!("{} is not a node in slurm.conf; hint: {HINT}", quote(name)))).collect()
 }
 
 #[cfg(test)]

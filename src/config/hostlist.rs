@@ -1,25 +1,25 @@
-//! Slurm's hostlists: is this node one of `n[1-3,7],login0[1-2]-ib`?
+//! Slurm's hostlists: whether a node is in `n[1-3,7],login0[1-2]-ib`.
 //!
-//! Nothing is expanded. Each name of the list is matched against the node name, keeping the set of
-//! places in the node name that the pattern can have reached; a group such as `[1-3,7]` moves each
-//! place over the numbers that it can stand for. Slurm's list would contain exactly the names that
-//! match: `[08-10]` stands for `08`, `09` and `10`, and `[8-10]` for `8`, `9` and `10`.
+//! [`contains`] expands nothing. It matches each name in the list against the node name and keeps the set of positions in
+//! the node name that the pattern can have reached. A group such as `[1-3,7]` moves each position past every number of
+//! the group that the node name has there. The names that match are exactly those in Slurm's list: `[08-10]` means `08`,
+//! `09` and `10`, and `[8-10]` means `8`, `9` and `10`.
 
 use crate::config::limits::{MAX_HOST_GROUPS, MAX_HOST_RANGE, MAX_HOST_WORK, MAX_NODE_NAME};
 use crate::config::problem::{Refusal, quote, refuse};
 
-/// The most digits of a number: those of the greatest `u64`.
+/// Digits of a number at most: those of the largest `u64`.
 const MAX_DIGITS: usize = 20;
 
-/// Is `node` in the list? The whole list is checked, also behind the name that matches.
+/// Whether `node` is in the list. Checks the whole list, even after a name that matches.
 ///
 /// # Errors
-/// When Slurm could not read the list either, or it exceeds [`super::limits`].
+/// If Slurm could not read the list either, or the list exceeds [`super::limits`].
 pub fn contains(list: &str, node: &str) -> Result<bool, Refusal> {
     if node.len() > MAX_NODE_NAME {
         return refuse(
             format!("cannot be searched for a node name of {} bytes", node.len()),
-            format!("a node name can have {MAX_NODE_NAME}"),
+            format!("a node name can have at most {MAX_NODE_NAME}"),
         );
     }
     let mut work = MAX_HOST_WORK;
@@ -30,12 +30,12 @@ pub fn contains(list: &str, node: &str) -> Result<bool, Refusal> {
     Ok(found)
 }
 
-/// All nodes of the list; None when there are more than `most`.
+/// All nodes in the list; `None` if there are more than `most`.
 ///
 /// # Errors
 /// As [`contains`].
-pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
-    // The list is checked as a whole first.
+pub(crate) fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
+    // This checks the list as a whole.
     contains(list, "")?;
     let mut all = Vec::new();
     for name in names(list) {
@@ -66,11 +66,10 @@ pub fn expand(list: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
     Ok(Some(all))
 }
 
-/// A name that stands for many nodes elsewhere, or is this node's by another rule, and that no node has here: what it
-/// is, and what to write.
-#[must_use]
-pub fn idiom(name: &str, node: &str) -> Option<Refusal> {
-    // Most names have nothing odd about them, and what is longer than a name is not worth the time.
+/// Explains a name that means several nodes elsewhere, or would mean this node by another rule, but is in fact not the
+/// name of this node.
+pub(crate) fn idiom(name: &str, node: &str) -> Option<Refusal> {
+    // Most names are not odd, and text that is too long for a name is not worth the time.
     let is_word = ["ALL", "DEFAULT"].iter().any(|word| name.eq_ignore_ascii_case(word));
     let odd = |c: char| matches!(c, '*' | '?' | '{' | '}' | '.') || c.is_ascii_uppercase();
     if name.len() > MAX_NODE_NAME || !(is_word || name.contains(odd)) || contains(name, node) != Ok(false) {
@@ -79,42 +78,39 @@ pub fn idiom(name: &str, node: &str) -> Option<Refusal> {
     let quoted = quote(name);
     if is_word {
         return Some(Refusal::new(
-            format!("{quoted} is a name like any other here, and does not stand for all nodes"),
-            "write what is for all nodes without naming any",
+            format!("{quoted} is an ordinary name here and does not mean all nodes"),
+            "settings for all nodes need no node names",
         ));
     }
     if name.contains(['*', '?']) {
         return Some(Refusal::new(
-            format!("{quoted} has a wildcard in it, which is a character like any other here"),
+            format!("{quoted} contains a wildcard, which is an ordinary character here"),
             "write a hostlist such as n[1-9]",
         ));
     }
     if name.contains(['{', '}']) || name.contains("..") {
         return Some(Refusal::new(
-            format!("{quoted} has braces or dots of a shell in it, which stand for nothing here"),
+            format!("{quoted} contains braces or dots as in a shell, which have no meaning here"),
             "write a hostlist such as n[1-9]",
         ));
     }
     let short = name.split_once('.').map_or(name, |(short, _)| short);
     if short != name && contains(short, node) == Ok(true) {
         return Some(Refusal::new(
-            format!(
-                "{quoted} is not {}: names are compared whole, and without a domain where NodeName has none",
-                quote(node)
-            ),
+            format!("{quoted} does not match {}: names are compared in full, and NodeName has no domain", quote(node)),
             format!("write {short}"),
         ));
     }
     if !name.contains('[') && name.eq_ignore_ascii_case(node) {
         return Some(Refusal::new(
-            format!("{quoted} is not {}: letter case counts", quote(node)),
+            format!("{quoted} does not match {}: letter case matters", quote(node)),
             format!("write {node}"),
         ));
     }
     None
 }
 
-/// Splits at commas and white space outside of brackets, as Slurm does.
+/// Splits at commas and white space outside brackets, as Slurm does.
 pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
     let mut in_brackets = false;
     list.split(move |c: char| {
@@ -128,30 +124,31 @@ pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
     .filter(|name| !name.is_empty())
 }
 
-/// Places in a node name: place `i` is before its byte `i`. 256 bits, as the name is at most 255 bytes.
+/// A set of positions in a node name. Position `i` is before byte `i`. A name has at most 255 bytes, so 256 bits are
+/// enough.
 #[derive(Clone, Copy, Default)]
-struct Places([u64; 4]);
+struct Positions([u64; 4]);
 
-impl Places {
-    fn insert(&mut self, place: usize) {
-        if let Some(word) = self.0.get_mut(place / 64) {
-            *word |= 1 << (place % 64);
+impl Positions {
+    fn insert(&mut self, position: usize) {
+        if let Some(word) = self.0.get_mut(position / 64) {
+            *word |= 1 << (position % 64);
         }
     }
 
-    fn contains(self, place: usize) -> bool {
-        self.0.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+    fn contains(self, position: usize) -> bool {
+        self.0.get(position / 64).is_some_and(|word| word >> (position % 64) & 1 == 1)
     }
 
     fn iter(self, node: &str) -> impl Iterator<Item = usize> {
-        (0..=node.len()).filter(move |&place| self.contains(place))
+        (0..=node.len()).filter(move |&position| self.contains(position))
     }
 }
 
-/// Does one name, which may contain bracket groups, stand for the node?
+/// Whether one name in a list, which may contain bracket groups, matches the node.
 fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, Refusal> {
-    // The pattern so far can stand for the node name up to each of these places.
-    let mut reached = Places::default();
+    // The pattern read so far matches the node name up to each of these positions.
+    let mut reached = Positions::default();
     reached.insert(0);
     let mut rest = name;
     let mut groups = 0;
@@ -181,30 +178,31 @@ fn matches(name: &str, node: &str, work: &mut usize) -> Result<bool, Refusal> {
     Ok(reached.contains(node.len()))
 }
 
-fn after_literal(reached: Places, literal: &str, node: &str) -> Places {
-    let mut next = Places::default();
-    for place in reached.iter(node) {
-        if node.as_bytes().get(place..).is_some_and(|tail| tail.starts_with(literal.as_bytes())) {
-            next.insert(place + literal.len());
+fn after_literal(reached: Positions, literal: &str, node: &str) -> Positions {
+    let mut next = Positions::default();
+    for position in reached.iter(node) {
+        if node.as_bytes().get(position..).is_some_and(|tail| tail.starts_with(literal.as_bytes())) {
+            next.insert(position + literal.len());
         }
     }
     next
 }
 
-fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> Result<Places, Refusal> {
-    // The numbers that begin at each reached place, by their count of digits: read once, not per range.
-    let numbers: Vec<(usize, Vec<u64>)> = reached.iter(node).map(|place| (place, numbers_at(node, place))).collect();
-    let mut next = Places::default();
+fn after_group(reached: Positions, ranges: &str, node: &str, work: &mut usize) -> Result<Positions, Refusal> {
+    // The numbers that start at each position, by their count of digits. They are read once, not for each range.
+    let numbers: Vec<(usize, Vec<u64>)> =
+        reached.iter(node).map(|position| (position, numbers_at(node, position))).collect();
+    let mut next = Positions::default();
     for text in ranges.split(',') {
         let range = Range::read(text)?;
-        for (place, values) in &numbers {
+        for (position, values) in &numbers {
             for digits in range.widths() {
-                *work = work.checked_sub(1).ok_or_else(|| {
-                    Refusal::new("is too long to search", "split it into several entries of the list")
-                })?;
+                *work = work
+                    .checked_sub(1)
+                    .ok_or_else(|| Refusal::new("is too long to search", "split it into several list entries"))?;
                 let value = digits.checked_sub(1).and_then(|index| values.get(index));
-                if value.is_some_and(|&value| range.holds(value, digits)) {
-                    next.insert(place + digits);
+                if value.is_some_and(|&value| range.contains(value, digits)) {
+                    next.insert(position + digits);
                 }
             }
         }
@@ -212,9 +210,9 @@ fn after_group(reached: Places, ranges: &str, node: &str, work: &mut usize) -> R
     Ok(next)
 }
 
-/// The values of the first digit at `place`, the first two, and so on while they are digits.
-fn numbers_at(node: &str, place: usize) -> Vec<u64> {
-    let tail = node.as_bytes().get(place..).unwrap_or_default();
+/// The values of the first digit at `position`, of the first two digits, and so on.
+fn numbers_at(node: &str, position: usize) -> Vec<u64> {
+    let tail = node.as_bytes().get(position..).unwrap_or_default();
     let mut values = Vec::new();
     let mut value: u64 = 0;
     for byte in tail.iter().take(MAX_DIGITS).take_while(|byte| byte.is_ascii_digit()) {
@@ -231,31 +229,34 @@ fn numbers_at(node: &str, place: usize) -> Vec<u64> {
 struct Range {
     low: u64,
     high: u64,
-    /// Digits of `low` as written: shorter numbers get zeros in front.
+    /// Digits of `low` as written. Shorter numbers are padded with zeros.
     width: usize,
 }
 
 impl Range {
     fn read(text: &str) -> Result<Self, Refusal> {
         let (low, high) = match text.split_once('-') {
-            // Slurm takes "5-" for "5".
+            // Slurm reads "5-" as "5".
             Some((low, "")) => (low, low),
             Some((low, high)) => (low, high),
             None => (text, text),
         };
-        // Only digits: Rust, and Slurm, would also take a plus sign.
+        // Digits only: Rust and Slurm would also accept a plus sign.
         let number = |digits: &str| {
             let is_plain = digits.bytes().all(|b| b.is_ascii_digit());
             if is_plain { digits.parse::<u64>().ok() } else { None }
         };
         let (Some(low_value), Some(high_value)) = (number(low), number(high)) else {
             if let Some(dash) = text.chars().find(|&c| matches!(c, '\u{2010}'..='\u{2015}' | '\u{2212}')) {
-                let what =
-                    format!("contains {}, with the dash U+{:04X} and not a plain \"-\"", quote(text), u32::from(dash));
+                let what = format!(
+                    "contains {}, with the dash U+{:04X} instead of a plain \"-\"",
+                    quote(text),
+                    u32::from(dash)
+                );
                 return refuse(what, "write \"-\" between the two numbers");
             }
             return refuse(
-                format!("contains {}, which is no number or range", quote(text)),
+                format!("contains {}, which is not a number or a range", quote(text)),
                 "write digits, or two numbers with \"-\" between them",
             );
         };
@@ -265,22 +266,22 @@ impl Range {
         if high_value - low_value >= MAX_HOST_RANGE {
             return refuse(
                 format!("contains the range {} of more than {MAX_HOST_RANGE} hosts", quote(text)),
-                "Slurm does not take more: split it",
+                "Slurm accepts no more: split it",
             );
         }
         if low.len() > MAX_DIGITS {
-            return refuse(format!("contains a number of {} digits", low.len()), format!("use at most {MAX_DIGITS}"));
+            return refuse(format!("contains a number with {} digits", low.len()), format!("use at most {MAX_DIGITS}"));
         }
         Ok(Self { low: low_value, high: high_value, width: low.len() })
     }
 
-    /// The counts of digits that the numbers of the range are written with.
+    /// The numbers of digits with which the numbers of the range are written.
     fn widths(&self) -> std::ops::RangeInclusive<usize> {
         self.width.max(count_digits(self.low))..=self.width.max(count_digits(self.high))
     }
 
-    /// Is this number, written with so many digits, one of the range?
-    fn holds(&self, value: u64, digits: usize) -> bool {
+    /// Whether this number, written with this many digits, is in the range.
+    fn contains(&self, value: u64, digits: usize) -> bool {
         (self.low..=self.high).contains(&value) && digits == self.width.max(count_digits(value))
     }
 }
@@ -344,7 +345,7 @@ mod tests {
         no("n[1-3]-ib", "n2");
         yes("n[1-20][1-20]", "n111");
         yes("n[1-2][0-9]x[3],m", "n15x3");
-        // The places of a group are not confused with one another.
+        // The positions after a group are not confused with one another.
         no("n[1-2][1-2]", "n1");
     }
 
@@ -400,7 +401,7 @@ mod tests {
         for name in ["n1", "n2", "gpu", "N5", "n2.cluster.test", "n[1-4]"] {
             assert_eq!(idiom(name, "n1"), None, "{name}");
         }
-        // Such a node there may be.
+        // A node may have such a name.
         assert_eq!(idiom("all", "all"), None);
         assert_eq!(idiom("n1.cluster.test", "n1.cluster.test"), None);
     }

@@ -2,19 +2,20 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | this | the file as a whole: which lines are for this node, and which of them count |
-//! | [`lines`] | physical lines to logical ones: comments, continuations, escapes, `Include` |
+//! | this | the file as a whole: the lines for this node, and which of them counts |
+//! | [`lines`] | physical lines to logical lines: comments, continuations, escapes, `Include` |
 //! | [`words`] | a logical line to `Key=value` words |
 //!
 //! The rules are Slurm's (parse_config.c, read_jcconf.c):
 //!
-//! - a line begins with `NodeName=` (a hostlist, then the settings of those nodes), with `BasePath=`
-//!   (settings of all nodes), or is one single setting for all nodes;
-//! - of several lines for a node, what a later one sets replaces what an earlier one set;
-//! - what none of those sets comes from the single settings, else it is built in;
-//! - `InitScript`, `CloneNSScript` and `CloneNSEpilog` are settings of a line with a `BasePath`.
+//! - a line starts with `NodeName=` (a hostlist, followed by the settings of those nodes), starts with `BasePath=`
+//!   (settings of all nodes), or is a single setting of all nodes;
+//! - if several lines are for a node, a later line overrides an earlier one, key by key;
+//! - a key that none of those lines sets comes from the single settings, and otherwise has its default;
+//! - `InitScript`, `CloneNSScript` and `CloneNSEpilog` belong on a line with a `BasePath`.
 //!
-//! Where Slurm logs and goes on (a key twice, a script that it then ignores), this says so.
+//! Slurm logs some mistakes and continues, such as a key that appears twice or a script that it ignores. This reader
+//! reports them as errors or warnings.
 
 mod lines;
 mod words;
@@ -34,11 +35,11 @@ use crate::config::values::ScalarReader;
 use lines::{Line, Loader};
 use words::Word;
 
-/// Reads an included file, of which the name is given as written; the reason when it cannot.
+/// Reads an included file by its name as written. Returns the reason if it cannot.
 pub type Include<'i> = &'i mut dyn FnMut(&str) -> Result<Vec<u8>, String>;
 
-/// Reads the file for one node. `file_name` only names it in messages. Lines of the sources are those of the file
-/// itself, of what is included those of the `Include`.
+/// Reads the file for one node. `file_name` is only for messages. The lines in [`Parsed::sources`] are those of the file
+/// itself; a setting in an included file has the line of the `Include`.
 #[must_use]
 pub fn parse_job_container_conf(file_name: &str, text: &[u8], node: &Node<'_>, include: Include<'_>) -> Parsed {
     let mut report = Report::default();
@@ -59,26 +60,26 @@ pub fn parse_job_container_conf(file_name: &str, text: &[u8], node: &Node<'_>, i
         }
     }
     let File { mut single, ours, nodes, .. } = file;
-    // Slurm looks for scripts in lines with a BasePath only.
+    // Slurm looks for scripts only on lines with a BasePath.
     single.sets.retain(|(key, _)| !matches!(key.kind, Kind::Script(_)));
     let layers: Vec<Layer> = ours.into_iter().rev().chain([single]).collect();
-    let is_good = report.errors() == 0;
-    let found = is_good.then(|| merge::settings(&layers, Flavour::Tmpfs, node, &mut report));
+    let is_valid = report.errors() == 0;
+    let found = is_valid.then(|| merge::settings(&layers, Flavour::Tmpfs, node, &mut report));
     Parsed::new(found, report, nodes)
 }
 
-/// The file as far as it has been read.
+/// The part of the file that has been read.
 struct File<'r, 'n> {
     report: &'r mut Report,
     node: &'n Node<'n>,
-    /// Settings in lines of their own.
+    /// Settings on lines of their own.
     single: Layer,
     /// The lines for this node.
     ours: Vec<Layer>,
     nodes: Vec<Named>,
-    /// The last line for this node: where, and whether it names the node.
+    /// The place of the last line for this node, and whether it names the node.
     last: Option<(Place, bool)>,
-    /// How many settings there were, of all lines.
+    /// The number of settings on all lines.
     settings: usize,
 }
 
@@ -98,47 +99,47 @@ impl File<'_, '_> {
         }
         let (Some(first), Some((key, _))) = (words.first(), layer.sets.first()) else { return };
         if layer.sets.len() < words.len() {
-            // What is wrong has been said; what kind of line this is would only be guessed.
+            // The errors have been reported. The kind of the line would be a guess.
             return;
         }
         for (_, set) in layer.sets.iter().skip(1).filter(|(_, set)| matches!(set.value, Value::Nodes(_))) {
-            self.report.error(set.at, "NodeName is not the first word of its line", "begin the line with it");
+            self.report.error(set.at, "NodeName is not the first word of its line", "start the line with it");
         }
         if matches!(key.kind, Kind::Nodes | Kind::BasePath) {
             return self.line_of_nodes(first.key_at, layer);
         }
         let name = key.conf.unwrap_or_default();
-        let in_base_line = "write it behind BasePath, in the same line";
+        let on_base_line = "write it after BasePath, on the same line";
         if key.name == "init_script" {
-            let what = format!("{name} is in a line of its own, which Slurm refuses");
-            return self.report.error(first.key_at, what, in_base_line);
+            let what = format!("{name} is on a line of its own, which Slurm refuses");
+            return self.report.error(first.key_at, what, on_base_line);
         }
         if let Some(second) = words.get(1) {
-            let what = format!("a line that begins with {name} cannot contain a second setting");
-            let hint = "write each in a line of its own, or behind BasePath or NodeName";
+            let what = format!("a line that starts with {name} cannot contain a second setting");
+            let hint = "write each on a line of its own, or after BasePath or NodeName";
             return self.report.error(second.key_at, what, hint);
         }
         if let Some(before) = self.single.get(key.name) {
             let line = self.report.line_of(before.at);
-            self.report.error(first.key_at, format!("{name} is already set in line {line}"), "keep one of the two");
+            self.report.error(first.key_at, format!("{name} is already set on line {line}"), "keep one of the two");
         }
         if matches!(key.kind, Kind::Script(_)) {
-            let what = format!("{name} has no effect in a line of its own, neither in Slurm nor here");
-            self.report.warning(first.key_at, what, in_base_line);
+            let what = format!("{name} has no effect on a line of its own, in Slurm or here");
+            self.report.warning(first.key_at, what, on_base_line);
         }
         self.single.sets.append(&mut layer.sets);
     }
 
-    /// A line that begins with NodeName or BasePath.
-    fn line_of_nodes(&mut self, begin: Place, mut layer: Layer) {
+    /// A line that starts with NodeName or BasePath.
+    fn line_of_nodes(&mut self, start: Place, mut layer: Layer) {
         if layer.get("base_path").is_none() {
             let hint = "add BasePath= and a directory, or BasePath=none for no private directories";
-            self.report.error(begin, "the line has no BasePath", hint);
+            self.report.error(start, "the line has no BasePath", hint);
         }
         if let Some((_, Set { value: Value::Nodes(list), at })) = layer.sets.first() {
             layer.is_of_node = true;
             if list.text.trim_matches([',', ' ', '\t']).is_empty() {
-                let what = "NodeName is empty, so this line is for no node";
+                let what = "NodeName is empty, so this line applies to no node";
                 self.report.warning(*at, what, "name the nodes, or remove the line");
             }
             let mut reader = ScalarReader { format: Flavour::Tmpfs, report: self.report };
@@ -146,28 +147,28 @@ impl File<'_, '_> {
                 return;
             }
         }
-        // A line for a node behind one for all nodes is what that is for.
+        // A line for a node may follow a line for all nodes.
         if let Some((before, before_names)) = self.last
             && (before_names || !layer.is_of_node)
         {
             let line = self.report.line_of(before);
             let what = if before_names {
-                format!("node {} is already in line {line}", quote(self.node.name))
+                format!("node {} is already named on line {line}", quote(self.node.name))
             } else {
-                format!("BasePath for all nodes is already in line {line}")
+                format!("BasePath for all nodes is already set on line {line}")
             };
-            let hint = "what this line sets counts, as in Slurm's plugin, and what only the earlier one sets stays; write one line, or the one for all nodes first";
-            self.report.warning(begin, what, hint);
+            let hint = "as in Slurm's plugin, this line overrides that one, key by key; write one line, or the line for all nodes first";
+            self.report.warning(start, what, hint);
         }
-        self.last = Some((begin, layer.is_of_node));
+        self.last = Some((start, layer.is_of_node));
         self.ours.push(layer);
     }
 
-    /// One word, checked for itself, for the layer of its line.
+    /// Checks one word on its own and adds it to the layer of its line.
     fn setting(&mut self, word: &Word, layer: &mut Layer) {
         let Some(key) = keys::find(&word.key, Flavour::Tmpfs) else {
             if self.report.errors() >= MAX_PROBLEMS {
-                // It is only counted from here on, and a search for each of a mebibyte takes seconds.
+                // Further errors are only counted, and suggestions for a mebibyte of unknown keys take seconds.
                 return self.report.error(word.key_at, "unknown key", "");
             }
             let names: Vec<_> = keys::names(Flavour::Tmpfs).collect();
@@ -175,7 +176,7 @@ impl File<'_, '_> {
             return self.report.error(word.key_at, format!("unknown key {}", quote(&word.key)), hint);
         };
         if layer.get(key.name).is_some() {
-            let what = format!("{} is twice in this line", key.conf.unwrap_or_default());
+            let what = format!("{} appears twice on this line", key.conf.unwrap_or_default());
             self.report.error(word.key_at, what, "keep one of the two");
         }
         let value = ScalarReader { format: Flavour::Tmpfs, report: self.report }.value(key, &word.value);

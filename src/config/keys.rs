@@ -1,5 +1,5 @@
-//! The keys of both files, one row for each. The readers, the merge, `jobns check` and the messages work from this
-//! table; `tests/keys.rs` compares it with the manual pages and the fuzz dictionaries.
+//! The table of the keys of both files, one row for each key. The readers, the merge, `jobns check` and the messages use
+//! this table. `tests/keys.rs` compares it with the manual pages and the fuzz dictionaries.
 
 use crate::config::flavour::Flavour;
 use crate::config::settings::{Script, Settings};
@@ -7,7 +7,7 @@ use crate::config::settings::{Script, Settings};
 /// One key.
 #[derive(Debug)]
 pub struct Key {
-    /// What the program calls it: its name in namespace.yaml, where it is a key of that.
+    /// Its name in the program, which is that in namespace.yaml if there is one.
     pub name: &'static str,
     /// Its name in namespace.yaml.
     pub yaml: Option<&'static str>,
@@ -16,19 +16,19 @@ pub struct Key {
     pub kind: Kind,
     /// The default as the manual pages write it.
     pub default: &'static str,
-    /// Only this plugin has it.
+    /// Slurm's own plugin does not have it.
     pub is_ours: bool,
     pub meaning: &'static str,
 }
 
-/// What a key is set to. Where a key is one field of [`Settings`], and nothing else, that field.
+/// The type of a key's value. If a key sets one field of [`Settings`], also that field.
 #[derive(Debug)]
 pub enum Kind {
     Flag(Field<bool>),
     Seconds(Field<u32>),
     Percent(Field<u32>),
     Script(Field<Option<Script>>),
-    /// Seconds that the script of this field may take. The row of the script comes before.
+    /// The time limit of the script in this field, in seconds. It comes after the row of the script.
     Wait(Field<Option<Script>>),
     BasePath,
     /// `CLONE_NEW…`
@@ -39,9 +39,9 @@ pub enum Kind {
     ProcPaths,
     /// Permission bits.
     Mode,
-    /// Private directories in one text.
+    /// Private directories in one string.
     Dirs,
-    /// Private directories, each a mapping.
+    /// Private directories, a mapping for each.
     DirConfs,
     /// The nodes that a line is for.
     Nodes,
@@ -60,30 +60,29 @@ macro_rules! field {
     };
 }
 
-/// Slurm's own key of this name in namespace.yaml.
+/// A key of namespace.yaml that Slurm's plugin also has.
 const fn slurms(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { name, yaml: Some(name), conf: None, kind, default, is_ours: false, meaning }
 }
 
-/// A key of this name that only this plugin has.
+/// A key of namespace.yaml that only this plugin has.
 const fn ours(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { is_ours: true, ..slurms(name, kind, default, meaning) }
 }
 
 impl Key {
-    /// It is a key of job_container.conf as well, under this name.
+    /// Makes it a key of job_container.conf as well, under this name.
     const fn in_conf(self, name: &'static str) -> Self {
         Self { conf: Some(name), ..self }
     }
 
-    /// It is no key of namespace.yaml.
+    /// Makes it a key of job_container.conf only.
     const fn not_in_yaml(self) -> Self {
         Self { yaml: None, ..self }
     }
 
-    /// How this file spells it; `None` when it has no such key.
-    #[must_use]
-    pub const fn spelled(&self, format: Flavour) -> Option<&'static str> {
+    /// Its name in this file; `None` if the file has no such key.
+    pub(crate) const fn spelled(&self, format: Flavour) -> Option<&'static str> {
         match format {
             Flavour::Linux => self.yaml,
             Flavour::Tmpfs => self.conf,
@@ -91,20 +90,20 @@ impl Key {
     }
 }
 
-/// All keys that can be set for a node, in the order in which they are explained: where, what, then the rest.
+/// All keys that can be set for a node, in the order in which `jobns check` prints them.
 pub static KEYS: [Key; 24] = [
     slurms("node_name", Kind::Nodes, "", "the nodes that the line is for").in_conf("NodeName").not_in_yaml(),
-    slurms("base_path", Kind::BasePath, "not set", "where the files of jobs are").in_conf("BasePath"),
+    slurms("base_path", Kind::BasePath, "not set", "the directory for the files of jobs").in_conf("BasePath"),
     slurms("auto_base_path", Kind::Flag(field!(auto_base_path)), "false", "make base_path when slurmd starts")
         .in_conf("AutoBasePath"),
-    ours("hide_base_path", Kind::Flag(field!(hide_base_path)), "false", "jobs do not see what is in base_path")
+    ours("hide_base_path", Kind::Flag(field!(hide_base_path)), "false", "jobs see an empty base_path")
         .in_conf("HideBasePath"),
     slurms("clone_ns_flags", Kind::Namespaces, "CLONE_NEWNS", "the namespaces that a job gets"),
     slurms("shared", Kind::Flag(field!(shared)), "false", "later mounts of the node appear in the job")
         .in_conf("Shared"),
     slurms("disable_bpf_token", Kind::Flag(field!(disable_bpf_token)), "false", "do without a BPF token"),
     ours("user_ns_limits", Kind::Percent(field!(user_ns_limits)), "10", "percent of the node's limits for one job"),
-    slurms("entire_step_in_ns", Kind::Flag(field!(entire_step_in_ns)), "false", "slurmstepd is in them as well")
+    slurms("entire_step_in_ns", Kind::Flag(field!(entire_step_in_ns)), "false", "slurmstepd also enters the namespace")
         .in_conf("EntireStepInNS")
         .not_in_yaml(),
     slurms("init_script", Kind::Script(field!(init_script)), "not set", "runs before the namespaces are made")
@@ -113,7 +112,7 @@ pub static KEYS: [Key; 24] = [
         .in_conf("InitScriptWait"),
     slurms("user_ns_script", Kind::Script(field!(user_ns_script)), "not set", "writes the job's id maps"),
     ours("user_ns_script_wait", Kind::Wait(field!(user_ns_script)), "10", "its time limit, in seconds"),
-    slurms("clone_ns_script", Kind::Script(field!(clone_ns_script)), "not set", "runs when the namespaces are there")
+    slurms("clone_ns_script", Kind::Script(field!(clone_ns_script)), "not set", "runs after the namespaces are made")
         .in_conf("CloneNSScript"),
     slurms("clone_ns_script_wait", Kind::Wait(field!(clone_ns_script)), "10", "its time limit, in seconds")
         .in_conf("CloneNSScript_Wait"),
@@ -125,18 +124,18 @@ pub static KEYS: [Key; 24] = [
         "scripts_may_be_missing",
         Kind::Flag(field!(scripts_may_be_missing)),
         "false",
-        "slurmd starts without a script",
+        "slurmd starts even if a script is missing",
     )
     .in_conf("ScriptsMayBeMissing"),
     ours(
         "removal_timeout",
         Kind::Seconds(field!(removal_timeout)),
         "60",
-        "how long the end of a job waits for its files",
+        "how long the end of a job waits for the removal of its files",
     )
     .in_conf("RemovalTimeout"),
     ours("proc_options", Kind::HidePid, "not set", "options of the /proc of a PID namespace"),
-    ours("proc_keep", Kind::ProcPaths, "not set", "mounts of the node that stay on such a /proc"),
+    ours("proc_keep", Kind::ProcPaths, "not set", "mounts on the node's /proc that jobs keep"),
     ours("dir_mode", Kind::Mode, "0700", "permission bits of the private directories").in_conf("DirMode").not_in_yaml(),
     slurms("dirs", Kind::Dirs, "/tmp,/dev/shm", "the private directories").in_conf("Dirs"),
     slurms("dir_confs", Kind::DirConfs, "not set", "the private directories, each with its options"),
@@ -145,40 +144,39 @@ pub static KEYS: [Key; 24] = [
 /// The keys of namespace.yaml at its top level.
 pub const TOP_KEYS: [&str; 3] = ["defaults", "node_confs", "strict"];
 
-/// Those of an entry of `node_confs`.
+/// The keys of an entry of `node_confs`.
 pub const ENTRY_KEYS: [&str; 2] = ["nodes", "options"];
 
-/// Those of an entry of `dir_confs`.
+/// The keys of an entry of `dir_confs`.
 pub const DIR_KEYS: [&str; 5] = ["path", "base_path", "options", "tmpfs", "mode"];
 
-/// The keys of a file, with its names for them.
+/// The keys of a file, each with its name there.
 pub fn of(format: Flavour) -> impl Iterator<Item = (&'static str, &'static Key)> {
     KEYS.iter().filter_map(move |key| Some((key.spelled(format)?, key)))
 }
 
-/// The names of [`of`].
+/// The names of the keys of a file.
 pub fn names(format: Flavour) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| key.spelled(format))
 }
 
-/// The key that a file spells so: namespace.yaml exactly, job_container.conf in any letter case.
+/// The key with this name in a file. Letter case matters in namespace.yaml only.
 #[must_use]
 pub fn find(word: &str, format: Flavour) -> Option<&'static Key> {
-    let is_it = |name: &str| match format {
+    let is_same = |name: &str| match format {
         Flavour::Linux => name == word,
         Flavour::Tmpfs => name.eq_ignore_ascii_case(word),
     };
-    of(format).find(|(name, _)| is_it(name)).map(|(_, key)| key)
+    of(format).find(|(name, _)| is_same(name)).map(|(_, key)| key)
 }
 
-/// How a file spells the key that the program calls so.
-#[must_use]
-pub fn spelled(name: &str, format: Flavour) -> Option<&'static str> {
+/// The name in a file of the key with this name in the program.
+pub(crate) fn spelled(name: &str, format: Flavour) -> Option<&'static str> {
     KEYS.iter().find(|key| key.name == name)?.spelled(format)
 }
 
-/// The scripts that the settings have, each with its key.
-pub fn scripts(settings: &Settings) -> impl Iterator<Item = (&'static str, &Script)> {
+/// The scripts of the settings, each with its key.
+pub(crate) fn scripts(settings: &Settings) -> impl Iterator<Item = (&'static str, &Script)> {
     KEYS.iter().filter_map(move |key| match &key.kind {
         Kind::Script(field) => Some((key.name, (field.of)(settings).as_ref()?)),
         _ => None,

@@ -1,36 +1,36 @@
-//! What one part of a file sets: a mapping of namespace.yaml, a line of job_container.conf. Each value is checked for
-//! itself, also for other nodes: a file is right or wrong as a whole. What only the merged settings show is checked in
-//! [`super::merge`].
+//! The values that one part of a file sets: a mapping of namespace.yaml, or a line of job_container.conf. Each value is
+//! checked on its own, even if it is for other nodes: a file is valid or not as a whole. Checks of the merged settings
+//! are in [`super::merge`].
 
 use crate::config::keys::Key;
 use crate::config::mount_options::MountOptions;
 use crate::config::problem::{Place, Scalar};
 use crate::config::settings::{DEV_SHM, HidePid, Namespaces};
 
-/// What is set, in the order of the text.
+/// Keys with their values, in the order of the text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
     pub(super) sets: Vec<(&'static Key, Set<Value>)>,
-    /// For single nodes, and not for all.
+    /// It is for some nodes only.
     pub(super) is_of_node: bool,
 }
 
-/// A value and where it was written.
+/// A value and its place in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Set<T> {
     pub(super) value: T,
     pub(super) at: Place,
 }
 
-/// What a key is set to.
+/// The value of a key.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Something empty, which Slurm takes for not set.
+    /// An empty value, which counts as not set.
     Unset,
     Flag(bool),
     Number(u32),
     Path(String),
-    /// `%h` and `%n` not yet replaced; `None` for `none`.
+    /// `%h` and `%n` are not replaced yet. `None` means `none`.
     Base(Option<String>),
     Namespaces(Namespaces),
     HidePid(HidePid),
@@ -42,10 +42,10 @@ pub(super) enum Value {
 /// A private directory as written.
 #[derive(Clone, Debug)]
 pub(super) struct DirSpec {
-    /// Normalised, patterns not replaced.
+    /// Normalised. Patterns are not replaced yet.
     pub(super) path: String,
     pub(super) at: Place,
-    /// Normalised, `%h` and `%n` not yet replaced.
+    /// Normalised. `%h` and `%n` are not replaced yet.
     pub(super) other_base: Option<Set<String>>,
     pub(super) is_tmpfs: bool,
     pub(super) options: MountOptions,
@@ -53,7 +53,7 @@ pub(super) struct DirSpec {
 }
 
 impl DirSpec {
-    /// One of which nothing but the path is said.
+    /// A directory without options.
     pub(super) fn new(path: String, at: Place) -> Self {
         let is_tmpfs = path == DEV_SHM;
         Self { path, at, other_base: None, is_tmpfs, options: MountOptions::default(), mode: None }
@@ -61,7 +61,7 @@ impl DirSpec {
 }
 
 impl Layer {
-    /// The last that it sets for the key.
+    /// The last value of the key in this layer.
     pub(super) fn get(&self, name: &str) -> Option<&Set<Value>> {
         self.sets
             .iter()

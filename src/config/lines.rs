@@ -1,10 +1,10 @@
-//! Lines of a word and its value: what this plugin writes down for itself.
+//! Lines of a word and its value: the format of everything that this plugin writes for itself.
 //!
-//! The settings in the pipe, the state file of a job, and the files in slurmd's spool directory all begin with a line
-//! that names their format. No text in them has a control character, so each value ends with its line. A value can
-//! be several numbers and words with one blank between two of them, and a path at the end, which may have blanks.
+//! The settings in the pipe, the state file of a job, and the files in slurmd's spool directory all start with a line
+//! that names their format. No text in them contains a control character, so each value ends with its line. A value can
+//! consist of several numbers and words, separated by one blank each, with a path at the end, which may contain blanks.
 //!
-//! Reading allocates nothing: `join` does it in a forked child.
+//! Reading does not allocate, because `join` reads in a forked child.
 
 #![deny(
     clippy::disallowed_types,
@@ -15,9 +15,9 @@
 
 use core::fmt;
 
-/// There is no line that begins with this word, or its value is not valid.
+/// There is no line that starts with this word, or its value is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadLine(pub &'static str);
+pub struct BadLine(pub(crate) &'static str);
 
 impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,41 +25,36 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// The lines of a text, one after the other. A last line without its end is not one of them.
+/// The lines of a text. A last line without a newline is not one of them.
 #[derive(Clone, Debug)]
-pub struct Lines<'a>(pub &'a [u8]);
+pub(crate) struct Lines<'a>(pub &'a [u8]);
 
 impl<'a> Lines<'a> {
-    /// The lines behind the first one, which must be `header`.
-    ///
-    /// # Errors
-    ///
-    /// When it is another one.
-    pub fn behind(header: &'static str, text: &'a [u8]) -> Result<Self, BadLine> {
+    /// The lines after the first one, which must be `header`.
+    pub(crate) fn after(header: &'static str, text: &'a [u8]) -> Result<Self, BadLine> {
         let mut lines = Self(text);
         if lines.flag(header) { Ok(lines) } else { Err(BadLine(header)) }
     }
 
-    /// Does the next line begin with this word?
-    #[must_use]
-    pub fn is_next(&self, word: &str) -> bool {
+    /// Whether the next line starts with this word.
+    pub(crate) fn is_next(&self, word: &str) -> bool {
         self.0.strip_prefix(word.as_bytes()).is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'\n')))
     }
 
-    /// Takes the next line if it is this word alone.
-    pub fn flag(&mut self, word: &str) -> bool {
+    /// Consumes the next line if it is only this word.
+    pub(crate) fn flag(&mut self, word: &str) -> bool {
         let rest = self.0.strip_prefix(word.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
         self.0 = rest.unwrap_or(self.0);
         rest.is_some()
     }
 
-    /// Takes the next line if it begins with this word.
-    pub fn value(&mut self, word: &str) -> Option<Fields<'a>> {
+    /// Consumes the next line if it starts with this word.
+    pub(crate) fn value(&mut self, word: &str) -> Option<Fields<'a>> {
         if self.is_next(word) { self.next().map(|(_, value)| value) } else { None }
     }
 }
 
-/// The word of each line, and its value.
+/// Yields the word and the value of each line.
 impl<'a> Iterator for Lines<'a> {
     type Item = (&'a [u8], Fields<'a>);
 
@@ -72,46 +67,42 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// What is left of a line.
+/// The rest of a line.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'a>(pub &'a [u8]);
+pub(crate) struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// Takes what is before the next blank.
-    pub fn word(&mut self) -> &'a [u8] {
+    /// Consumes the text before the next blank.
+    pub(crate) fn word(&mut self) -> &'a [u8] {
         let mut parts = self.0.splitn(2, |&byte| byte == b' ');
         let word = parts.next().unwrap_or_default();
         self.0 = parts.next().unwrap_or_default();
         word
     }
 
-    /// Takes a number.
-    pub fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
+    /// Consumes a number.
+    pub(crate) fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
         Fields(self.word()).only()
     }
 
-    /// The number, where nothing else is left.
-    #[must_use]
-    pub fn only<T: TryFrom<u64>>(self) -> Option<T> {
+    /// The number, if the rest of the line is one.
+    pub(crate) fn only<T: TryFrom<u64>>(self) -> Option<T> {
         T::try_from(number(self.0)?).ok()
     }
 
-    /// All that is left.
-    #[must_use]
-    pub fn text(self) -> Option<&'a str> {
+    /// The rest of the line.
+    pub(crate) fn text(self) -> Option<&'a str> {
         core::str::from_utf8(self.0).ok()
     }
 
-    /// All that is left, if it is an absolute path.
-    #[must_use]
-    pub fn path(self) -> Option<&'a str> {
+    /// The rest of the line, if it is an absolute path.
+    pub(crate) fn path(self) -> Option<&'a str> {
         self.text().filter(|path| path.starts_with('/'))
     }
 }
 
-/// A decimal number as we write it: no sign, no leading zero.
-#[must_use]
-pub fn number(digits: &[u8]) -> Option<u64> {
+/// A decimal number as this plugin writes it: no sign, no leading zero.
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || (digits.len() > 1 && digits.starts_with(b"0")) {
         return None;
     }
@@ -121,12 +112,8 @@ pub fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Writes one line.
-///
-/// # Errors
-///
-/// When `out` has no room for it.
-pub fn put(out: &mut dyn fmt::Write, word: &str, value: impl fmt::Display) -> fmt::Result {
+/// Writes one line. Fails if `out` has no space for it.
+pub(crate) fn put(out: &mut dyn fmt::Write, word: &str, value: impl fmt::Display) -> fmt::Result {
     writeln!(out, "{word} {value}")
 }
 
@@ -138,7 +125,7 @@ mod tests {
     #[test]
     fn a_line_is_a_word_and_its_value() {
         let text = b"x 1\ntree 7 8 /a  b\nready\nuid 9\n\nx\xff y\ntorn 1";
-        let mut lines = Lines::behind("x 1", text).unwrap();
+        let mut lines = Lines::after("x 1", text).unwrap();
         let (word, mut value) = lines.next().unwrap();
         assert_eq!((word, value.number(), value.number()), (&b"tree"[..], Some(7_u64), Some(8_u32)));
         assert_eq!(value.path(), Some("/a  b"));
@@ -147,13 +134,13 @@ mod tests {
         assert_eq!(lines.value("uid").unwrap().only(), Some(9_u8));
         assert_eq!(lines.next().map(|(word, value)| (word, value.0)), Some((&b""[..], &b""[..])));
         assert_eq!(lines.next().map(|(word, value)| (word, value.0)), Some((&b"x\xff"[..], &b"y"[..])));
-        assert!(lines.next().is_none() && lines.value("torn").is_none(), "it was being written");
+        assert!(lines.next().is_none() && lines.value("torn").is_none(), "it is cut off");
     }
 
     #[test]
     fn what_does_not_fit_is_nothing_and_is_named() {
         for text in ["", "x 1", "x 2\n", "x 1 \n", "x\n"] {
-            assert_eq!(Lines::behind("x 1", text.as_bytes()).unwrap_err(), BadLine("x 1"), "{text:?}");
+            assert_eq!(Lines::after("x 1", text.as_bytes()).unwrap_err(), BadLine("x 1"), "{text:?}");
         }
         assert_eq!(BadLine("x 1").to_string(), "the line \"x 1\" is missing, damaged, or of another format");
         assert_eq!(Fields(b"256").only::<u8>(), None);

@@ -6,15 +6,14 @@ use crate::config::keys::{DIR_KEYS, Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
 use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
 use crate::config::mount_options::MountOptions;
-use crate::config::pasted;
 use crate::config::path::{depth, kept_in_proc, normalise};
 use crate::config::problem::{Level, Report, Scalar, quote};
 use crate::config::settings::{DEV_SHM, Namespaces};
 use crate::config::values::{BOOLEAN, MODE, ScalarReader, TEXT, Wanted, is_unset};
 use crate::config::yaml::{Content, Tree};
-use crate::config::{mount_options, short, suggest};
+use crate::config::{mount_options, short_list, suggest, suspicious};
 
-/// Reads one mapping; `place` names it in messages.
+/// Reads one mapping. `place` is its name in messages.
 pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report) -> Layer {
     let mut layer = Layer::default();
     for (key, tree) in entries {
@@ -23,8 +22,8 @@ pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report)
             let at = if matches!(value, Value::Paths(_) | Value::Dirs(_)) { key.at } else { tree.at };
             layer.sets.push((known, Set { value, at }));
         } else if key.text == "strict" {
-            let hint = "write it at the top level of the file, beside defaults";
-            report.error(key.at, format!("strict is in {place}"), hint);
+            let hint = "write it at the top level of the file, next to defaults";
+            report.error(key.at, format!("strict does not belong in {place}"), hint);
         } else {
             unknown_key(key, place, &keys::names(Flavour::Linux).collect::<Vec<_>>(), report);
         }
@@ -54,40 +53,40 @@ fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) ->
     }
 }
 
-/// The scalar of a key that wants one.
+/// The value of a key, which must be a scalar.
 pub(super) fn scalar<'t>(name: &str, tree: &'t Tree, wanted: &Wanted, report: &mut Report) -> Option<&'t Scalar> {
     if let Content::Scalar(scalar) = &tree.content {
         return Some(scalar);
     }
-    report.error(tree.at, format!("{name} must be {}, and this is {}", wanted.what, tree.describe()), wanted.hint);
+    report.error(tree.at, format!("{name} must be {}, but this is {}", wanted.what, tree.describe()), wanted.hint);
     None
 }
 
-/// The value of a key that wants a boolean.
+/// The value of a key, which must be a boolean.
 pub(super) fn boolean(name: &str, tree: &Tree, report: &mut Report) -> Option<Set<bool>> {
     let scalar = scalar(name, tree, &BOOLEAN, report)?;
     let value = ScalarReader { format: Flavour::Linux, report }.boolean(name, scalar)?;
     Some(Set { value, at: tree.at })
 }
 
-/// The items of a list, or the one scalar in its place.
+/// The items of a list, or a single scalar.
 pub(super) fn list<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
     match &tree.content {
         Content::Scalar(_) => Some(std::slice::from_ref(tree)),
         Content::List(items) => Some(items),
         Content::Map(_) => {
-            report.error(tree.at, format!("{name} must be a list, and this is a mapping"), format!("write {example}"));
+            must_be(name, "a list", tree, example, report);
             None
         }
     }
 }
 
 fn must_be(name: &str, what: &str, tree: &Tree, example: &str, report: &mut Report) {
-    let sentence = format!("{name} must be {what}, and this is {}", tree.describe());
+    let sentence = format!("{name} must be {what}, but this is {}", tree.describe());
     report.error(tree.at, sentence, format!("write {example}"));
 }
 
-/// The entries of a mapping; `example` is what to write.
+/// The entries of a mapping. `example` is the text for the hint.
 pub(super) fn entries<'t>(
     name: &str,
     tree: &'t Tree,
@@ -101,7 +100,7 @@ pub(super) fn entries<'t>(
     None
 }
 
-/// The items of a list of mappings; `example` is what to write.
+/// The items of a list of mappings. `example` is the text for the hint.
 pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &mut Report) -> Option<&'t [Tree]> {
     if let Content::List(items) = &tree.content {
         return Some(items);
@@ -110,18 +109,18 @@ pub(super) fn mappings<'t>(name: &str, tree: &'t Tree, example: &str, report: &m
     None
 }
 
-/// Says that nobody knows the key.
+/// Reports an unknown key.
 pub(super) fn unknown_key(key: &Scalar, place: &str, known: &[&str], report: &mut Report) {
     let all = || format!("the keys here are {}", known.join(", "));
     let hint =
-        pasted::invisible_hint(&key.text).unwrap_or_else(|| suggest::hint(&key.text, known.iter().copied(), all));
+        suspicious::invisible_hint(&key.text).unwrap_or_else(|| suggest::hint(&key.text, known.iter().copied(), all));
     report.error(key.at, format!("unknown key {} in {place}", quote(&key.text)), hint);
 }
 
-/// The flag that says nothing.
+/// This flag changes nothing: every job gets a mount namespace.
 const MOUNT: &str = "CLONE_NEWNS";
 
-/// `clone_ns_flags`: a list of flags, or flags with commas between them.
+/// `clone_ns_flags`: a list of flags, or flags separated by commas.
 fn flags(name: &str, tree: &Tree, report: &mut Report) -> Option<Value> {
     let items = list(name, tree, "- CLONE_NEWPID", report)?;
     let scalars: Vec<&Scalar> = items.iter().filter_map(|item| scalar("a flag", item, &TEXT, report)).collect();
@@ -150,7 +149,7 @@ fn flags(name: &str, tree: &Tree, report: &mut Report) -> Option<Value> {
     Some(Value::Namespaces(namespaces))
 }
 
-/// Adds one word of `clone_ns_flags`, letter case aside; the hint when nobody knows it.
+/// Adds one word of `clone_ns_flags`, in any letter case. Returns the hint if the word is unknown.
 fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), String> {
     let upper = word.to_ascii_uppercase();
     if let Some((_, flag)) = Namespaces::NAMES.into_iter().find(|(name, _)| *name == upper) {
@@ -159,27 +158,26 @@ fn add_flag(namespaces: &mut Namespaces, word: &str) -> Result<(), String> {
     }
     let flags = || format!("the flags are {MOUNT}, {}", Namespaces::NAMES.map(|(name, _)| name).join(", "));
     match upper.as_str() {
-        // Every job gets a mount namespace.
         MOUNT => Ok(()),
         "CLONE_NEWCGROUP" | "CLONE_NEWNET" | "CLONE_NEWTIME" | "CLONE_NEWUTS" => {
-            Err(format!("there is no such namespace here, {}", flags()))
+            Err(format!("this namespace is not supported; {}", flags()))
         }
         _ => {
-            // Without its prefix a flag is too far from its name to be found.
+            // Without the prefix, the word would differ too much from every flag.
             let full = if upper.starts_with("CLONE_") { upper } else { format!("CLONE_{upper}") };
             Err(suggest::hint(&full, Namespaces::NAMES.map(|(name, _)| name).into_iter().chain([MOUNT]), flags))
         }
     }
 }
 
-/// `proc_keep`: a path or a list of them. A parent comes before what is below it.
+/// `proc_keep`: a path or a list of paths. The result has each parent before the paths below it.
 fn proc_keep(name: &str, tree: &Tree, report: &mut Report) -> Option<Vec<String>> {
     let mut paths: Vec<String> = Vec::new();
     for item in list(name, tree, "- /proc/some/file", report)? {
         let Some(scalar) = scalar("a path of proc_keep", item, &TEXT, report) else { continue };
         match kept_in_proc(&scalar.text) {
             Ok(path) if paths.contains(&path) => {
-                report.error(item.at, format!("{} is in {name} twice", quote(&scalar.text)), "remove one");
+                report.error(item.at, format!("{} appears twice in {name}", quote(&scalar.text)), "remove one");
             }
             Ok(_) if paths.len() >= MAX_PROC_KEEP => {
                 report.error(item.at, format!("{name} has more than {MAX_PROC_KEEP} paths"), "keep fewer mounts");
@@ -191,7 +189,7 @@ fn proc_keep(name: &str, tree: &Tree, report: &mut Report) -> Option<Vec<String>
             }
         }
     }
-    short::sort_by_key(&mut paths, |path| depth(path));
+    short_list::sort_by_key(&mut paths, |path| depth(path));
     Some(paths)
 }
 
@@ -249,7 +247,7 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     if let Some(Set { at, .. }) = &mode
         && options.params.iter().any(|param| param.key == "mode")
     {
-        reader.report.error(*at, "the mode is also in options", "keep one of the two");
+        reader.report.error(*at, "the mode is also set in options", "keep one of the two");
     }
     let Scalar { text, at, .. } = path?;
     let path = reader.dir("path", text, *at, before)?;

@@ -1,8 +1,8 @@
-//! The layers that are for one node to the settings of this node, for both files.
+//! Merges the layers for one node into its settings, for both files.
 //!
-//! The rules are Slurm's: the layer that is most for this node wins, key by key; empty text sets nothing; `dir_confs`
-//! wins over `dirs` wherever each of them was set. Here is checked what needs the merged values and the names of the
-//! node: the private directories against the base paths, above all.
+//! The rules are Slurm's: the most specific layer takes precedence, key by key; an empty value sets nothing; `dir_confs`
+//! takes precedence over `dirs`, no matter where each of them is set. This file also contains the checks that need the
+//! merged values and the names of the node, above all those of the private directories against the base paths.
 
 use crate::config::check;
 use crate::config::flavour::Flavour;
@@ -19,7 +19,7 @@ use crate::config::settings::{
 };
 use crate::config::wire;
 
-/// Builds the settings of the node from the layers that are for it, the one that wins first.
+/// Merges the layers for the node. The layer with the highest precedence comes first.
 pub(super) fn settings(
     layers: &[Layer],
     format: Flavour,
@@ -46,7 +46,7 @@ impl<'a> Merge<'a> {
         let Value::Base(Some(pattern)) = &base.value else { return Err(DisabledWhy::SetToNone) };
         let base_path = self.base(pattern, base.at);
         let mut settings = Settings::new(base_path.clone().unwrap_or_default());
-        // That is a key of job_container.conf only.
+        // This is a key of job_container.conf only.
         settings.entire_step_in_ns = self.format == Flavour::Linux;
         for (_, key) in keys::of(self.format) {
             self.one_key(key, &mut settings);
@@ -59,20 +59,20 @@ impl<'a> Merge<'a> {
             && !settings.namespaces.pid
             && let Some((_, set)) = self.find("proc_options")
         {
-            let what = "proc_options is for the /proc of a PID namespace, and there is none";
+            let what = "proc_options needs the /proc of a PID namespace, but clone_ns_flags has no CLONE_NEWPID";
             self.report.error(set.at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
         }
         settings.dirs = self.dirs(base_path.as_deref(), base.at);
         if self.report.errors() == 0
             && let Err(sentence) = check::settings(&settings).and_then(|()| wire::fits(&settings))
         {
-            // Everything that can be wrong has a message with a place above; this is the net below.
+            // Every mistake should have been reported above, with its place. This is the safety net.
             self.report.error_in_file(0, sentence, "please report this: the message should name a line");
         }
         Ok(settings)
     }
 
-    /// A key that is one field of the settings.
+    /// Sets the field of a key that has one field of its own.
     fn one_key(&mut self, key: &'static Key, settings: &mut Settings) {
         if matches!(key.kind, Kind::Nodes | Kind::BasePath | Kind::Dirs | Kind::DirConfs | Kind::Mode) {
             return;
@@ -97,12 +97,12 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// The value that counts, and which layer it is in.
+    /// The value that takes precedence, and the index of its layer.
     fn find(&self, name: &str) -> Option<(usize, &'a Set<Value>)> {
         self.layers.iter().enumerate().find_map(|(index, layer)| Some((index, layer.get(name)?)))
     }
 
-    /// The value that counts; notes where it comes from.
+    /// The value that takes precedence. Records its source.
     fn pick(&mut self, name: &'static str) -> Option<&'a Set<Value>> {
         let found = self.find(name);
         let origin = match found {
@@ -117,31 +117,35 @@ impl<'a> Merge<'a> {
         found.map(|(_, set)| set)
     }
 
-    /// How the file spells a key that it has.
+    /// The name of a key in the file.
     fn spelled(&self, name: &'static str) -> &'static str {
         keys::spelled(name, self.format).unwrap_or(name)
     }
 
-    /// Empty text does not clear what another layer sets, which people may expect.
+    /// Warns of an empty value in the first layer, since it does not override that of another layer.
     fn warn_of_unset(&mut self) {
         let Some((first, rest)) = self.layers.split_first() else { return };
         for (key, set) in first.sets.iter().filter(|(_, set)| matches!(set.value, Value::Unset)) {
             let is_set = |name| rest.iter().any(|layer| layer.get(name).is_some());
             if is_set(key.name) || key.name == "dirs" && is_set("dir_confs") {
                 let hint = match key.kind {
-                    Kind::BasePath => "write none to switch the plugin off here",
+                    Kind::BasePath => "write none to disable the plugin here",
                     Kind::Namespaces => "write CLONE_NEWNS for a mount namespace only",
                     Kind::HidePid => "write hidepid=off for a /proc without restrictions",
                     Kind::ProcPaths => "write [] to keep nothing",
-                    _ => "remove it here, or set it per entry and not in defaults",
+                    _ => "remove it here, or set it in each entry instead of in defaults",
                 };
-                self.report.warning(set.at, format!("an empty {} keeps the one of defaults", key.name), hint);
+                self.report.warning(
+                    set.at,
+                    format!("an empty {} does not override the one in defaults", key.name),
+                    hint,
+                );
             }
         }
     }
 
-    /// Without a user namespace this has no effect. An entry may do without one that others have: then what `defaults`
-    /// sets is for those.
+    /// Warns of a key that has no effect without a user namespace, unless `defaults` sets it and only the entry for this
+    /// node omits the user namespace.
     fn warn_of_idle(&mut self, name: &str) {
         let of_flags = self.find("clone_ns_flags").map_or(usize::MAX, |(index, _)| index);
         if let Some((index, set)) = self.find(name)
@@ -152,7 +156,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// A base path with the names of this node filled in.
+    /// Fills in the names of this node in a base path, and checks the result.
     fn base(&mut self, pattern: &str, at: Place) -> Option<String> {
         let name = self.spelled("base_path");
         let path = match expand_node(pattern, self.node) {
@@ -163,25 +167,25 @@ impl<'a> Merge<'a> {
             }
         };
         if path.len() > MAX_BASE_PATH {
-            let what = format!("{name} has {} bytes with the names of this node", path.len());
-            self.report.error(at, what, format!("it can have {MAX_BASE_PATH}"));
+            let what = format!("{name} has {} bytes with the names of this node filled in", path.len());
+            self.report.error(at, what, format!("it can have at most {MAX_BASE_PATH}"));
             return None;
         }
         if let Some(top) = is_cleaned(&path) {
-            self.report.warning(at, format!("{name} {} lies in {top}, {CLEANED}", quote(&path)), CLEANED_HINT);
+            self.report.warning(at, format!("{name} {} is in {top}, {CLEANED}", quote(&path)), CLEANED_HINT);
         }
         Some(path)
     }
 
-    /// The private directories, checked against each other and the base paths, in mount order.
+    /// The private directories in mount order, checked against each other and against the base paths.
     fn dirs(&mut self, base_path: Option<&str>, base_at: Place) -> Vec<Dir> {
         let (confs, list) = (self.find("dir_confs"), self.find("dirs"));
         if let (Some((of_confs, confs)), Some((of_list, list))) = (confs, list)
-            // Not when the entry's dir_confs replace the dirs of defaults: that is what they are for.
+            // The dir_confs of an entry may replace the dirs of defaults.
             && of_confs >= of_list
         {
             let line = self.report.line_of(confs.at);
-            let what = format!("dirs has no effect, as dir_confs in line {line} takes its place");
+            let what = format!("dirs has no effect because dir_confs is set on line {line}");
             self.report.warning(list.at, what, "write the directories in dir_confs");
         }
         let set = self.pick(if confs.is_some() { "dir_confs" } else { "dirs" });
@@ -198,7 +202,7 @@ impl<'a> Merge<'a> {
         let mut dirs: Vec<Dir> = Vec::with_capacity(specs.len());
         for spec in specs {
             let mut dir = self.dir(spec, base_path, &mut others);
-            // /dev/shm is for everybody in the job, as on the node.
+            // /dev/shm is for all users in the job, as on the node.
             dir.mode = dir.mode.or(mode.filter(|_| !spec.is_tmpfs));
             dirs.push(dir);
         }
@@ -226,8 +230,9 @@ impl<'a> Merge<'a> {
             && base_path != Some(other.as_str())
         {
             if base_path.is_some_and(|base| bases_clash(base, &other)) {
-                let what = format!("base_path {} would be among the job directories of another", quote(&other));
-                self.report.error(*at, what, "do not nest base paths in a name of digits or a hidden name");
+                let what =
+                    format!("base_path {} would be among the job directories of another base_path", quote(&other));
+                self.report.error(*at, what, "between nested base paths, no name may be a number or start with a dot");
             }
             if !others.contains(&other) {
                 others.push(other.clone());
@@ -237,15 +242,16 @@ impl<'a> Merge<'a> {
         dir
     }
 
-    /// A private directory cannot be, or lie in, a base path; the reverse works, but is said.
+    /// Reports a private directory that is a base path or is inside one. Warns of a base path inside a private directory,
+    /// which works.
     fn clash(&mut self, spec: &DirSpec, name: &str, base: &str, is_other: bool) {
         let dir = quote(&spec.path);
         let what = match clash(&spec.path, base) {
             Some(Clash::Same) => format!("private directory {dir} is {name} itself"),
-            Some(Clash::DirBelowBase) => format!("private directory {dir} lies inside {name} {}", quote(base)),
+            Some(Clash::DirBelowBase) => format!("private directory {dir} is inside {name} {}", quote(base)),
             Some(Clash::BaseBelowDir) if !is_other => {
-                let what = format!("{name} {} lies inside the private directory {dir}", quote(base));
-                let hint = format!("it works, but a {name} elsewhere is easier to look after");
+                let what = format!("{name} {} is inside the private directory {dir}", quote(base));
+                let hint = format!("this works, but a {name} elsewhere is easier to manage");
                 return self.report.warning(spec.at, what, hint);
             }
             Some(Clash::BaseBelowDir) | None => return,

@@ -1,35 +1,35 @@
 //! Text to checked settings, and settings to bytes and back.
 //!
-//! Everything here is pure: no system call, no clock, no environment, no global state. What comes in
-//! is text from an administrator or bytes from a pipe; what comes out is either [`Settings`](settings::Settings) that hold
-//! every promise listed there, or sentences that say what is wrong. No input makes it panic, and time
-//! and memory are bounded by the constants in [`limits`].
+//! Everything here is pure: no system call, no clock, no environment. The only global state is the flag in
+//! [`spelling`]. The input is text from an administrator or bytes from a pipe. The output is either
+//! [`Settings`](settings::Settings) that keep every promise listed there, or sentences that say what is wrong. No input
+//! causes a panic, and the constants in [`limits`] bound time and memory.
 //!
 //! Reading order, which is also the way the data flows:
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`settings`], [`outcome`] | the types: what a file says about one node, and what reading it comes to |
+//! | [`settings`], [`outcome`] | the types: the settings of one node, and the outcome of reading a file |
 //! | [`keys`] | the table of keys: names, types, defaults |
-//! | [`flavour`] | which of Slurm's two plugins this is |
-//! | [`spelling`] | how the file that was read spells a key |
+//! | [`flavour`] | which of Slurm's two plugins this build replaces |
+//! | [`spelling`] | the name of a key in the file that was read |
 //! | [`yaml`] | text to a small tree, each node with its place in the text |
-//! | [`namespace_yaml`] | the top level of the tree, and the entry of this node |
+//! | [`namespace_yaml`] | the top level of the tree, and the entry for this node |
 //! | `mapping` | one mapping of options (`defaults`, `options` of an entry) to a layer |
 //! | [`job_container_conf`] | the file of namespace/tmpfs: its lines to layers |
-//! | `layer` | what a mapping or a line sets, each value with its place |
+//! | `layer` | the values that a mapping or a line sets, each with its place |
 //! | `values` | one scalar to a value, by Slurm's rules for the file |
 //! | `merge` | layers to settings; directories against base paths |
 //! | [`proc`] | `proc_options` |
 //! | [`mount_options`] | `nosuid,size=4g` to flags and tmpfs parameters, from closed lists |
-//! | `pasted` | paths that look as if something else was meant |
+//! | `suspicious` | paths that were probably meant differently |
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
-//! | [`hostlist`] | does `n[1-3,7]` contain this node |
-//! | [`cluster`] | do the names of nodes in the file fit any node |
-//! | [`short`] | short lists, sorted without much code |
+//! | [`hostlist`] | whether `n[1-3,7]` contains this node |
+//! | [`cluster`] | whether the node names in the file exist in slurm.conf |
+//! | `short_list` | sorting short lists with little code |
 //! | [`check`] | the promises of [`Settings`](settings::Settings), checked as a whole |
 //! | [`slurm_conf`] | single values of slurm.conf |
-//! | [`lines`] | lines of a word and its value: what the plugin writes down for itself |
+//! | [`lines`] | lines of a word and its value: the format of the plugin's own files |
 //! | [`wire`] | settings to lines for `send_stepd`, and back for `recv_stepd` |
 //! | [`problem`] | errors and warnings with file, line, column and a mark under the text |
 
@@ -37,7 +37,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod check;
-pub mod cluster;
+pub(crate) mod cluster;
 pub mod flavour;
 pub mod hostlist;
 pub mod job_container_conf;
@@ -50,16 +50,16 @@ mod merge;
 pub mod mount_options;
 pub mod namespace_yaml;
 pub mod outcome;
-mod pasted;
 pub mod path;
 pub mod pattern;
 pub mod problem;
-pub mod proc;
+mod proc;
 pub mod settings;
-pub mod short;
-pub mod slurm_conf;
-pub mod spelling;
+mod short_list;
+pub(crate) mod slurm_conf;
+pub(crate) mod spelling;
 pub(crate) mod suggest;
+mod suspicious;
 mod values;
 pub mod wire;
-pub mod yaml;
+mod yaml;

@@ -1,22 +1,22 @@
 //! `options` of a private directory: flags of the mount, and parameters of a tmpfs.
 //!
-//! Slurm knows seven flags and hands every other word to the kernel as tmpfs data, or drops it on a
-//! bind mount, so that `nosiud` protects nothing. Here the list of flags is closed. A tmpfs parameter that is not in the
-//! other list is the kernel's to judge, when slurmd starts: a newer kernel may know it.
+//! Slurm's plugin knows seven flags. It passes every other word to the kernel as tmpfs data, or drops it on a bind mount,
+//! so `nosiud` protects nothing. Here an unknown flag is an error. An unknown tmpfs parameter may be known to a newer
+//! kernel, so slurmd tries it when it starts.
 
 use crate::config::limits::{MAX_TMPFS_PARAMS, MAX_WORDS};
 use crate::config::problem::{Report, Scalar, quote};
 use crate::config::settings::{MountFlags, TmpfsParam};
 use crate::config::suggest;
 
-/// What `options` asks for.
+/// The value of `options`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
     pub flags: MountFlags,
     pub params: Vec<TmpfsParam>,
 }
 
-/// What a tmpfs parameter wants after `=`.
+/// The form of the value of a tmpfs parameter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Nothing,
@@ -29,11 +29,11 @@ enum Form {
     Octal,
     Huge,
     Policy,
-    /// A label of SELinux.
+    /// An SELinux label.
     Label,
 }
 
-/// The parameters of the kernel's tmpfs, see its Documentation/filesystems/tmpfs.rst.
+/// The parameters of tmpfs; see Documentation/filesystems/tmpfs.rst of Linux.
 const PARAMS: [(&str, Form); 22] = [
     ("size", Form::Size),
     ("nr_blocks", Form::Count),
@@ -64,11 +64,11 @@ const MAX_VALUE: usize = 64;
 /// Bytes of a label, or of the value of a parameter that is not in the list.
 const MAX_LABEL: usize = 256;
 
-/// Reads `options`. On a mount that is no tmpfs, tmpfs parameters are left out with a warning.
+/// Reads `options`. On a mount that is not a tmpfs, tmpfs parameters are ignored with a warning.
 #[must_use]
 pub fn read(scalar: &Scalar, is_tmpfs: bool, report: &mut Report) -> MountOptions {
     let mut reader = Reader { out: MountOptions::default(), scalar, report, is_tmpfs };
-    // The nodes of `mpol=bind:0,2` are separated by commas as well.
+    // The nodes in `mpol=bind:0,2` are also separated by commas.
     let mut policy_open = false;
     for (index, word) in words(&scalar.text).enumerate() {
         if index >= MAX_WORDS {
@@ -103,7 +103,7 @@ pub fn read(scalar: &Scalar, is_tmpfs: bool, report: &mut Report) -> MountOption
     if flags.noatime && flags.relatime {
         flags.relatime = false;
         let part = scalar.text.trim();
-        reader.warning(part, "noatime and relatime exclude each other", "noatime is what counts");
+        reader.warning(part, "noatime and relatime exclude each other", "noatime takes precedence");
     }
     reader.out
 }
@@ -129,9 +129,9 @@ impl Reader<'_> {
             *flag(&mut self.out.flags) = true;
             return;
         }
-        let only_restrictions = "leave it out: only restrictions are written";
+        let only_restrictions = "remove it: only restrictions can be set";
         match part.to_ascii_lowercase().as_str() {
-            // Slurm hands it to the kernel, which takes it, or drops it on a bind mount.
+            // Slurm passes it to the kernel, which accepts it, or drops it on a bind mount.
             "rw" => self.warning(part, "rw has no effect", only_restrictions),
             "defaults" | "atime" | "diratime" | "dev" | "suid" | "exec" => {
                 self.error(part, format!("{} is not an option here", quote(part)), only_restrictions);
@@ -145,25 +145,25 @@ impl Reader<'_> {
             Some((key, value)) => (key, Some(value)),
             None => (part, None),
         };
-        // mount(8) also removes quotation marks.
+        // mount(8) removes quotation marks.
         let value = value.map(|value| value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
         let Some(&(_, form)) = PARAMS.iter().find(|(name, _)| *name == key) else {
             let known = || flags().chain(PARAMS.iter().map(|(name, _)| *name));
-            if self.is_tmpfs && is_for_the_kernel(key, value) && !suggest::is_slip(key, known()) {
+            if self.is_tmpfs && may_be_newer(key, value) && !suggest::is_typo(key, known()) {
                 let what = format!("the mount option {} is not known here", quote(part));
-                let hint = "slurmd asks the kernel when it starts, and does not start if that refuses it";
+                let hint = "slurmd tries it when it starts, and does not start if the kernel refuses it";
                 self.warning(part, what, hint);
                 return self.push(part, key, value);
             }
             let hint = suggest::hint(key, known(), || {
                 let flags: Vec<_> = flags().collect();
-                format!("the options are {}, and on a tmpfs size= and its like", flags.join(", "))
+                format!("the options are {}, and on a tmpfs size= and the like", flags.join(", "))
             });
             return self.error(part, format!("unknown mount option {}", quote(part)), hint);
         };
         if let Err(wanted) = check_value(form, value) {
-            let what = format!("the mount option {} cannot be read", quote(part));
-            // 16Gi and 16GB are 16G to the kernel.
+            let what = format!("the mount option {} cannot be parsed", quote(part));
+            // The kernel reads 16Gi and 16GB as 16G.
             let plain = value.map(|value| value.trim_end_matches(['i', 'B', 'b']));
             let hint =
                 match plain.filter(|_| matches!(form, Form::Size | Form::Count) && check_value(form, plain).is_ok()) {
@@ -177,7 +177,7 @@ impl Reader<'_> {
             return self.warning(part, what, "remove it, or add \"tmpfs: true\"");
         }
         if key == "size" && value.is_some_and(is_zero) {
-            self.warning(part, "size=0 is a tmpfs without any limit", "write the size that jobs may use");
+            self.warning(part, "size=0 means that the tmpfs has no size limit", "write the size that jobs may use");
         }
         let percent = value.and_then(|value| value.strip_suffix('%')?.parse::<u64>().ok());
         if key == "size" && percent.is_some_and(|percent| percent > 100) {
@@ -188,7 +188,7 @@ impl Reader<'_> {
 
     fn push(&mut self, part: &str, key: &str, value: Option<&str>) {
         if self.out.params.iter().any(|param| param.key == key) {
-            return self.error(part, format!("{key} is there twice"), "keep one of the two");
+            return self.error(part, format!("{key} appears twice"), "keep one of the two");
         }
         if self.out.params.len() >= MAX_TMPFS_PARAMS {
             return;
@@ -201,18 +201,18 @@ fn flags() -> impl Iterator<Item = &'static str> {
     MountFlags::NAMES.into_iter().map(|(name, _)| name)
 }
 
-/// Is this a parameter that [`read`] would have made? For settings that come over the pipe.
+/// Whether [`read`] could have returned this parameter. For settings from the pipe.
 #[must_use]
 pub fn is_valid_param(param: &TmpfsParam) -> bool {
     let value = param.value.as_deref();
     match PARAMS.iter().find(|(name, _)| *name == param.key) {
         Some(&(_, form)) => check_value(form, value).is_ok(),
-        None => is_for_the_kernel(&param.key, value),
+        None => may_be_newer(&param.key, value),
     }
 }
 
-/// Does it look like a parameter, whatever it means?
-fn is_for_the_kernel(key: &str, value: Option<&str>) -> bool {
+/// Whether this has the form of a tmpfs parameter, which a newer kernel may know.
+fn may_be_newer(key: &str, value: Option<&str>) -> bool {
     let is_name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
     key.len() <= MAX_VALUE
         && key.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
@@ -226,7 +226,7 @@ fn is_label(text: &str) -> bool {
     (1..=MAX_LABEL).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"')
 }
 
-/// Splits at commas, but not at those in double quotes, which a label can have.
+/// Splits at commas outside double quotes. A label can contain commas in quotes.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut in_quotes = false;
     text.split(move |c: char| {
@@ -235,7 +235,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Has the value the form that its parameter needs? If not, what to write after the key.
+/// Checks the form of a value. The error is the text to write after the key.
 fn check_value(form: Form, value: Option<&str>) -> Result<(), &'static str> {
     let with = |wanted: &'static str, test: &dyn Fn(&str) -> bool| match value {
         Some(value) if value.len() <= MAX_VALUE && test(value) => Ok(()),
@@ -272,7 +272,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.len() <= 19 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A number, perhaps with one of the units of the kernel's memparse.
+/// A number, optionally with a unit that `memparse` of the kernel knows.
 fn is_count(text: &str) -> bool {
     is_number(text.strip_suffix(['k', 'K', 'm', 'M', 'g', 'G', 't', 'T', 'p', 'P', 'e', 'E']).unwrap_or(text))
 }
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_list_is_for_the_kernel() {
+    fn parameters_of_newer_kernels_are_kept_with_a_warning() {
         for (text, key, value) in [
             ("casefold", "casefold", None),
             ("strict_encoding,", "strict_encoding", None),
@@ -400,7 +400,7 @@ mod tests {
             assert!(options.params.iter().all(is_valid_param));
             assert!(read(text, false).1.iter().any(|remark| remark.level == Level::Error));
         }
-        // Labels are known; with categories they have commas in them.
+        // A label with categories contains commas.
         let label = "system_u:object_r:tmp_t:s0:c1,c2";
         let text = format!("size=1g,context=\"{label}\",rootcontext=a:b:c,mode=1777");
         let found = params(&text);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn tmpfs_parameters_on_another_mount_are_left_out() {
+    fn tmpfs_parameters_on_another_mount_are_ignored() {
         let (options, remarks) = read("noexec,size=4g", false);
         assert!(options.flags.noexec && options.params.is_empty());
         assert!(matches!(remarks.as_slice(), [Problem { level: Level::Warning, column: 8, length: 7, .. }]));

@@ -1,7 +1,7 @@
-//! `namespace.yaml`: the top level of the file, and which entry is for this node.
+//! `namespace.yaml`: the top level of the file, and the entry for this node.
 //!
-//! As in Slurm, that is the first entry of `node_confs` whose `nodes` contain the node. What it and
-//! `defaults` come to is in [`super::merge`].
+//! As in Slurm, this is the first entry of `node_confs` whose `nodes` contain the node. [`super::merge`] merges it with
+//! `defaults`.
 
 use crate::config::cluster::Named;
 use crate::config::flavour::Flavour;
@@ -16,7 +16,7 @@ use crate::config::values::{HOSTLIST, ScalarReader};
 use crate::config::yaml;
 use crate::config::yaml::{Content, Tree};
 
-/// Reads the file for one node. `file_name` only names it in messages.
+/// Reads the file for one node. `file_name` is only for messages.
 #[must_use]
 pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Parsed {
     let mut report = Report::default();
@@ -30,7 +30,7 @@ pub fn parse_namespace_yaml(file_name: &str, text: &[u8], node: &Node<'_>) -> Pa
             }
             None if report.errors() == 0 => {
                 let hint = "write \"{}\" to configure nothing, or see namespace.yaml(5) for an example";
-                report.error_in_file(0, "the file is empty, which Slurm refuses as well", hint);
+                report.error_in_file(0, "the file is empty, which Slurm also refuses", hint);
             }
             _ => {}
         }
@@ -51,7 +51,7 @@ fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut 
             "strict" => strict = mapping::boolean("strict", value, report),
             "disable_bpf_token" => report.warning(
                 key.at,
-                "disable_bpf_token has no effect at the top level, neither in Slurm nor here",
+                "disable_bpf_token has no effect at the top level, in Slurm or here",
                 "write it in defaults or in options (Slurm's manual page puts it here)",
             ),
             name if keys::find(name, Flavour::Linux).is_some() => {
@@ -63,7 +63,7 @@ fn top_level(tree: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut 
     }
     if let (Some(Set { value: true, at }), None, 0) = (strict, &entry, report.errors()) {
         let what = format!("no entry of node_confs names node {}, and strict is set", quote(node.name));
-        let hint = "add one, with options: {} for the defaults or base_path: none if jobs are to get nothing";
+        let hint = "add an entry with options: {} for the defaults, or with base_path: none to disable the plugin";
         report.error(at, what, hint);
     }
     entry.into_iter().chain([defaults]).collect()
@@ -74,7 +74,7 @@ fn options(key: &Scalar, value: &Tree, report: &mut Report) -> Layer {
     match &value.content {
         Content::Map(entries) => return mapping::read(entries, &key.text, report),
         Content::Scalar(scalar) if scalar.text.is_empty() => {
-            // There is no text to mark.
+            // There is no text to mark, so mark the key.
             let what = format!("{} is empty", key.text);
             report.error(key.at, what, "indent the lines that belong to it, or write {}");
         }
@@ -99,7 +99,7 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
                 "nodes" => is_ours = Some(nodes(key, value, node, named, report)),
                 "options" => layer = Some(options(key, value, report)),
                 name if keys::find(name, Flavour::Linux).is_some() => {
-                    let what = format!("{} is beside nodes", quote(name));
+                    let what = format!("{} is next to nodes", quote(name));
                     report.error(key.at, what, "indent it under options:");
                     layer.get_or_insert_default();
                 }
@@ -110,15 +110,15 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
             report.error(item.at, "an entry of node_confs has no nodes", "add nodes: and a hostlist such as n[1-9]");
         }
         if layer.is_none() {
-            let hint = "add options: and what is different there, or options: {} for the defaults";
+            let hint = "add options: and the settings of these nodes, or options: {} for the defaults";
             report.error(item.at, "an entry of node_confs has no options", hint);
         }
         if is_ours == Some(true) {
             let line = report.line_of(item.at);
             match &found {
                 Some((first, _)) => {
-                    let what = format!("node {} is already in the entry of line {first}", quote(node.name));
-                    report.warning(item.at, what, "only the first entry of a node counts");
+                    let what = format!("node {} is already in the entry on line {first}", quote(node.name));
+                    report.warning(item.at, what, "only the first entry for a node counts");
                 }
                 None => found = Some((line, layer.unwrap_or_default())),
             }
@@ -127,7 +127,7 @@ fn node_confs(value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mu
     found.map(|(_, layer)| Layer { is_of_node: true, ..layer })
 }
 
-/// Is this node among `nodes`, a hostlist or a list of them? Every one of them is checked.
+/// Whether this node is in `nodes`, a hostlist or a list of hostlists. Checks all of them.
 fn nodes(key: &Scalar, value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, report: &mut Report) -> bool {
     let Some(items) = mapping::list("nodes", value, "nodes: n[1-9]", report) else { return false };
     let (mut is_ours, mut names_any) = (false, false);
@@ -138,7 +138,11 @@ fn nodes(key: &Scalar, value: &Tree, node: &Node<'_>, named: &mut Vec<Named>, re
         is_ours |= reader.hostlist(scalar, node.name, named) == Some(true);
     }
     if !names_any {
-        report.warning(key.at, "nodes is empty, so this entry is for no node", "name the nodes, or remove the entry");
+        report.warning(
+            key.at,
+            "nodes is empty, so this entry applies to no node",
+            "name the nodes, or remove the entry",
+        );
     }
     is_ours
 }

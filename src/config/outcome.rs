@@ -1,24 +1,24 @@
-//! What reading a file comes to: settings or problems, and where each setting was found.
+//! The outcome of reading a file: settings or problems, and the source of each setting.
 
 use crate::config::cluster::Named;
 use crate::config::problem::{Problem, Report};
 use crate::config::settings::NodeSettings;
 
-/// What a file comes to for one node.
+/// The outcome of reading a file for one node.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// `None` exactly when a problem is an error.
+    /// `None` if and only if a problem is an error.
     pub settings: Option<NodeSettings>,
     /// In the order of the text.
     pub problems: Vec<Problem>,
-    /// Where each value of the settings comes from, for `jobns check`; empty without settings.
+    /// The source of each value, for `jobns check`. Empty without settings.
     pub sources: Vec<Source>,
-    /// The names of nodes that the file has.
-    pub nodes: Vec<Named>,
+    /// The hostlists in the file.
+    pub(crate) nodes: Vec<Named>,
 }
 
 impl Parsed {
-    /// What was found counts when nothing is wrong.
+    /// Drops the settings if there is an error.
     pub(super) fn new(found: Option<(NodeSettings, Vec<Source>)>, report: Report, nodes: Vec<Named>) -> Self {
         let found = found.filter(|_| report.errors() == 0);
         let (settings, sources) = found.map_or((None, Vec::new()), |(settings, sources)| (Some(settings), sources));
@@ -26,15 +26,15 @@ impl Parsed {
     }
 }
 
-/// Where one value of the settings comes from.
+/// The source of one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The key of the file.
+    /// The name of the key in the program.
     pub key: &'static str,
     pub origin: Origin,
 }
 
-/// The three places a value can come from; lines count from 1.
+/// The three origins of a value. Lines start at 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     BuiltIn,

@@ -1,25 +1,24 @@
-//! Paths as text: absolute, normalised, and within the kernel's limits.
+//! Paths as text: absolute, normalised, and within the limits of the kernel.
 
 use crate::config::limits::{MAX_COMPONENT, MAX_PATH};
 use crate::config::problem::{Refusal, refuse};
 
-/// The path with single slashes and none at the end, or why it cannot be taken.
+/// The path with single slashes and without a slash at the end, or the reason why it is refused.
 ///
-/// `.` and `..` are refused and not resolved: what `..` means depends on links that only the file
-/// system knows, and two spellings of one directory must not pass as two directories.
+/// `.` and `..` are refused instead of resolved. The meaning of `..` depends on links in the file system, and two
+/// spellings of one directory must not count as two directories.
 ///
 /// # Errors
-/// A sentence without the path itself, which the caller quotes.
+/// A sentence without the path, which the caller quotes.
 pub fn normalise(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
         let trimmed = path.trim();
         return Err(match path {
-            _ if trimmed.starts_with('/') => Refusal::new("begins with a space", format!("write \"{trimmed}\"")),
-            "~" | "null" | "Null" | "NULL" => Refusal::new(
-                "is not an absolute path: there is no null here, Slurm reads it as a name",
-                "leave the key out",
-            ),
-            _ => Refusal::new("is not an absolute path", "begin it with \"/\""),
+            _ if trimmed.starts_with('/') => Refusal::new("starts with a space", format!("write \"{trimmed}\"")),
+            "~" | "null" | "Null" | "NULL" => {
+                Refusal::new("is not an absolute path: Slurm reads it as a name, not as null", "leave the key out")
+            }
+            _ => Refusal::new("is not an absolute path", "start it with \"/\""),
         });
     }
     if let Some(c) = path.chars().find(|c| c.is_control()) {
@@ -33,14 +32,14 @@ pub fn normalise(path: &str) -> Result<String, Refusal> {
         if component.len() > MAX_COMPONENT {
             return refuse(
                 format!("contains a name of {} bytes", component.len()),
-                format!("a name can have {MAX_COMPONENT}"),
+                format!("a name can have at most {MAX_COMPONENT}"),
             );
         }
         out.push('/');
         out.push_str(component);
     }
     if out.len() > MAX_PATH {
-        return refuse(format!("has {} bytes", out.len()), format!("a path can have {MAX_PATH}"));
+        return refuse(format!("has {} bytes", out.len()), format!("a path can have at most {MAX_PATH}"));
     }
     if out.is_empty() {
         return refuse("is the root directory", "name a directory below it");
@@ -48,38 +47,35 @@ pub fn normalise(path: &str) -> Result<String, Refusal> {
     Ok(out)
 }
 
-/// Is `path` the same as `top`, or somewhere below it? Both normalised.
-#[must_use]
-pub fn is_at_or_below(path: &str, top: &str) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether `path` is `top` or is below it. Both are normalised.
+pub(crate) fn is_at_or_below(path: &str, top: &str) -> bool {
+    path == top || path_below(path, top).is_some()
 }
 
-/// How many components a normalised path has.
-#[must_use]
-pub fn depth(path: &str) -> usize {
+/// The number of components of a normalised path.
+pub(crate) fn depth(path: &str) -> usize {
     path.bytes().filter(|&b| b == b'/').count()
 }
 
-/// The path from `dir` to `path`, which lies below it; both normalised.
+/// The path from `dir` to `path`, which is below it. Both are normalised.
 pub(crate) fn path_below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
     path.strip_prefix(dir)?.strip_prefix('/')
 }
 
-/// How a private directory and a base path get in each other's way.
+/// A conflict between a private directory and a base path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clash {
+pub(crate) enum Clash {
     /// They are the same directory.
     Same,
-    /// The private directory lies in the base path: it would cover job directories.
+    /// The private directory is inside the base path and would cover job directories.
     DirBelowBase,
-    /// The base path lies in the private directory: it works, as sources are opened before the
-    /// directory is covered, but the job cannot see the place.
+    /// The base path is inside the private directory. This works, because the sources are opened before the directory is
+    /// covered, but the job cannot see the base path.
     BaseBelowDir,
 }
 
-/// Both paths normalised and expanded as far as they can be.
-#[must_use]
-pub fn clash(dir: &str, base: &str) -> Option<Clash> {
+/// The conflict between two normalised paths, if there is one.
+pub(crate) fn clash(dir: &str, base: &str) -> Option<Clash> {
     if dir == base {
         Some(Clash::Same)
     } else if is_at_or_below(dir, base) {
@@ -91,52 +87,48 @@ pub fn clash(dir: &str, base: &str) -> Option<Clash> {
     }
 }
 
-/// Why a path cannot be a private directory, wherever it comes from.
-#[must_use]
-pub fn not_private(path: &str) -> Option<&'static str> {
+/// The directory that keeps a path from being private: the path is it, or is inside it.
+pub(crate) fn not_private(path: &str) -> Option<&'static str> {
     ["/proc", "/sys"].into_iter().find(|top| is_at_or_below(path, top))
 }
 
-/// The directory around a base path that everybody can write to, and that systemd-tmpfiles(8) empties by default,
-/// also of the files of live jobs.
-#[must_use]
-pub fn is_cleaned(base: &str) -> Option<&'static str> {
+/// The directory around a base path that every user can write to and that systemd-tmpfiles(8) cleans by default, which
+/// removes files of live jobs.
+pub(crate) fn is_cleaned(base: &str) -> Option<&'static str> {
     ["/tmp", "/var/tmp"].into_iter().find(|top| base != *top && is_at_or_below(base, top))
 }
 
-/// What is wrong with it.
-pub const CLEANED: &str =
-    "where old files are removed, and where any user can make it first, which keeps slurmd from starting";
+/// The problem with a base path in such a directory.
+pub(crate) const CLEANED: &str =
+    "where old files are removed, and where any user can make it first and so keep slurmd from starting";
 
-/// What to do about it.
-pub const CLEANED_HINT: &str =
-    "use a place such as /var/spool/jobns, or have nothing clean it (\"x\" in tmpfiles.d(5))";
+/// The hint for it.
+pub(crate) const CLEANED_HINT: &str =
+    "use a directory such as /var/spool/jobns, or exclude it from cleaning (\"x\" in tmpfiles.d(5))";
 
-/// Why two base paths cannot be used together: the job directories of the one would be among those
-/// of the other, or in the place of one.
-#[must_use]
-pub fn bases_clash(main: &str, other: &str) -> bool {
+/// Whether two base paths cannot be used together, because one would be among the job directories of the other or
+/// inside one of them.
+pub(crate) fn bases_clash(main: &str, other: &str) -> bool {
     let below = |path: &str, top: &str| {
-        path.strip_prefix(top)
-            .and_then(|rest| rest.strip_prefix('/'))
+        path_below(path, top)
             .and_then(|rest| rest.split('/').next())
             .is_some_and(|name| name.starts_with('.') || name.bytes().all(|b| b.is_ascii_digit()))
     };
     below(main, other) || below(other, main)
 }
 
-/// A path of `proc_keep`, normalised.
+/// Normalises a path of `proc_keep`.
 ///
 /// # Errors
-/// As [`normalise`]; when it is not below `/proc`, or not the same for all processes.
-pub fn kept_in_proc(path: &str) -> Result<String, Refusal> {
+/// As [`normalise`]. Also if the path is not below `/proc`, or is different for each process.
+pub(crate) fn kept_in_proc(path: &str) -> Result<String, Refusal> {
     let path = normalise(path)?;
     let Some(below) = path.strip_prefix("/proc/") else {
-        return refuse("does not lie below /proc", "only what is mounted over a part of /proc would be lost");
+        return refuse("is not below /proc", "only mounts over parts of /proc need to be kept");
     };
     match below.split('/').next().unwrap_or_default() {
-        // The last two are links to the first.
-        "self" | "thread-self" | "net" | "mounts" => refuse("is another one for each process", "remove it"),
+        // The last two are links into the first.
+        "self" | "thread-self" | "net" | "mounts" => refuse("is different for each process", "remove it"),
         name if name.bytes().all(|b| b.is_ascii_digit()) => refuse("belongs to one process", "remove it"),
         _ => Ok(path),
     }
@@ -185,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_belongs_to_no_process_is_kept_in_proc() {
+    fn paths_of_processes_cannot_be_kept_in_proc() {
         assert_eq!(kept_in_proc("/proc//driver/nvidia/params/").as_deref(), Ok("/proc/driver/nvidia/params"));
         for good in ["/proc/cpuinfo", "/proc/sys/kernel", "/proc/selfish", "/proc/1x"] {
             assert_eq!(kept_in_proc(good).as_deref(), Ok(good));

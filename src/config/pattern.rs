@@ -1,8 +1,8 @@
 //! Values of the node or the job inside paths: `%h %n` in base paths, `%j %S %u` in `dir_confs`.
 //!
-//! A path is expanded once, component by component, and the result is checked: a value can fill a
-//! name or a part of one, it can never add a component, remove one or turn one into `..` or into
-//! something that looks like an option. Values are never expanded again.
+//! A path is expanded once, component by component, and the result is checked. A value can become a name or a part of a
+//! name. It can never add or remove a component, or turn one into `..` or into a name that looks like an option. Values
+//! are never expanded again.
 
 use std::borrow::Cow;
 
@@ -21,14 +21,14 @@ pub struct JobNames<'a> {
     pub user: &'a str,
 }
 
-/// The widest zero padding, as in `%010j`: Slurm's limit.
+/// The maximum width of zero padding, as in `%010j`. It is Slurm's limit.
 const MAX_PADDING: usize = 10;
 
 /// A piece of a path pattern.
 #[derive(Clone, Copy)]
 enum Piece<'a> {
     Text(&'a str),
-    /// The letter after `%`, and the number between the two.
+    /// A `%` with its letter, and the number between them.
     Field {
         letter: char,
         padding: usize,
@@ -36,14 +36,14 @@ enum Piece<'a> {
     },
 }
 
-/// Expands the first `%h` and the first `%n`, as Slurm does, and normalises the result.
+/// Expands one `%h` and one `%n`, and normalises the result.
 ///
 /// # Errors
-/// When a value does not fit into a path, or `%h` or `%n` is there twice.
+/// If a value is not valid in a path. If `%h` or `%n` appears twice: Slurm would replace only the first one.
 pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     let (mut hostnames, mut names) = (0, 0);
     if path.contains("%%") {
-        return refuse("contains \"%%\", which is no way to write a percent sign here", "write %h or %n, or no %");
+        return refuse("contains \"%%\", which does not mean a percent sign here", "write %h or %n, or no %");
     }
     let out = expand(path, |source, _| match source {
         "%h" => {
@@ -59,7 +59,7 @@ pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     for (count, field) in [(hostnames, "%h"), (names, "%n")] {
         if count > 1 {
             return refuse(
-                format!("contains {field} {count} times, and Slurm replaces only the first"),
+                format!("contains {field} {count} times, but Slurm replaces only the first one"),
                 format!("use {field} once"),
             );
         }
@@ -67,30 +67,30 @@ pub fn expand_node(path: &str, node: &Node<'_>) -> Result<String, Refusal> {
     normalise(&out)
 }
 
-/// Checks the `%h` and `%n` of a path as far as that goes without the values.
+/// Checks `%h` and `%n` in a path as far as possible without the values.
 ///
 /// # Errors
 /// As [`expand_node`].
-pub fn check_node_pattern(path: &str) -> Result<String, Refusal> {
+pub(crate) fn check_node_pattern(path: &str) -> Result<String, Refusal> {
     expand_node(path, &Node { name: "n", hostname: "h" })?;
     normalise(path)
 }
 
-/// Does the path contain a `%` that [`expand_node`] leaves as it is?
-#[must_use]
-pub fn has_other_percent(path: &str) -> bool {
+/// Whether the path contains a `%` that [`expand_node`] does not replace.
+pub(crate) fn has_other_percent(path: &str) -> bool {
     pieces(path).any(|piece| match piece {
         Piece::Text(text) => text.contains('%'),
         Piece::Field { source, .. } => !matches!(source, "%h" | "%n"),
     })
 }
 
-/// Expands `%j`, `%S` and `%u`, and `%%` to `%`, and normalises the result.
+/// Expands `%j`, `%S`, `%u` and `%%`, and normalises the result.
 ///
 /// # Errors
-/// When a value does not fit into a path, or the pattern is none of these.
+/// If a value is not valid in a path, or the path contains another pattern.
 pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
-    // Whole, so that nothing is taken at run time that was refused at start: `%%` is longer than what it becomes.
+    // Checks the unexpanded path as well: `%%` becomes shorter, and a path that was refused at start must not be accepted
+    // at run time.
     check_job_pattern(path)?;
     let out = expand(path, |source, padding| match source {
         "%%" => Some(("the percent sign", Cow::Borrowed("%"))),
@@ -105,7 +105,7 @@ pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
 /// Checks the `%` sequences of a path of `dir_confs`, and normalises it.
 ///
 /// # Errors
-/// As [`expand_job`], without what depends on the values.
+/// As [`expand_job`], except for those about values.
 pub fn check_job_pattern(path: &str) -> Result<String, Refusal> {
     check_job_fields(path)?;
     normalise(path)
@@ -113,10 +113,7 @@ pub fn check_job_pattern(path: &str) -> Result<String, Refusal> {
 
 fn check_job_fields(path: &str) -> Result<(), Refusal> {
     if path.contains('\\') {
-        return refuse(
-            "contains a backslash, at which Slurm stops replacing %j and its like",
-            "write the path without it",
-        );
+        return refuse("contains a backslash, at which Slurm stops replacing patterns", "write the path without it");
     }
     for piece in pieces(path) {
         match piece {
@@ -132,7 +129,7 @@ fn check_job_fields(path: &str) -> Result<(), Refusal> {
             Piece::Text(_) | Piece::Field { letter: 'j', .. } | Piece::Field { source: "%S" | "%u" | "%%", .. } => {}
             Piece::Field { source, .. } => {
                 return refuse(
-                    format!("contains {}, which stands for nothing here", quote(source)),
+                    format!("contains {}, which is not a pattern here", quote(source)),
                     "the patterns are %j (job id), %S (SLUID) and %u (user name), and %% is a percent sign",
                 );
             }
@@ -141,8 +138,8 @@ fn check_job_fields(path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Replaces the fields for which `value` has something, given the field and its padding; it names
-/// the value for messages.
+/// Replaces the fields for which `value` returns text. Its arguments are the field and its padding. It also returns the
+/// name of the value for messages.
 fn expand<'v>(
     path: &str,
     mut value: impl FnMut(&str, usize) -> Option<(&'static str, Cow<'v, str>)>,
@@ -168,7 +165,7 @@ fn expand<'v>(
         let made = out.get(start..).unwrap_or("");
         if made.starts_with('-') && !component.starts_with('-') {
             return refuse(
-                format!("becomes {}, a name that begins with \"-\"", quote(made)),
+                format!("becomes {}, a name that starts with \"-\"", quote(made)),
                 "put a letter before the pattern",
             );
         }
@@ -176,7 +173,7 @@ fn expand<'v>(
     Ok(out)
 }
 
-/// A value must be a name or a part of one.
+/// Checks that a value can be a name or a part of a name.
 fn check_value(name: &str, text: &str) -> Result<(), Refusal> {
     let found = match text {
         "" => "is empty".to_owned(),
@@ -188,7 +185,7 @@ fn check_value(name: &str, text: &str) -> Result<(), Refusal> {
     refuse(format!("cannot be filled in: {name} {found}"), "use a pattern with another value")
 }
 
-/// Splits at `%`, digits, letter. What is no such sequence is text, a lone `%` included.
+/// Splits a path into fields (`%`, digits, a letter) and the text between them, which includes a lone `%`.
 fn pieces(path: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut rest = path;
     std::iter::from_fn(move || {
@@ -202,7 +199,7 @@ fn pieces(path: &str) -> impl Iterator<Item = Piece<'_>> {
                 let length = 1 + digits + letter.len_utf8();
                 let (source, next) = rest.split_at_checked(length)?;
                 rest = next;
-                // A number too big for the type is too big for anything.
+                // A number that is too big for the type exceeds every limit.
                 let padding = if number.is_empty() { 0 } else { number.parse().unwrap_or(usize::MAX) };
                 return Some(Piece::Field { letter, padding, source });
             }
@@ -253,13 +250,13 @@ mod tests {
             let job = JobNames { sluid: value, ..JOB };
             assert!(expand_job("/scratch/%S/x", &job).is_err(), "{value:?}");
         }
-        // Two values that only make ".." together, one that is too long, one that looks like a pattern.
+        // Two values that together make "..", one that is too long, one that looks like a pattern.
         let node = Node { name: ".", hostname: "." };
         assert!(expand_node("/ns/%n%h", &node).is_err());
         let long = "x".repeat(256);
         assert!(expand_job("/scratch/%u", &JobNames { user: &long, ..JOB }).is_err());
         assert_eq!(expand_job("/scratch/%u", &JobNames { user: "%j%u", ..JOB }).as_deref(), Ok("/scratch/%j%u"));
-        // A dash inside of a name is just a dash, and so is one that the administrator wrote.
+        // A dash inside a name is allowed, and so is a dash that the administrator wrote.
         assert_eq!(expand_job("/scratch/x%u", &JobNames { user: "-a", ..JOB }).as_deref(), Ok("/scratch/x-a"));
         assert_eq!(expand_job("/scratch/-%u", &JOB).as_deref(), Ok("/scratch/-alice"));
     }

@@ -1,43 +1,43 @@
-//! Errors and warnings about a configuration file, written for somebody at 3 a.m.
+//! Errors and warnings about a configuration file, for a reader at 3 a.m.
 //!
-//! A [`Problem`] is one sentence with a place. [`Report`] collects them while a file is read and
-//! turns byte offsets into lines and columns. It takes in UTF-8 without control characters only. Text from the file never reaches a terminal or a log
-//! unescaped.
+//! A [`Problem`] is one sentence with a place. [`Report`] collects problems while a file is read, and turns byte offsets
+//! into lines and columns. It accepts only UTF-8 without control characters. Text from the file never reaches a terminal
+//! or a log unescaped.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
 
 use crate::config::limits::{MAX_PROBLEMS, MAX_QUOTE, MAX_TEXT};
-use crate::config::short;
+use crate::config::short_list;
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The file is refused.
     Error,
-    /// The file is taken; its author may have meant something else.
+    /// The file is accepted, but may not mean what its author intended.
     Warning,
 }
 
-/// One thing that is wrong, where, and what to write instead.
+/// One mistake, its place, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub level: Level,
-    /// The file, as the caller named it.
+    /// The name of the file, as given by the caller.
     pub file: String,
-    /// From 1; 0 when the problem has no place in the text.
+    /// Starts at 1; 0 if the problem has no place in the text.
     pub line: usize,
-    /// In characters, from 1; 0 when the problem has no place in the text.
+    /// In characters, starts at 1; 0 if the problem has no place in the text.
     pub column: usize,
-    /// Characters that are marked, at least 1.
+    /// The number of marked characters, at least 1.
     pub length: usize,
-    /// What is wrong: a clause without a final full stop.
+    /// A clause that describes the mistake, without a full stop.
     pub what: String,
-    /// What to do about it.
+    /// What to do about it, as a clause.
     pub hint: Option<String>,
-    /// The line itself, without its line break; of a very long line, the part around the place.
+    /// The line without its line break. If it is very long, the part around the place.
     pub line_text: String,
-    /// The column of the first character of `line_text`: 1 but for very long lines.
+    /// The column of the first character of `line_text`: 1 except for very long lines.
     pub text_column: usize,
 }
 
@@ -51,9 +51,8 @@ impl Problem {
         })
     }
 
-    /// [`Problem::one_line`] without its level, for a log that has a level for each line.
-    #[must_use]
-    pub fn log_line(&self) -> String {
+    /// [`Problem::one_line`] without the level, for a log whose lines have a level.
+    pub(crate) fn log_line(&self) -> String {
         self.line_with("")
     }
 
@@ -72,7 +71,7 @@ impl Problem {
         out
     }
 
-    /// [`Problem::one_line`], the line of the file and a mark under the text, as compilers do.
+    /// [`Problem::one_line`], the line of the file, and a mark under the text, as from a compiler.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = self.one_line();
@@ -86,7 +85,7 @@ impl Problem {
             blank.push_str("   ");
         }
         for (index, c) in self.line_text.chars().enumerate() {
-            // A tab is one column for us, so it is shown as one space.
+            // A tab counts as one column, so it is printed as one space.
             let piece = if c == '\t' { " ".to_owned() } else { escape(c.encode_utf8(&mut [0; 4])) };
             let width = piece.chars().count();
             shown.push_str(&piece);
@@ -97,7 +96,7 @@ impl Problem {
                 mark.extend(std::iter::repeat_n('~', width));
             }
         }
-        // The first character of the mark is the place itself; at the end of a line it stands alone.
+        // The first character of the mark is the place itself. At the end of a line there is no other.
         let mark = if mark.is_empty() { "^".to_owned() } else { format!("^{}", mark.get(1..).unwrap_or("")) };
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len().max(4));
@@ -107,10 +106,10 @@ impl Problem {
     }
 }
 
-/// Why a value is refused. Neither sentence quotes the value: the caller does.
+/// The reason why a value is refused. Neither sentence quotes the value: the caller does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What is wrong, as what follows the value: `is not an absolute path`.
+    /// The end of a sentence that starts with the value: `is not an absolute path`.
     pub what: String,
     /// What to write instead.
     pub hint: String,
@@ -133,45 +132,43 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// A part of the text of a file, in bytes.
+/// A range of bytes in the text of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Which of the files of the report.
-    pub file: usize,
-    /// Where the line is in the first file that this place is in, or that includes it.
-    pub top: usize,
-    pub start: usize,
-    pub end: usize,
+pub(crate) struct Place {
+    /// The index of the file in the report.
+    pub(crate) file: usize,
+    /// The offset in the first file of the line that contains this place, or of the `Include` that led to it.
+    pub(crate) top: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 impl Place {
     /// A place in the first file.
-    #[must_use]
-    pub fn new(start: usize, end: usize) -> Self {
+    pub(crate) fn new(start: usize, end: usize) -> Self {
         Self { file: 0, top: start, start, end }
     }
 }
 
-/// One value as text, not yet of any type.
+/// One value as text, not converted to a type yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scalar {
-    pub text: String,
-    /// All of it, with quotation marks.
-    pub at: Place,
-    /// Offset in the file at which `text` stands literally, to point into it.
+    pub(crate) text: String,
+    /// The whole scalar, with quotation marks.
+    pub(crate) at: Place,
+    /// The offset of `text` in the file, if the file contains it literally.
     pub(super) literal: Option<usize>,
 }
 
 impl Scalar {
-    /// Text that begins a file.
+    /// A scalar at the start of a file.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { text: text.to_owned(), at: Place::new(0, text.len()), literal: Some(0) }
     }
 
-    /// The place of `part`, which must be a part of `self.text`; the whole scalar when in doubt.
-    #[must_use]
-    pub fn place_of(&self, part: &str) -> Place {
+    /// The place of `part`, which must be a slice of `self.text`. The whole scalar if the place is not known.
+    pub(crate) fn place_of(&self, part: &str) -> Place {
         let within = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize);
         match (self.literal, within) {
             (Some(start), Some(offset)) if offset + part.len() <= self.text.len() && !part.is_empty() => {
@@ -182,11 +179,11 @@ impl Scalar {
     }
 }
 
-/// Collects the problems of a file and of those that it includes.
+/// Collects the problems of a file and of the files that it includes.
 #[derive(Debug, Default)]
 pub struct Report {
     files: Vec<File>,
-    /// Each with the index of its file.
+    /// Each problem with the index of its file.
     problems: Vec<(usize, Problem)>,
     errors: usize,
     dropped: usize,
@@ -201,8 +198,8 @@ struct File {
 }
 
 impl Report {
-    /// Takes in one more file: its index, or `None` when it is not text, which is said. A byte order mark at the start
-    /// is left out.
+    /// Adds a file and returns its index. Reports a file that is not text, and returns `None`. Removes a byte order mark
+    /// at the start.
     pub fn add_file(&mut self, name: &str, bytes: &[u8]) -> Option<usize> {
         let index = self.files.len();
         self.files.push(File { name: name.to_owned(), text: "".into(), lines: vec![0] });
@@ -234,8 +231,8 @@ impl Report {
         }
         if let Some((start, c)) = text.char_indices().find(|&(_, c)| is_forbidden(c)) {
             let what = match c {
-                '\0' => "there is a NUL byte here, and Slurm's reader does not read what follows it".to_owned(),
-                _ => format!("the character U+{:04X} cannot be in this file", u32::from(c)),
+                '\0' => "there is a NUL byte here, and Slurm ignores everything after it".to_owned(),
+                _ => format!("the character U+{:04X} is not allowed in this file", u32::from(c)),
             };
             self.error(in_file(start, start + c.len_utf8()), what, "remove it");
             return None;
@@ -243,58 +240,53 @@ impl Report {
         Some(index)
     }
 
-    /// How many files there are.
-    #[must_use]
-    pub fn files(&self) -> usize {
+    /// The number of files.
+    pub(crate) fn files(&self) -> usize {
         self.files.len()
     }
 
-    /// The text that places in this file refer to.
-    #[must_use]
-    pub fn text(&self, file: usize) -> Rc<str> {
+    /// The text of a file, to which its places refer.
+    pub(crate) fn text(&self, file: usize) -> Rc<str> {
         self.files.get(file).map_or_else(|| "".into(), |file| Rc::clone(&file.text))
     }
 
-    /// The line, from 1, of a place in its own file.
-    #[must_use]
-    pub fn line_of(&self, at: Place) -> usize {
+    /// The line of a place in its own file, starting at 1.
+    pub(crate) fn line_of(&self, at: Place) -> usize {
         self.files.get(at.file).map_or(0, |file| file.line_of(at.start))
     }
 
-    /// The line, from 1, in the first file.
-    #[must_use]
-    pub fn top_line_of(&self, at: Place) -> usize {
+    /// The line of a place in the first file, starting at 1.
+    pub(crate) fn top_line_of(&self, at: Place) -> usize {
         self.files.first().map_or(0, |file| file.line_of(at.top))
     }
 
-    /// How many errors so far.
-    #[must_use]
-    pub fn errors(&self) -> usize {
+    /// The number of errors so far.
+    pub(crate) fn errors(&self) -> usize {
         self.errors
     }
 
-    /// Something that the file is refused for.
-    pub fn error(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
+    /// Adds an error: the file is refused.
+    pub(crate) fn error(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
         self.add(Level::Error, at.file, Some(at), what.into(), hint.into());
     }
 
-    /// Something that is taken, but said.
-    pub fn warning(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
+    /// Adds a warning: the file is accepted.
+    pub(crate) fn warning(&mut self, at: Place, what: impl Into<String>, hint: impl Into<String>) {
         self.add(Level::Warning, at.file, Some(at), what.into(), hint.into());
     }
 
-    /// Either of the two.
-    pub(super) fn say(&mut self, level: Level, at: Place, what: String, hint: String) {
+    /// Adds an error or a warning.
+    pub(super) fn problem(&mut self, level: Level, at: Place, what: String, hint: String) {
         self.add(level, at.file, Some(at), what, hint);
     }
 
-    /// What is wrong with a value, which the name stands before.
+    /// Adds a problem with a value: a sentence that starts with its name and the value.
     pub(super) fn of_value(&mut self, level: Level, at: Place, name: &str, text: &str, refusal: Refusal) {
-        self.say(level, at, format!("{name} {} {}", quote(text), refusal.what), refusal.hint);
+        self.problem(level, at, format!("{name} {} {}", quote(text), refusal.what), refusal.hint);
     }
 
-    /// An error about a file as a whole.
-    pub fn error_in_file(&mut self, file: usize, what: impl Into<String>, hint: impl Into<String>) {
+    /// Adds an error about a file as a whole.
+    pub(crate) fn error_in_file(&mut self, file: usize, what: impl Into<String>, hint: impl Into<String>) {
         self.add(Level::Error, file, None, what.into(), hint.into());
     }
 
@@ -310,7 +302,7 @@ impl Report {
     /// The problems in the order of the text, errors and warnings mixed.
     #[must_use]
     pub fn finish(mut self) -> Vec<Problem> {
-        short::sort_by_key(&mut self.problems, |(file, problem)| (*file, problem.line, problem.column));
+        short_list::sort_by_key(&mut self.problems, |(file, problem)| (*file, problem.line, problem.column));
         let more = (self.dropped > 0).then(|| {
             let level = if self.errors > 0 { Level::Error } else { Level::Warning };
             let what = format!("{} more problems are not shown", self.dropped);
@@ -344,7 +336,7 @@ impl File {
     }
 
     fn place(&self, problem: &mut Problem, at: Place) {
-        /// Characters of a line that are kept, and how many of them before the place.
+        /// Characters of a long line that are kept, and how many of them are before the place.
         const WIDTH: usize = 120;
         const BEFORE: usize = 60;
 
@@ -366,7 +358,7 @@ impl File {
     }
 }
 
-/// Byte offset of the start of each line, which ends in `\n`, `\r\n` or `\r`.
+/// The byte offset of the start of each line. A line ends in `\n`, `\r\n` or `\r`.
 fn line_starts(text: &str) -> Vec<usize> {
     let mut bytes = text.bytes().enumerate().peekable();
     let mut starts = vec![0];
@@ -378,7 +370,7 @@ fn line_starts(text: &str) -> Vec<usize> {
     starts
 }
 
-/// Control characters but tab and line breaks, and line breaks that not every YAML reader knows.
+/// Whether this is a control character other than a tab or line break, or a line break that only some YAML readers know.
 fn is_forbidden(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
@@ -387,7 +379,7 @@ fn is_forbidden(c: char) -> bool {
     }
 }
 
-/// A character that nobody sees, that looks like a space without being one, or that reorders text.
+/// Whether a character is invisible, looks like a space, or reorders text.
 pub(super) const fn is_unseen(c: char) -> bool {
     matches!(
         c,
@@ -405,10 +397,8 @@ pub(super) const fn is_unseen(c: char) -> bool {
     )
 }
 
-/// Text that is safe to print: control characters, and characters that reorder or hide text,
-/// become `\x1b` or `\u{202e}`.
-#[must_use]
-pub fn escape(text: &str) -> String {
+/// Makes text safe to print: control characters, and characters that reorder or hide text, become `\x1b` or `\u{202e}`.
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -424,9 +414,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// The text in double quotes, shortened when it is long.
-#[must_use]
-pub fn quote(text: &str) -> String {
+/// The text in double quotes, shortened if it is long.
+pub(crate) fn quote(text: &str) -> String {
     let mut chars = text.chars();
     let mut out: String = chars.by_ref().take(MAX_QUOTE).collect();
     if chars.next().is_some() {
@@ -457,7 +446,7 @@ mod tests {
         assert_eq!(only(text, 6, 9).one_line(), "f.yaml:2:1: wrong; write it right");
         assert_eq!(only(text, 11, 12).one_line(), "f.yaml:2:5: wrong; write it right");
         assert_eq!(only(text, 13, 14).one_line(), "f.yaml:3:1: wrong; write it right");
-        // Behind the end, and a span that makes no sense.
+        // After the end, and a range that is not valid.
         assert_eq!(only(text, text.len(), text.len()).line, 4);
         assert_eq!(only(text, 9999, 3).line, 4);
     }

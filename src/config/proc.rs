@@ -1,4 +1,4 @@
-//! `proc_options`: what the fresh `/proc` of a PID namespace is like. Ours, not Slurm's.
+//! `proc_options`: mount options of the fresh `/proc` of a PID namespace. Only this plugin has this key.
 
 use crate::config::limits::MAX_WORDS;
 use crate::config::problem::{Place, Report, Scalar, quote};
@@ -7,7 +7,7 @@ use crate::config::suggest;
 
 const HIDE_PIDS: &str = "hidepid is off (0), noaccess (1), invisible (2) or ptraceable (4)";
 
-/// `proc_options`: options with commas between them.
+/// `proc_options`: options, separated by commas.
 pub(super) fn options(scalar: &Scalar, report: &mut Report) -> HidePid {
     let mut found = None;
     for (index, word) in scalar.text.split(',').enumerate() {
@@ -24,20 +24,20 @@ pub(super) fn options(scalar: &Scalar, report: &mut Report) -> HidePid {
         match key {
             "hidepid" => {
                 if found.is_some() {
-                    report.error(at, "hidepid is in proc_options twice", "keep one of the two");
+                    report.error(at, "hidepid appears twice in proc_options", "keep one of the two");
                 }
                 found = Some(hide_pid(word, value, at, report));
             }
-            // Of the kernel's other options:
+            // The other options of the kernel:
             "subset" => report.error(
                 at,
                 "subset is not an option of proc_options: slurmstepd (cgroup/v2) reads /proc/mounts in the job, and no step would start",
-                "leave it out",
+                "remove it",
             ),
             "gid" => report.error(
                 at,
                 "gid is not an option of proc_options",
-                "leave it out: the processes of a job are its user's and root's",
+                "remove it: the processes of a job belong to its user and to root",
             ),
             _ => {
                 let hint = suggest::hint(key, ["hidepid"], || format!("the only option is hidepid; {HIDE_PIDS}"));
@@ -49,16 +49,12 @@ pub(super) fn options(scalar: &Scalar, report: &mut Report) -> HidePid {
 }
 
 fn hide_pid(word: &str, value: &str, at: Place, report: &mut Report) -> HidePid {
-    let found = HidePid::ALL.into_iter().find(|known| known.name() == value || is_number(*known, value));
+    let found = HidePid::ALL.into_iter().find(|known| known.name() == value || known.number().to_string() == value);
     found.unwrap_or_else(|| {
         let hint = suggest::hint(value, HidePid::ALL.iter().map(|known| known.name()), || HIDE_PIDS.to_owned());
-        report.error(at, format!("{} in proc_options cannot be read", quote(word)), hint);
+        report.error(at, format!("{} in proc_options cannot be parsed", quote(word)), hint);
         HidePid::default()
     })
-}
-
-fn is_number(hide_pid: HidePid, text: &str) -> bool {
-    text.parse() == Ok(hide_pid.number()) && text.len() == 1
 }
 
 #[cfg(test)]
@@ -66,13 +62,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_the_kernels() {
-        let numbers = ["0", "1", "2", "4"];
-        for (hide_pid, number) in HidePid::ALL.into_iter().zip(numbers) {
-            assert!(is_number(hide_pid, number));
-            for other in ["3", "02", "+2", "", "42"] {
-                assert!(!is_number(hide_pid, other), "{other}");
-            }
+    fn numbers_are_those_of_the_kernel() {
+        let read = |number: &str| {
+            let mut report = Report::default();
+            report.add_file("f", b"");
+            let found = options(&Scalar::new(&format!("hidepid={number}")), &mut report);
+            (report.errors() == 0).then_some(found)
+        };
+        for (number, hide_pid) in ["0", "1", "2", "4"].into_iter().zip(HidePid::ALL) {
+            assert_eq!(read(number), Some(hide_pid));
+        }
+        for bad in ["3", "02", "+2", "", "42"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 }

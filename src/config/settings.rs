@@ -1,18 +1,18 @@
-//! What a file says about one node, checked: the types that the rest of the plugin works with.
+//! The checked settings of one node: the types that the rest of the plugin uses.
 
 use crate::config::limits::DEFAULT_REMOVAL_TIMEOUT;
 
-/// Seconds that a script may run when the file does not say: Slurm's default.
-pub const DEFAULT_WAIT_SECONDS: u32 = 10;
+/// The default time limit of a script in seconds. It is Slurm's default.
+pub(crate) const DEFAULT_WAIT_SECONDS: u32 = 10;
 
-/// Percent of the node's limits that one job's user namespace may use when the file does not say.
-pub const DEFAULT_USER_NS_LIMITS: u32 = 10;
+/// The default share of the node's limits that the user namespace of one job may use, in percent.
+pub(crate) const DEFAULT_USER_NS_LIMITS: u32 = 10;
 
-/// The directories that are private when the file names none: Slurm's default.
-pub const DEFAULT_DIRS: [&str; 2] = ["/tmp", "/dev/shm"];
+/// The directories that are private by default. They are Slurm's default.
+pub(crate) const DEFAULT_DIRS: [&str; 2] = ["/tmp", "/dev/shm"];
 
 /// The directory that is always a fresh tmpfs, never a directory under `base_path`.
-pub const DEV_SHM: &str = "/dev/shm";
+pub(crate) const DEV_SHM: &str = "/dev/shm";
 
 /// The node that the file is read for.
 #[derive(Clone, Copy, Debug)]
@@ -23,17 +23,17 @@ pub struct Node<'a> {
     pub hostname: &'a str,
 }
 
-/// What a valid file says about one node.
-#[allow(clippy::large_enum_variant, reason = "a process has one or two of it")]
+/// The settings of one node in a valid file.
+#[allow(clippy::large_enum_variant, reason = "a process has only one or two")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeSettings {
     /// Jobs on this node get no namespaces.
     Disabled(DisabledWhy),
-    /// Jobs on this node get what the settings ask for.
+    /// Jobs on this node get namespaces.
     Enabled(Settings),
 }
 
-/// Why a valid file leaves a node without namespaces.
+/// The reason why jobs on a node get no namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisabledWhy {
     /// Neither `defaults` nor an entry for this node has a `base_path`.
@@ -42,56 +42,58 @@ pub enum DisabledWhy {
     SetToNone,
 }
 
-/// What the administrator asked for on this node.
+/// The settings of a node on which the plugin is enabled.
 ///
-/// A value that comes from [`parse_namespace_yaml`](super::namespace_yaml::parse_namespace_yaml) or [`wire::decode`](super::wire::decode) holds what
-/// [`check::settings`](super::check::settings) checks: absolute normalised paths, distinct directories, a parent before what
-/// is nested in it, no directory at or below a base path, `nosuid` and `nodev` on every tmpfs.
+/// Settings from [`parse_namespace_yaml`](super::namespace_yaml::parse_namespace_yaml),
+/// [`parse_job_container_conf`](super::job_container_conf::parse_job_container_conf) or
+/// [`wire::decode`](super::wire::decode) keep every promise that [`check::settings`](super::check::settings) checks:
+/// paths are absolute and normalised, directories are distinct, a parent comes before what is nested in it, no directory
+/// is a base path or inside one, every tmpfs has `nosuid` and `nodev`.
 #[allow(clippy::struct_excessive_bools, reason = "each is one key of the file, free to combine")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Make `base_path` (mode 0711) when slurmd starts.
     pub auto_base_path: bool,
-    /// Where the job directories live: `%h` and `%n` are expanded, absolute, normalised.
+    /// The directory of the job directories: absolute, normalised, with `%h` and `%n` expanded.
     pub base_path: String,
-    /// Cover `base_path` inside the job with an empty read-only tmpfs. Ours, not Slurm's.
+    /// Cover `base_path` inside the job with an empty read-only tmpfs. Not in Slurm's plugin.
     pub hide_base_path: bool,
     /// Namespaces besides the mount namespace, which every job gets.
     pub namespaces: Namespaces,
-    /// New mounts of the host appear in the job.
+    /// New mounts on the node appear in the job.
     pub shared: bool,
-    /// Do without a BPF token in a user namespace.
+    /// Use no BPF token in a user namespace.
     pub disable_bpf_token: bool,
-    /// Percent, 1 to 100, of the node's limits below `/proc/sys/user` that the user namespace of one job
-    /// may use. 100 leaves the node's own limits. Ours, not Slurm's.
+    /// The share of the limits in `/proc/sys/user` that the user namespace of one job may use, from 1 to 100 percent.
+    /// 100 sets no limits. Not in Slurm's plugin.
     pub user_ns_limits: u32,
-    /// Each slurmstepd is inside the job's namespaces altogether, from its start; else only its tasks
-    /// are. Always so in namespace.yaml; `EntireStepInNS` in job_container.conf.
+    /// Each slurmstepd enters the job's namespaces when it starts. Otherwise only its tasks do. Always true with
+    /// namespace.yaml; `EntireStepInNS` in job_container.conf.
     pub entire_step_in_ns: bool,
     /// Runs before the namespaces are made.
     pub init_script: Option<Script>,
     /// Writes the id maps of the user namespace.
     pub user_ns_script: Option<Script>,
-    /// Runs once the namespaces are made.
+    /// Runs after the namespaces are made.
     pub clone_ns_script: Option<Script>,
-    /// Runs before the namespaces go away.
+    /// Runs at the end of the job, before its files are removed.
     pub clone_ns_epilog: Option<Script>,
-    /// slurmd starts without a script that is not there. Ours, not Slurm's.
+    /// slurmd starts even if a script is missing. Not in Slurm's plugin.
     pub scripts_may_be_missing: bool,
-    /// Seconds that the end of a job waits for the removal of its files. The rest is removed in the background.
-    /// Ours, not Slurm's.
+    /// Seconds that the end of a job waits for the removal of its files. Later the removal continues in the background.
+    /// Not in Slurm's plugin.
     pub removal_timeout: u32,
-    /// Of the fresh `/proc` that a PID namespace brings; off without one. Ours, not Slurm's.
+    /// An option of the fresh `/proc` of a PID namespace; off without one. Not in Slurm's plugin.
     pub hide_pid: HidePid,
-    /// Paths below `/proc`, a parent before what is nested in it: what is mounted there on the node is there on
-    /// the fresh `/proc` as well. Ours, not Slurm's.
+    /// Paths below `/proc`, a parent before what is nested in it. Mounts of the node on these paths are kept on the fresh
+    /// `/proc`. Not in Slurm's plugin.
     pub proc_keep: Vec<String>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
 }
 
 impl Settings {
-    /// What a file without any other key comes to; no directory is private.
+    /// The defaults, without private directories.
     #[must_use]
     pub fn new(base_path: String) -> Self {
         Self {
@@ -103,7 +105,7 @@ impl Settings {
     }
 }
 
-/// One of several booleans that are written as words: its word and its field.
+/// A boolean that is written as a word in a list: the word and the field.
 type Flag<T> = (&'static str, fn(&mut T) -> &mut bool);
 
 /// Which namespaces a job gets besides the mount namespace.
@@ -113,25 +115,25 @@ pub struct Namespaces {
     pub pid: bool,
     /// `CLONE_NEWUSER`
     pub user: bool,
-    /// `CLONE_NEWIPC`. Ours, not Slurm's.
+    /// `CLONE_NEWIPC`. Not in Slurm's plugin.
     pub ipc: bool,
 }
 
 impl Namespaces {
-    /// Each flag of `clone_ns_flags` with what it asks for, but for the mount namespace.
+    /// The flags of `clone_ns_flags` except for the mount namespace, with their fields.
     pub(super) const NAMES: [Flag<Self>; 3] = [
         ("CLONE_NEWPID", |namespaces| &mut namespaces.pid),
         ("CLONE_NEWUSER", |namespaces| &mut namespaces.user),
         ("CLONE_NEWIPC", |namespaces| &mut namespaces.ipc),
     ];
 
-    /// The flags of those that a job gets besides the mount namespace.
-    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+    /// The flags of the namespaces that are set.
+    pub(crate) fn names(mut self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
     }
 }
 
-/// An administrator's script and how long it may run.
+/// A script and its time limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Absolute and normalised.
@@ -145,11 +147,11 @@ pub struct Script {
 pub struct Dir {
     /// Absolute and normalised; may contain `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
-    /// What the job sees there.
+    /// The source of its contents.
     pub backing: Backing,
     /// Flags of the mount. A tmpfs always has `nosuid` and `nodev` set here.
     pub flags: MountFlags,
-    /// Permission bits instead of the default 0700. Ours, not Slurm's.
+    /// Permission bits instead of the default 0700. Not in Slurm's plugin.
     pub mode: Option<u32>,
 }
 
@@ -161,31 +163,31 @@ impl Dir {
     }
 }
 
-/// Where the content of a private directory lives.
+/// The source of the contents of a private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Backing {
     /// In the job's directory under [`Settings::base_path`].
     #[default]
     BasePath,
-    /// In a job directory under this base path: absolute, normalised, never equal to the main one.
+    /// In a job directory under this base path: absolute, normalised, different from that of the node.
     OtherBase(String),
-    /// That of another private directory, under its path: on this node the two are one directory. No file says so,
-    /// slurmd finds it out.
+    /// The same as another private directory, given by its path: on this node the two are one directory. slurmd detects
+    /// this; no file can set it.
     SameAs(String),
-    /// In memory, with these parameters.
+    /// A tmpfs with these parameters.
     Tmpfs(Vec<TmpfsParam>),
 }
 
 /// One parameter of a tmpfs, such as `size=4g` or `noswap`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TmpfsParam {
-    /// One of the names in [`mount_options`](super::mount_options).
+    /// Its name; see [`mount_options`](super::mount_options).
     pub key: String,
-    /// `None` for a parameter without a value.
+    /// `None` if the parameter has no value.
     pub value: Option<String>,
 }
 
-/// As in `options`.
+/// As written in `options`.
 impl std::fmt::Display for TmpfsParam {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.value {
@@ -220,32 +222,30 @@ impl MountFlags {
         ("relatime", |flags| &mut flags.relatime),
     ];
 
-    /// The names of those that are set.
-    pub fn names(mut self) -> impl Iterator<Item = &'static str> {
+    /// The names of the flags that are set.
+    pub(crate) fn names(mut self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.into_iter().filter(move |(_, flag)| *flag(&mut self)).map(|(name, _)| name)
     }
 }
 
-/// `hidepid` of a fresh `/proc` (proc(5)): what a user sees there of the processes of others. The default
-/// is the kernel's.
+/// `hidepid` of a fresh `/proc` (proc(5)): what users see of processes of other users. The default is that of the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HidePid {
     #[default]
     Off = 0,
-    /// That they are there, and no more.
+    /// Only that they exist.
     NoAccess = 1,
     /// Nothing.
     Invisible = 2,
-    /// Nothing, and of the user's own only those that may be traced.
+    /// Nothing, and only those of their own processes that they may trace.
     Ptraceable = 4,
 }
 
 impl HidePid {
-    pub const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];
+    pub(crate) const ALL: [Self; 4] = [Self::Off, Self::NoAccess, Self::Invisible, Self::Ptraceable];
 
-    /// As mount(8) writes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    /// The name, as in mount options.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::NoAccess => "noaccess",
@@ -254,14 +254,13 @@ impl HidePid {
         }
     }
 
-    /// The same as a number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
+    /// The number, as in mount options.
+    pub(crate) const fn number(self) -> u8 {
         self as u8
     }
 }
 
-/// The inodes of a process's namespaces (nsfs), which tell them apart.
+/// The inodes of a process's namespaces in nsfs, which identify them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceInodes {
     pub mount: u64,

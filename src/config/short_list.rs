@@ -1,22 +1,22 @@
-//! Lists that are short by the limits of [`limits`](super::limits). A sort of the library would be a
-//! tenth of the plugin, a copy for each type that is sorted.
+//! Sorting of lists that [`limits`](super::limits) keeps short. The sort of the standard library, with a copy for each
+//! type, would make up a tenth of the plugin.
 
 use std::collections::BTreeSet;
 
-/// Sorts; what has equal keys keeps its order. Takes quadratic time.
-pub fn sort_by_key<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
+/// Sorts by a key, in quadratic time. Items with equal keys keep their order.
+pub(crate) fn sort_by_key<T, K: Ord>(list: &mut [T], key: impl Fn(&T) -> K) {
     for end in 1..list.len() {
         let (sorted, rest) = list.split_at(end);
         let Some(next) = rest.first() else { return };
-        let place = sorted.partition_point(|item| key(item) <= key(next));
-        if let Some(moved) = list.get_mut(place..=end) {
+        let position = sorted.partition_point(|item| key(item) <= key(next));
+        if let Some(moved) = list.get_mut(position..=end) {
             moved.rotate_right(1);
         }
     }
 }
 
-/// Is nothing there twice?
-pub fn are_distinct<'a>(items: impl IntoIterator<Item = &'a str>) -> bool {
+/// Whether no item appears twice.
+pub(crate) fn are_distinct<'a>(items: impl IntoIterator<Item = &'a str>) -> bool {
     let mut seen = BTreeSet::new();
     items.into_iter().all(|item| seen.insert(item))
 }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_twice() {
+    fn duplicates_are_found() {
         assert!(are_distinct([]));
         assert!(are_distinct(["a", "b"]));
         assert!(!are_distinct(["a", "b", "a"]));

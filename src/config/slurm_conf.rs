@@ -1,16 +1,14 @@
-//! Single values of slurm.conf, where Slurm itself cannot be asked: `jobns check`, and keys that no daemon hands out.
+//! Single values of slurm.conf, for `jobns check` and for keys that Slurm's functions do not return.
 
 use crate::config::settings::Node;
 
-/// The value of `key`, letter case aside: the last that the text sets. What it includes is not looked at.
-#[must_use]
-pub fn value(text: &[u8], key: &str) -> Option<String> {
+/// The last value of `key`, in any letter case. Included files are not read.
+pub(crate) fn value(text: &[u8], key: &str) -> Option<String> {
     values(text, key).pop()
 }
 
-/// All values of `key`, letter case aside.
-#[must_use]
-pub fn values(text: &[u8], key: &str) -> Vec<String> {
+/// All values of `key`, in any letter case.
+pub(crate) fn values(text: &[u8], key: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(text);
     let mut found = Vec::new();
     for line in text.lines() {
@@ -26,16 +24,14 @@ pub fn values(text: &[u8], key: &str) -> Vec<String> {
     found
 }
 
-/// A path with the names of the node filled in, as in `SlurmdSpoolDir` and `TmpFS`.
-#[must_use]
-pub fn path(text: &[u8], key: &str, node: &Node<'_>) -> Option<String> {
+/// An absolute path with the names of the node filled in, as in `SlurmdSpoolDir` and `TmpFS`.
+pub(crate) fn path(text: &[u8], key: &str, node: &Node<'_>) -> Option<String> {
     let path = value(text, key)?.replace("%h", node.hostname).replace("%n", node.name);
     path.starts_with('/').then_some(path)
 }
 
-/// The path of munge's socket, where `AuthInfo` names one.
-#[must_use]
-pub fn munge_socket(text: &[u8]) -> Option<String> {
+/// The path of munge's socket, if `AuthInfo` names it.
+pub(crate) fn munge_socket(text: &[u8]) -> Option<String> {
     let info = value(text, "AuthInfo")?;
     let found = info.split(',').find_map(|part| part.strip_prefix("socket="));
     found.filter(|path| path.starts_with('/')).map(str::to_owned)

@@ -1,26 +1,24 @@
-//! How the file that this process has read spells a key. One process reads one of the two files.
+//! The names of keys in the file that this process reads, for messages. A process reads only one of the two files.
 
 use crate::config::flavour::Flavour;
 use crate::config::keys;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The file is job_container.conf. In the plugins that is settled when they are built.
+/// Whether the file is job_container.conf. In the plugins this is fixed at build time.
 static IN_CONF: AtomicBool = AtomicBool::new(matches!(Flavour::OWN, Flavour::Tmpfs));
 
-/// From here on, messages use the keys of job_container.conf, or those of namespace.yaml.
-pub fn use_conf(is_conf: bool) {
+/// Makes messages use the keys of job_container.conf or those of namespace.yaml.
+pub(crate) fn use_conf(is_conf: bool) {
     IN_CONF.store(is_conf, Ordering::Relaxed);
 }
 
-/// The key, given as namespace.yaml has it. Allocates nothing, since `join` uses it.
-#[must_use]
-pub fn key(yaml: &str) -> &str {
+/// The name of a key in the file. The argument is the name in namespace.yaml. Does not allocate, because `join` uses it.
+pub(crate) fn key(yaml: &str) -> &str {
     if IN_CONF.load(Ordering::Relaxed) { keys::spelled(yaml, Flavour::Tmpfs).unwrap_or(yaml) } else { yaml }
 }
 
-/// A key with its value, as it is written in the file.
-#[must_use]
-pub fn setting(yaml: &str, value: &str) -> String {
+/// A key with a value, as written in the file.
+pub(crate) fn setting(yaml: &str, value: &str) -> String {
     let sign = if IN_CONF.load(Ordering::Relaxed) { "=" } else { ": " };
     format!("{}{sign}{value}", key(yaml))
 }

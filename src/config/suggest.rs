@@ -1,9 +1,9 @@
-//! "Did you mean": the known word nearest to a misspelt one.
+//! "Did you mean": finds the known word that is nearest to a misspelt one.
 
-/// Longer words are not compared: nobody misspells that long, and the cost is quadratic.
+/// Longer words are not compared: they are not typos, and the cost is quadratic.
 const MAX_LEN: usize = 40;
 
-/// The known word that differs from `word` by few edits, letter case aside.
+/// The known word that differs from `word` by few edits, ignoring letter case.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.is_empty() || word.len() > MAX_LEN {
         return None;
@@ -18,8 +18,8 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .map(|(_, candidate)| candidate)
 }
 
-/// Is the word so near to a known one that it is hardly another?
-pub(super) fn is_slip<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> bool {
+/// Whether the word is so near to a known word that it is probably a typo.
+pub(super) fn is_typo<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> bool {
     if word.len() > MAX_LEN {
         return false;
     }
@@ -27,12 +27,12 @@ pub(super) fn is_slip<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     known.into_iter().any(|known| known.len().abs_diff(word.len()) <= 2 && distance(&word, &plain(known)) <= 2)
 }
 
-/// How many edits still look like a slip.
+/// The number of edits that still look like a typo.
 fn edits_for(known: &str) -> usize {
     1 + known.len() / 4
 }
 
-/// `did you mean "x"?`, or what `otherwise` says.
+/// `did you mean "x"?`, or the text of `otherwise`.
 pub(super) fn hint<'a>(
     word: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -44,14 +44,14 @@ pub(super) fn hint<'a>(
     }
 }
 
-/// Letters in lower case and `-`, which people write for `_`, as `_`: `BasePath` is near `base_path`.
+/// Converts letters to lower case, and `-` to `_`: `BasePath` is near `base_path`.
 fn plain(word: &str) -> Vec<u8> {
     word.bytes().map(|b| if b == b'-' { b'_' } else { b.to_ascii_lowercase() }).collect()
 }
 
-/// Edits between two words: insert, remove, replace, swap neighbours.
+/// The number of edits between two words: insert, remove, replace, or swap neighbours.
 fn distance(a: &[u8], b: &[u8]) -> usize {
-    // Three rows of the usual table: the row before the last is for swaps.
+    // Three rows of the usual table. The row before the last one is for swaps.
     let mut before: Vec<usize> = vec![0; b.len() + 1];
     let mut last: Vec<usize> = (0..=b.len()).collect();
     let mut previous_a = None;

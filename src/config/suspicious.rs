@@ -1,14 +1,14 @@
-//! Paths that look as if something else was meant: pasted from a web page, or written as a shell would read them. Each
-//! would be a directory of that very name.
+//! Paths that were probably meant differently: pasted from a web page, or written as for a shell. Without a message, each
+//! would be read literally.
 
 use crate::config::problem::{Level, Refusal, is_unseen, quote};
 
-/// A character that cannot be seen, with those that vary the one before.
+/// The first invisible character. This includes variation selectors, which change the character before them.
 fn invisible(text: &str) -> Option<char> {
     text.chars().find(|&c| is_unseen(c) || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0080}'..='\u{e01ef}'))
 }
 
-/// Its code, and its name if people may know it.
+/// The code of a character, with its name if it is a common one.
 fn named(c: char) -> String {
     let name = match c {
         '\u{a0}' | '\u{202f}' => " (no-break space)",
@@ -21,52 +21,52 @@ fn named(c: char) -> String {
     format!("U+{:04X}{name}", u32::from(c))
 }
 
-/// What to do about such a character in a key.
+/// The hint for an invisible character in a key.
 pub(super) fn invisible_hint(key: &str) -> Option<String> {
     let c = invisible(key)?;
-    Some(format!("it has the invisible character {} in it: remove that", named(c)))
+    Some(format!("it contains the invisible character {}: remove it", named(c)))
 }
 
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '`' | '\u{ab}' | '\u{bb}' | '\u{2018}'..='\u{201f}' | '\u{2039}' | '\u{203a}')
 }
 
-/// What is odd about a path as it was written, the worst first. `hash_is_meant`: a `#` had to be escaped to be there.
+/// The most serious remark on a path as written. `hash_is_meant`: the file can contain a `#` only if it is escaped.
 pub(super) fn remark(text: &str, hash_is_meant: bool) -> Option<(Level, Refusal)> {
     let says = |level, what: String, hint: &str| Some((level, Refusal::new(what, hint)));
     if let Some(c) = invisible(text) {
-        let what = format!("has the invisible character {}", named(c));
-        return says(Level::Error, what, "remove it, or write it again by hand");
+        let what = format!("contains the invisible character {}", named(c));
+        return says(Level::Error, what, "remove it, or retype the path");
     }
     let ends = [text.chars().next(), text.chars().next_back()];
     if let Some(c) = ends.into_iter().flatten().find(|&c| is_quote(c)) {
-        let what = format!("begins or ends with the quotation mark {c} ({})", named(c));
-        return says(Level::Error, what, "write it without quotation marks, or in plain double quotes");
+        let what = format!("starts or ends with the quotation mark {c} ({})", named(c));
+        return says(Level::Error, what, "write the path without quotation marks, or in plain double quotes");
     }
     if !text.trim_start().starts_with('/') {
-        // It is refused for that.
+        // A relative path is refused anyway.
         return None;
     }
     let warns = |what: &str, hint| says(Level::Warning, what.to_owned(), hint);
     if let Some(variable) = variable(text) {
-        let what = format!("has {} in it, and no variable is replaced here", quote(variable));
-        return says(Level::Warning, what, "write the value; the patterns with % are in the manual page");
+        let what = format!("contains {}, but variables are not replaced here", quote(variable));
+        return says(Level::Warning, what, "write the value; the manual page lists the patterns with %");
     }
     if text.contains(":/") {
-        return warns("has a \":\" in it and is one path", "separate directories by commas");
+        return warns("contains a \":\" and is one path", "separate directories by commas");
     }
     if text.contains('#') && !hash_is_meant {
-        let hint = "a comment begins behind a space, and outside of quotation marks";
-        return warns("has a \"#\" in it that begins no comment", hint);
+        let hint = "a comment starts after a space, outside quotation marks";
+        return warns("contains a \"#\" that does not start a comment", hint);
     }
     if text.contains(' ') {
         return warns(
-            "has a space in it and is one path",
-            "a script gets no arguments, and directories have commas between them",
+            "contains a space and is one path",
+            "scripts get no arguments, and directories are separated by commas",
         );
     }
     if let Some(c) = text.chars().find(|&c| is_quote(c) || matches!(c, '*' | '?' | '{' | '}' | '[' | ']' | ',' | ';')) {
-        let what = format!("has {} in it, which stands for nothing here", quote(&c.to_string()));
+        let what = format!("contains {}, which has no special meaning here", quote(&c.to_string()));
         return says(Level::Warning, what, "write the path of one directory or file");
     }
     None
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_means_is_an_error_and_what_somebody_may_mean_a_warning() {
+    fn certain_mistakes_are_errors_and_likely_mistakes_are_warnings() {
         for bad in [
             "/local/jc\u{a0}",
             "/local/\u{200b}jc",

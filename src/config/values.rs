@@ -1,11 +1,11 @@
-//! One scalar to the value of a key, by the rules of the file that it is in.
+//! Converts one scalar to the value of a key, by the rules of its file.
 //!
-//! In namespace.yaml they are those of Slurm's `data_t`: it keeps every untagged scalar as text, quoted or not, and
-//! converts it when a key asks for a type. Slurm 25.11 first makes a null or a number of every scalar that looks like
-//! one (`data_convert_tree`). Which of the two it is, the release says that this build is for. In job_container.conf
-//! they are those of `s_p_handle_boolean` and `s_p_handle_uint32`.
+//! In namespace.yaml these are the rules of Slurm's `data_t`. It keeps every untagged scalar as text, quoted or not, and
+//! converts it when the type of a key requires that. Slurm 25.11 first converts every scalar that looks like a null or a
+//! number (`data_convert_tree`). The release for which this plugin is built decides between the two. In
+//! job_container.conf the rules are those of `s_p_handle_boolean` and `s_p_handle_uint32`.
 //!
-//! Where Slurm would take nonsense (`shared: flase` is true there), we refuse.
+//! This reader refuses values that Slurm accepts by accident: `shared: flase` is true in Slurm.
 
 use crate::config::cluster::Named;
 use crate::config::flavour::Flavour;
@@ -13,21 +13,21 @@ use crate::config::hostlist;
 use crate::config::keys::{Key, Kind};
 use crate::config::layer::{DirSpec, Value};
 use crate::config::limits::{LONG_WAIT_SECONDS, MAX_BASE_PATH, MAX_DIRS, MAX_WORDS};
-use crate::config::pasted;
 use crate::config::path::{normalise, not_private};
 use crate::config::pattern::{check_job_pattern, check_node_pattern, has_other_percent};
 use crate::config::problem::{Level, Place, Refusal, Report, Scalar, quote, refuse};
 use crate::config::proc;
 use crate::config::settings::DEFAULT_WAIT_SECONDS;
 use crate::config::suggest;
+use crate::config::suspicious;
 
-/// Does the Slurm that this build is for know nulls and numbers by their looks?
+/// Whether the Slurm of this build converts scalars that look like nulls and numbers.
 const TYPED: bool = crate::slurm_version::RELEASE.typed_scalars;
 
-/// What a key wants.
+/// The kind of value that a key requires.
 pub(super) struct Wanted {
     pub(super) what: &'static str,
-    /// What to write instead of something else.
+    /// What to write instead of another kind.
     pub(super) hint: &'static str,
 }
 
@@ -38,10 +38,10 @@ pub(super) const HOSTLIST: Wanted = Wanted { what: "a name or a hostlist", hint:
 const SECONDS: Wanted = Wanted { what: "a number of seconds", hint: "write a whole number such as 10, without a unit" };
 const PERCENT: Wanted =
     Wanted { what: "a percentage from 1 to 100", hint: "write a whole number such as 10, without a percent sign" };
-const DIRS: Wanted = Wanted { what: "text", hint: "write the directories with commas, as in \"/tmp,/dev/shm\"" };
+const DIRS: Wanted = Wanted { what: "text", hint: "separate the directories by commas, as in \"/tmp,/dev/shm\"" };
 
 impl Kind {
-    /// What a key of this kind wants, where that is a scalar.
+    /// The value that a key of this kind requires, if it is a scalar.
     pub(super) const fn wanted(&self) -> &'static Wanted {
         match self {
             Self::Flag(_) => &BOOLEAN,
@@ -54,14 +54,14 @@ impl Kind {
     }
 }
 
-/// Reads scalars of one file. Names of keys are those of that file.
+/// Reads the scalars of one file. Keys have their names in that file.
 pub(super) struct ScalarReader<'r> {
     pub(super) format: Flavour,
     pub(super) report: &'r mut Report,
 }
 
 impl ScalarReader<'_> {
-    /// The value of a key. `None` when it is refused, which is said, or is never a scalar.
+    /// The value of a key. `None` if the value is refused, which is reported, or if the key never has a scalar.
     pub(super) fn value(&mut self, key: &Key, scalar: &Scalar) -> Option<Value> {
         let name = key.spelled(self.format)?;
         match key.kind {
@@ -93,24 +93,28 @@ impl ScalarReader<'_> {
             "up" if !is_yaml => return Some(true),
             "down" if !is_yaml => return Some(false),
             "" | "~" | "null" if is_yaml => {
-                self.report.warning(scalar.at, format!("{name} has no value, which is false in Slurm"), "write false");
+                self.report.warning(
+                    scalar.at,
+                    format!("{name} has no value, which Slurm reads as false"),
+                    "write false",
+                );
                 return Some(false);
             }
             _ => {}
         }
         let hint = match text.as_str() {
-            "on" => "write true: Slurm takes this in namespace.yaml only".to_owned(),
-            "off" => "write false: Slurm takes this in namespace.yaml only".to_owned(),
+            "on" => "write true: Slurm accepts this only in namespace.yaml".to_owned(),
+            "off" => "write false: Slurm accepts this only in namespace.yaml".to_owned(),
             text => suggest::hint(text, ["true", "false", "yes", "no"], || {
                 let slurm = !(text.starts_with('~') || is_zero(text));
-                let slurms = if is_yaml { format!(" (Slurm takes this for {slurm})") } else { String::new() };
+                let slurms = if is_yaml { format!(" (Slurm reads this as {slurm})") } else { String::new() };
                 format!("{}{slurms}", BOOLEAN.hint)
             }),
         };
         self.refuse(name, scalar, &BOOLEAN, &hint)
     }
 
-    /// Says that the value is not what the key wants.
+    /// Reports that the value is not of the kind that the key requires.
     fn refuse<T>(&mut self, name: &str, scalar: &Scalar, wanted: &Wanted, hint: &str) -> Option<T> {
         self.report.error(scalar.at, format!("{name} must be {}, not {}", wanted.what, quote(&scalar.text)), hint);
         None
@@ -123,7 +127,7 @@ impl ScalarReader<'_> {
             && text.starts_with('0')
             && text.bytes().all(|b| b.is_ascii_digit());
         if is_octal {
-            let hint = "Slurm takes a number with a leading zero for an octal one: remove the zero";
+            let hint = "Slurm reads a number with a leading zero as octal: remove the zero";
             return self.refuse(name, scalar, wanted, hint);
         }
         number.or_else(|| self.refuse(name, scalar, wanted, wanted.hint))
@@ -134,7 +138,7 @@ impl ScalarReader<'_> {
         mode(&scalar.text).or_else(|| self.refuse(name, scalar, &MODE, MODE.hint))
     }
 
-    /// Seconds that a script may take.
+    /// The time limit of a script in seconds.
     fn wait(&mut self, name: &str, scalar: &Scalar) -> Option<u32> {
         let is_yaml = self.format == Flavour::Linux;
         let seconds = if is_yaml { wait(&scalar.text, TYPED) } else { number(&scalar.text) };
@@ -145,33 +149,33 @@ impl ScalarReader<'_> {
             return Some(DEFAULT_WAIT_SECONDS);
         }
         if seconds == 0 {
-            let what = format!("{name} is 0, and a script that hangs keeps the job waiting");
-            let hint = "it has Slurm wait forever, here 136 years: write a number such as 10";
+            let what = format!("{name} is 0, so a script that hangs blocks the job");
+            let hint = "Slurm waits forever, this plugin 136 years: write a number such as 10";
             self.report.warning(scalar.at, what, hint);
             return Some(u32::MAX);
         }
         if seconds > LONG_WAIT_SECONDS {
-            let hint = "a script that hangs keeps the job waiting";
+            let hint = "a script that hangs blocks the job";
             self.report.warning(scalar.at, format!("{name} is more than a day"), hint);
         }
         Some(seconds)
     }
 
-    /// A path that a test takes, and that does not look as if something else was meant.
+    /// A path that `normalise` accepts. Reports a path that looks like a mistake.
     fn path(
         &mut self,
         name: &str,
         text: &str,
         at: Place,
-        test: impl Fn(&str) -> Result<String, Refusal>,
+        normalise: impl Fn(&str) -> Result<String, Refusal>,
     ) -> Option<String> {
-        if let Some((level, refusal)) = pasted::remark(text, self.format == Flavour::Tmpfs) {
+        if let Some((level, refusal)) = suspicious::remark(text, self.format == Flavour::Tmpfs) {
             self.report.of_value(level, at, name, text, refusal);
             if level == Level::Error {
                 return None;
             }
         }
-        test(text).map_err(|refusal| self.report.of_value(Level::Error, at, name, text, refusal)).ok()
+        normalise(text).map_err(|refusal| self.report.of_value(Level::Error, at, name, text, refusal)).ok()
     }
 
     fn base_path(&mut self, name: &str, scalar: &Scalar) -> Option<Value> {
@@ -180,30 +184,29 @@ impl ScalarReader<'_> {
             return Some(Value::Base(None));
         }
         if text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("none")) {
-            let what =
-                format!("{name} {} only begins with \"none\", and Slurm would switch the plugin off", quote(text));
+            let what = format!("{name} {} only starts with \"none\", but Slurm would disable the plugin", quote(text));
             self.report.error(scalar.at, what, "write none, or an absolute path");
             return None;
         }
         self.base_pattern(name, scalar).map(|pattern| Value::Base(Some(pattern)))
     }
 
-    /// A base path, of the node or of one directory.
+    /// The base path of the node or of one directory.
     pub(super) fn base_pattern(&mut self, name: &str, scalar: &Scalar) -> Option<String> {
         let pattern = self.path(name, &scalar.text, scalar.at, |text| match check_node_pattern(text)? {
             path if path.len() > MAX_BASE_PATH => {
-                refuse(format!("has {} bytes", path.len()), format!("it can have {MAX_BASE_PATH}"))
+                refuse(format!("has {} bytes", path.len()), format!("it can have at most {MAX_BASE_PATH}"))
             }
             path => Ok(path),
         })?;
         if has_other_percent(&pattern) {
-            let what = format!("{name} {} contains a % that stands for nothing", quote(&scalar.text));
+            let what = format!("{name} {} contains a % that is not replaced", quote(&scalar.text));
             self.report.warning(scalar.at, what, "only %h (host name) and %n (node name) are replaced");
         }
         Some(pattern)
     }
 
-    /// Paths with commas between them.
+    /// Paths, separated by commas.
     fn dirs(&mut self, name: &str, scalar: &Scalar) -> Vec<DirSpec> {
         let mut out = Vec::new();
         let mut has_spaces = false;
@@ -211,7 +214,11 @@ impl ScalarReader<'_> {
             let path = word.trim();
             let at = scalar.place_of(path);
             if index >= MAX_WORDS {
-                self.report.error(at, format!("{name} has more than {MAX_WORDS} names"), "make fewer private");
+                self.report.error(
+                    at,
+                    format!("{name} has more than {MAX_WORDS} names"),
+                    "make fewer directories private",
+                );
                 break;
             }
             has_spaces |= path.len() != word.len();
@@ -228,7 +235,7 @@ impl ScalarReader<'_> {
         out
     }
 
-    /// A path of a private directory, as far as it can be judged alone.
+    /// The path of a private directory, as far as it can be checked on its own.
     pub(super) fn dir(&mut self, name: &str, text: &str, at: Place, before: &[DirSpec]) -> Option<String> {
         let is_conf = self.format == Flavour::Tmpfs;
         let path = self.path(&format!("the directory in {name}"), text, at, |text| {
@@ -239,31 +246,31 @@ impl ScalarReader<'_> {
             if !path.contains('%') {
                 return Ok(path);
             }
-            // Slurm makes a directory of that very name private; here a % stands for something.
-            let hint = "name the directory; namespace.yaml has %u and %j";
-            refuse("contains a %, which stands for nothing in this file", hint)
+            // Slurm reads the % literally. A user who writes it probably expects a pattern.
+            let hint = "write the path without it; namespace.yaml supports %u and %j";
+            refuse("contains a %, which has no meaning in this file", hint)
         })?;
         if let Some(top) = not_private(&path) {
-            let what = format!("{} cannot be private, it lies in {top}", quote(text));
+            let what = format!("{} cannot be private: it is in {top}", quote(text));
             self.report.error(at, what, "jobs need what is there; remove this directory");
             return None;
         }
-        // A short list by now: `before` never has more than MAX_DIRS entries.
+        // This is fast enough: `before` never has more than MAX_DIRS entries.
         if let Some(first) = before.iter().find(|dir| dir.path == path) {
             let line = self.report.line_of(first.at);
-            let what = format!("{} is already a private directory, see line {line}", quote(text));
+            let what = format!("{} is already a private directory, on line {line}", quote(text));
             self.report.error(at, what, "remove one");
             return None;
         }
         if before.len() >= MAX_DIRS {
             let what = format!("there are more than {MAX_DIRS} private directories");
-            self.report.error(at, what, "make fewer private");
+            self.report.error(at, what, "make fewer directories private");
             return None;
         }
         Some(path)
     }
 
-    /// Is the node in this hostlist? `None` when that cannot be read.
+    /// Whether the node is in this hostlist. `None` if the hostlist cannot be parsed.
     pub(super) fn hostlist(&mut self, scalar: &Scalar, node: &str, named: &mut Vec<Named>) -> Option<bool> {
         let text = scalar.text.as_str();
         let is_ours = match hostlist::contains(text, node) {
@@ -283,7 +290,7 @@ impl ScalarReader<'_> {
     }
 }
 
-/// Does Slurm take this for a key of namespace.yaml that is not set?
+/// Whether Slurm reads this value in namespace.yaml as not set.
 pub(super) fn is_unset(text: &str) -> bool {
     is_null(text, TYPED)
 }
@@ -292,7 +299,7 @@ fn is_null(text: &str, typed: bool) -> bool {
     text.is_empty() || typed && (text == "~" || text.eq_ignore_ascii_case("null"))
 }
 
-/// Would Slurm read this as the number zero? Only used to tell what Slurm would do.
+/// Whether Slurm would read this as the number zero. Only for a message about Slurm.
 fn is_zero(text: &str) -> bool {
     let hex = text.strip_prefix("0x").map(|digits| !digits.is_empty() && digits.bytes().all(|b| b == b'0'));
     hex.unwrap_or_else(|| {
@@ -306,8 +313,8 @@ fn is_zero(text: &str) -> bool {
     })
 }
 
-/// A number as Slurm reads one of 32 bits: decimal, also with leading zeros, or hexadecimal.
-/// Slurm also takes `-1` and what exceeds 32 bits, and makes a wait of 136 years of them.
+/// A 32-bit number as Slurm reads it: decimal, optionally with leading zeros, or hexadecimal. Slurm also accepts `-1` and
+/// larger numbers, and turns them into a wait of 136 years.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
@@ -325,7 +332,7 @@ fn mode(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, 8).ok().filter(|&bits| bits <= 0o7777)
 }
 
-/// A number of seconds that Slurm reads. Not set is 0.
+/// A number of seconds as Slurm reads it. 0 if not set.
 fn wait(text: &str, typed: bool) -> Option<u32> {
     match number(text) {
         None if typed && is_null(text, typed) => Some(0),
@@ -334,7 +341,7 @@ fn wait(text: &str, typed: bool) -> Option<u32> {
     }
 }
 
-/// `2e1` and `20.0` are 20. One that is not whole Slurm rounds, and we refuse.
+/// `2e1` and `20.0` are 20. Slurm rounds a number that is not whole; this reader refuses it.
 fn whole(text: &str) -> Option<u32> {
     let lower = text.to_ascii_lowercase();
     let (mantissa, exponent) = lower.split_once('e').unwrap_or((&lower, "0"));
@@ -347,7 +354,7 @@ fn whole(text: &str) -> Option<u32> {
     let shift = exponent.parse::<u8>().ok()?.checked_sub(u8::try_from(fraction.len()).ok()?);
     match shift {
         Some(zeros) => digits.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(zeros.into())?),
-        // What is behind the point must be zeros, as far as the exponent leaves it there.
+        // The digits that remain after the decimal point must be zeros.
         None => {
             let kept = integer.len() + usize::from(exponent.parse::<u8>().ok()?);
             let (kept, rest) = digits.split_at_checked(kept)?;
@@ -393,14 +400,14 @@ mod tests {
         for (text, slurm) in [("2", true), ("00", false), ("0x0", false), ("0.0", false)] {
             let (value, said) = boolean(text, yaml);
             assert_eq!(value, None, "{text}");
-            assert!(said.contains(&format!("(Slurm takes this for {slurm})")), "{said}");
+            assert!(said.contains(&format!("(Slurm reads this as {slurm})")), "{said}");
         }
     }
 
     proptest! {
         #[test]
         fn zero_in_every_spelling(text in "[+-]?[0.]{0,4}[1e]?[+-]?[0-9e]{0,3}") {
-            // Not 1e-999, which is zero for want of bits.
+            // Excludes 1e-999, which underflows to zero.
             let digits = text.trim_start_matches(['+', '-']).split('e').next().unwrap_or_default();
             let zero = text.trim_start_matches(['+', '-']).parse::<f64>() == Ok(0.0) && !digits.contains('1');
             prop_assert_eq!(is_zero(&text), zero);

@@ -1,21 +1,21 @@
-//! Settings to lines for `send_stepd`, and back for `recv_stepd`.
+//! Converts settings to lines for `send_stepd`, and back for `recv_stepd`.
 //!
-//! The two ends of the pipe are two builds of this plugin when a node is upgraded under running slurmds, and what comes
-//! out of a pipe is hostile until it is checked: the settings are checked as a whole like those of a file. The two ends
-//! can even be this plugin and Slurm's own, which Slurm loads where ours was built for another version of it. Slurm's
-//! plugin reads a length in the machine's byte order and then as many bytes. So that length comes first here: either
-//! plugin reads all of what the other sends, and refuses it at once. Behind it:
+//! If a node is upgraded while slurmd runs, the two ends of the pipe are two builds of this plugin. Data from a pipe is
+//! not trusted until it is checked: the settings are checked as a whole, like those of a file. One end can even be
+//! Slurm's own plugin, which Slurm loads if this plugin was built for another version of Slurm. Slurm's plugin reads a
+//! length in the machine's byte order, and then that number of bytes. This format starts with the same length, so each
+//! plugin reads the whole message of the other and refuses it at once. After the length:
 //!
 //! ```text
-//! slurm-jobns-settings 9 0.1.0       format, and the plugin's version for messages
-//! mount_namespace 4026531841         slurmd's own
+//! slurm-jobns-settings 9 0.1.0       the format, and the version of the plugin for messages
+//! mount_namespace 4026531841         the namespaces of slurmd
 //! pid_namespace 4026531836
 //! user_namespace 4026531837
 //! ipc_namespace 4026531839
-//! former_base /old                   as many as there are, as all lists
+//! former_base /old                   a list: one line for each item
 //! slurm_user 64030
-//! base_path /ns/n1                   or not_configured, or set_to_none, and nothing more
-//! hide_base_path                     a flag that is not set has no line, nor has what there is not
+//! base_path /ns/n1                   or not_configured or set_to_none, without the lines up to end
+//! hide_base_path                     a flag or option that is not set has no line
 //! user_ns_limits 10
 //! init_script /a
 //! wait 7
@@ -25,7 +25,7 @@
 //! nosuid
 //! nodev
 //! mode 1023
-//! tmpfs                              or other_base, or same_as, or none of them
+//! tmpfs                              or other_base, same_as, or none of the three
 //! param size
 //! value 4g
 //! end
@@ -42,36 +42,37 @@ use crate::config::settings::{
 };
 use std::fmt::Display;
 
-/// Bytes of the length in front. Formats before 8 have none.
+/// Bytes of the length at the start. Formats before 8 have no length.
 pub const FRAME_LEN: usize = 4;
 
-/// The version of this plugin, as it stands in messages.
-pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version of this plugin, for messages.
+pub(crate) const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Changes whenever the lines do.
+/// Must change whenever the lines change.
 const FORMAT: u16 = 9;
 
 const HEADER: &str = "slurm-jobns-settings";
 
-/// What formats before 9 begin with: a header of numbers, with the format at 8 and the version at 20.
+/// The start of formats before 9: a binary header, with the format at offset 8 and the version at offset 20.
 const FORMER_MAGIC: &[u8] = b"jobns\0ns";
 const FORMER_HEADER_LEN: usize = 64;
 
-/// What slurmd tells a slurmstepd.
+/// The message of slurmd to a slurmstepd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub settings: NodeSettings,
-    /// slurmd's own namespaces: a slurmstepd in others lives in its job's, whatever today's settings say.
+    /// The namespaces of slurmd. A slurmstepd in other namespaces is in those of its job, no matter what the settings are
+    /// now.
     pub node: NamespaceInodes,
-    /// Base paths besides today's under which a job of this node may live. At most [`MAX_FORMER_BASES`].
+    /// Former base paths that may still contain jobs of this node. At most [`MAX_FORMER_BASES`].
     pub former_bases: Vec<String>,
-    /// The uid of `SlurmUser`; 0 where it is root.
+    /// The uid of `SlurmUser`.
     pub slurm_user: u32,
 }
 
-/// The length, and the lines.
+/// The length and the lines.
 ///
-/// Settings that [`fits`] accepts always fit; what does not fit is refused by [`announced`].
+/// [`announced`] refuses a message that is too long. Settings that [`fits`] accepts are never too long.
 #[must_use]
 pub fn encode(mut message: Message) -> Vec<u8> {
     let mut end = End::Writes(format!("{HEADER} {FORMAT} {PLUGIN_VERSION}\n"));
@@ -82,11 +83,11 @@ pub fn encode(mut message: Message) -> Vec<u8> {
     [&length.to_ne_bytes(), text.as_bytes()].concat()
 }
 
-/// Can the settings be sent?
+/// Checks that the settings can be sent.
 pub(crate) fn fits(settings: &Settings) -> Result<(), String> {
     let mut end = End::Writes(String::new());
     let _ = end.settings(&mut settings.clone());
-    // With room for what is sent beside them.
+    // The other lines of the message need space as well.
     match end {
         End::Writes(text) if text.len() > MAX_WIRE - MAX_FORMER_BASES * (MAX_BASE_PATH + 16) - 1024 => {
             Err("the settings are too long to be sent to slurmstepd".to_owned())
@@ -98,10 +99,10 @@ pub(crate) fn fits(settings: &Settings) -> Result<(), String> {
 /// The number of bytes that follow this length.
 ///
 /// # Errors
-/// When no message of this plugin has that length.
+/// If it exceeds [`MAX_WIRE`].
 pub fn announced(frame: [u8; FRAME_LEN]) -> Result<usize, String> {
     if FORMER_MAGIC.starts_with(&frame) {
-        // A format before 8: of its header, which `decode` reads the version from, this is the first part.
+        // This is the start of the header of a format before 8. `decode` reads the version from the rest.
         return Ok(FORMER_HEADER_LEN - FRAME_LEN);
     }
     let length = u32::from_ne_bytes(frame) as usize;
@@ -111,17 +112,17 @@ pub fn announced(frame: [u8; FRAME_LEN]) -> Result<usize, String> {
     Ok(length)
 }
 
-/// The message, from all that follows the length.
+/// Decodes all that follows the length.
 ///
 /// # Errors
-/// When it is not what [`encode`] makes of valid settings. Where it comes from another version of this
-/// plugin, the sentence names both.
+/// If [`encode`] does not make this text of valid settings. If another version of this plugin sent it, the sentence names
+/// both versions.
 pub fn decode(text: &[u8]) -> Result<Message, String> {
     let mut lines = Lines(text);
     let header = lines.value(HEADER).and_then(|mut rest| Some((rest.number()?, rest.0))).or_else(|| former(text));
     let (format, version) = header.ok_or(
-        "what slurmd sent is not from this plugin: slurmd has loaded another namespace plugin, or another Slurm; \
-         restart slurmd",
+        "the settings from slurmd are not from this plugin: slurmd has loaded another namespace plugin, or is another \
+         version of Slurm; restart slurmd",
     )?;
     if format != FORMAT {
         let version = std::str::from_utf8(version).ok().filter(|version| (1..=44).contains(&version.len()));
@@ -144,20 +145,24 @@ pub fn decode(text: &[u8]) -> Result<Message, String> {
             .map_err(|sentence| format!("the settings from slurmd are not valid: {}", escape(&sentence)))?;
     }
     if let Some(base) = message.former_bases.iter().find(|base| normalise(base).as_ref() != Ok(*base)) {
-        return Err(format!("the settings from slurmd have the former base path {}", escape(&quote(base))));
+        return Err(format!(
+            "the settings from slurmd contain the former base path {}, which is not valid",
+            escape(&quote(base))
+        ));
     }
     Ok(message)
 }
 
-/// Format and version in a header of a format before 9, whose first bytes can be missing: [`announced`] has had them.
+/// The format and the version in the header of a format before 9. Its first bytes are missing if [`announced`] has
+/// consumed them.
 fn former(header: &[u8]) -> Option<(u16, &[u8])> {
-    let behind = header.strip_prefix(FORMER_MAGIC).or_else(|| header.strip_prefix(FORMER_MAGIC.get(FRAME_LEN..)?))?;
-    let (format, rest) = behind.split_first_chunk()?;
+    let rest = header.strip_prefix(FORMER_MAGIC).or_else(|| header.strip_prefix(FORMER_MAGIC.get(FRAME_LEN..)?))?;
+    let (format, rest) = rest.split_first_chunk()?;
     let version = rest.get(10..54)?;
     Some((u16::from_le_bytes(*format), version.split(|&byte| byte == 0).next()?))
 }
 
-/// One end of the pipe. Both ends have one list of fields, in one order: what is read is what is written.
+/// One end of the pipe. Both ends use the same list of fields, so they cannot disagree on the order.
 enum End<'a> {
     Writes(String),
     Reads(Lines<'a>),
@@ -175,7 +180,7 @@ impl End<'_> {
         self.list("former_base", former_bases, MAX_FORMER_BASES, Self::text)?;
         self.number("slurm_user", slurm_user)?;
         self.node(settings)?;
-        // A message that was cut has no such line.
+        // A message that was cut off has no such line.
         self.word("end")?;
         if matches!(self, Self::Reads(Lines(rest)) if !rest.is_empty()) { Err(BadLine("end")) } else { Ok(()) }
     }
@@ -198,7 +203,7 @@ impl End<'_> {
     }
 
     fn settings(&mut self, settings: &mut Settings) -> Done {
-        // Named one by one, so that a new field cannot be forgotten here.
+        // All fields are named, so a new field cannot be forgotten here.
         let Settings {
             auto_base_path,
             base_path,
@@ -307,7 +312,7 @@ impl End<'_> {
         Ok(())
     }
 
-    /// A line without a value, where the flag is set.
+    /// A line without a value, if the flag is set.
     fn flag(&mut self, word: &str, flag: &mut bool) {
         match self {
             Self::Writes(out) if *flag => out.extend([word, "\n"]),
@@ -323,7 +328,7 @@ impl End<'_> {
         if is_there { Ok(()) } else { Err(BadLine(word)) }
     }
 
-    /// What begins with this word, if it is there.
+    /// A value whose line starts with this word, if there is one.
     fn option<T: Default>(
         &mut self,
         word: &'static str,
@@ -336,7 +341,7 @@ impl End<'_> {
         value.as_mut().map_or(Ok(()), |value| item(self, word, value))
     }
 
-    /// What begins with this word, as often as it is there.
+    /// Values whose lines start with this word.
     fn list<T: Default>(
         &mut self,
         word: &'static str,
@@ -356,7 +361,7 @@ impl End<'_> {
     }
 }
 
-/// A String has room for all.
+/// Writing to a `String` cannot fail.
 fn write(out: &mut String, word: &str, value: &dyn Display) {
     let _ = put(out, word, value);
 }

@@ -1,11 +1,10 @@
-//! Text to a tree of scalars, lists and mappings, each with its place in the text.
+//! Parses text to a tree of scalars, lists and mappings, each with its place in the text.
 //!
-//! The events come from the parser inside serde-saphyr; the tree is ours, because Slurm's reading
-//! of a scalar needs its text as written (`010`, `yes`, `0x1f`), because all unknown keys are to be
-//! reported and not only the first, and because aliases are refused when they are seen, so that
-//! there is nothing to expand and no bomb to defuse. (Slurm's reader also refuses aliases.)
+//! The parser inside serde-saphyr produces the events. The tree is built here, for three reasons: Slurm's rules for a
+//! scalar need its text as written (`010`, `yes`, `0x1f`); all unknown keys are reported, not only the first one; and
+//! aliases are refused before anything is expanded, so there are no YAML bombs. (Slurm's reader also refuses aliases.)
 //!
-//! Refused here: several documents, aliases, directives, foreign tags, keys that are not scalars, duplicate keys, and
+//! This parser refuses several documents, aliases, directives, foreign tags, keys that are not scalars, duplicate keys, and
 //! whatever exceeds [`super::limits`].
 
 use std::collections::BTreeMap;
@@ -15,17 +14,17 @@ use serde_saphyr::granit_parser::{self, Event, ScalarStyle, Tag};
 use crate::config::limits::{MAX_DEPTH, MAX_NODES};
 use crate::config::problem::{Place, Report, Scalar, quote};
 
-/// One node of the tree.
+/// A node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tree {
-    /// Where the node is: a whole scalar, or the start of a list or mapping.
-    pub at: Place,
-    pub content: Content,
+pub(crate) struct Tree {
+    /// Its place: the whole scalar, or the start of the list or mapping.
+    pub(crate) at: Place,
+    pub(crate) content: Content,
 }
 
-/// What a node is.
+/// The content of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     Scalar(Scalar),
     List(Vec<Tree>),
     /// Each key with its value.
@@ -33,9 +32,8 @@ pub enum Content {
 }
 
 impl Tree {
-    /// What the node is, for messages: `a list`.
-    #[must_use]
-    pub fn describe(&self) -> &'static str {
+    /// The kind of node, for messages: `a list`.
+    pub(crate) fn describe(&self) -> &'static str {
         match &self.content {
             Content::Scalar(scalar) if scalar.text.is_empty() => "empty",
             Content::Scalar(_) => "plain text",
@@ -45,9 +43,8 @@ impl Tree {
     }
 }
 
-/// The tree of the only document in the file; `None` when it is empty or a problem was reported.
-#[must_use]
-pub fn parse(report: &mut Report) -> Option<Tree> {
+/// The tree of the only document in the file. `None` if the file is empty or a problem was reported.
+pub(crate) fn parse(report: &mut Report) -> Option<Tree> {
     let text = report.text(0);
     let options = granit_parser::options! {
         emit_comments: false,
@@ -68,20 +65,20 @@ pub fn parse(report: &mut Report) -> Option<Tree> {
     builder.root
 }
 
-/// A problem was reported and reading stops.
+/// A problem was reported, and parsing stops.
 struct Stop;
 
 struct Builder<'r, 't> {
     report: &'r mut Report,
     text: &'t str,
-    /// The open lists and mappings, the outermost first.
+    /// The open lists and mappings, starting with the outermost one.
     stack: Vec<Open>,
     root: Option<Tree>,
     nodes: usize,
     documents: usize,
 }
 
-/// A list or mapping that is being read.
+/// A list or mapping that is being parsed.
 struct Open {
     at: Place,
     kind: OpenKind,
@@ -107,13 +104,13 @@ impl Builder<'_, '_> {
                 Ok(())
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let what = format!("{} is an alias, which this file cannot use", self.source(at));
+                let what = format!("{} is an alias, which is not supported", self.source(at));
                 self.refuse(at, what, "write the value out, or quote it if it is meant as text")
             }
             Event::Scalar(text, style, _, tag) => {
                 self.check_tag(at, tag.as_deref(), &["str", "int", "bool"])?;
                 self.count(at)?;
-                // The parser stands in "~" for a value that is not there; Slurm's reader, "".
+                // The parser returns "~" for a missing value, Slurm's reader "".
                 let is_absent = style == ScalarStyle::Plain && at.start == at.end;
                 let text = if is_absent { String::new() } else { text.into_owned() };
                 let literal = self.literal(at, &text, style);
@@ -152,7 +149,7 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    /// A finished node goes where the innermost open list or mapping wants it.
+    /// Adds a finished node to the innermost open list or mapping.
     fn value(&mut self, value: Tree) -> Result<(), Stop> {
         match self.stack.last_mut() {
             None => {
@@ -171,7 +168,7 @@ impl Builder<'_, '_> {
                 (None, Content::Scalar(name)) => {
                     if let Some(first) = seen.insert(name.text.clone(), name.at) {
                         let line = self.report.line_of(first);
-                        let what = format!("the key {} is already set in line {line}", quote(&name.text));
+                        let what = format!("the key {} is already set on line {line}", quote(&name.text));
                         self.report.error(name.at, what, "keep one of the two");
                     }
                     *key = Some(name);
@@ -191,7 +188,7 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    /// Tags of YAML's own types are taken where they say what the node is anyway.
+    /// Accepts a tag of a YAML core type only if the node has that type.
     fn check_tag(&mut self, at: Place, tag: Option<&Tag>, allowed: &[&str]) -> Result<(), Stop> {
         match tag {
             Some(tag) if !allowed.iter().any(|suffix| tag.core_suffix() == Some(*suffix)) => {
@@ -202,7 +199,7 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// Where the text of a scalar stands in the file as it is, if it does.
+    /// The offset of a scalar's text, if the file contains it literally.
     fn literal(&self, at: Place, text: &str, style: ScalarStyle) -> Option<usize> {
         let start = match style {
             ScalarStyle::Plain => at.start,
@@ -228,13 +225,13 @@ impl Builder<'_, '_> {
         let line = text.get(line_start..).unwrap_or("").lines().next().unwrap_or("");
         let indent = line.get(..line.len() - line.trim_start().len()).unwrap_or("");
         let hint = if indent.contains('\t') {
-            "indent with spaces, YAML does not take tabs"
+            "indent with spaces: YAML does not allow tabs"
         } else if text.get(start..).is_some_and(|rest| rest.starts_with(['%', '@', '`'])) {
             "put the value in double quotes"
         } else {
-            "check the indentation, quotes and brackets here and in the line above"
+            "check the indentation, quotes and brackets here and on the line above"
         };
-        self.refuse(Place::new(start, start), format!("this is not YAML: {}", error.info()), hint)
+        self.refuse(Place::new(start, start), format!("this is not valid YAML: {}", error.info()), hint)
     }
 }
 

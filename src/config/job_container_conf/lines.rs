@@ -1,6 +1,6 @@
-//! Physical lines to logical ones, as Slurm's `_get_next_line` makes them: a comment goes from `#` to
-//! the end of the line, also inside quotes; a line that ends in `\` goes on in the next one; `\x` is
-//! `x`. Each byte keeps its place in the file. `Include` is followed here.
+//! Physical lines to logical lines, as Slurm's `_get_next_line` makes them: a comment runs from `#` to the end of the
+//! line, even inside quotes; a line that ends in `\` continues on the next line; `\x` means `x`. Each byte keeps its place
+//! in the file. This file also reads the files that an `Include` names.
 
 use crate::config::job_container_conf::Include;
 use crate::config::limits::{MAX_INCLUDE_DEPTH, MAX_INCLUDES, MAX_SETTINGS, MAX_TEXT};
@@ -9,13 +9,13 @@ use crate::config::problem::{Place, Report, quote};
 /// A logical line.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Which file it is in.
+    /// The index of its file.
     pub(super) file: usize,
-    /// Offset in the outermost file: of the line, or of the `Include` that led here.
+    /// Offset in the outermost file, of the line or of the `Include` that led to it.
     pub(super) top: usize,
-    /// The text after comments, continuations and escapes. UTF-8.
+    /// The text without comments, continuations and escapes. It is UTF-8.
     pub(super) text: Vec<u8>,
-    /// Where each byte of `text` stands in the file.
+    /// The offset in the file of each byte of `text`.
     pub(super) offsets: Vec<usize>,
 }
 
@@ -28,12 +28,12 @@ impl Line {
     }
 }
 
-/// Collects the lines of a file and of what it includes, in the order in which they count.
+/// Collects the lines of a file and of the files that it includes, in the order of reading.
 pub(super) struct Loader<'i, 'r> {
     include: Include<'i>,
     report: &'r mut Report,
     lines: Vec<Line>,
-    /// How many files are being read, and the place of the outermost `Include`.
+    /// The number of files that are being read, and the offset of the outermost `Include`.
     depth: usize,
     top: Option<usize>,
     bytes: usize,
@@ -68,12 +68,12 @@ impl<'i, 'r> Loader<'i, 'r> {
                 let length = rest.iter().position(|&b| b == b'\n').map_or(rest.len(), |newline| newline + 1);
                 let (physical, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
                 let kept = without_comment(physical);
-                let (kept, goes_on) = without_continuation(kept);
+                let (kept, continues) = without_continuation(kept);
                 line.text.extend_from_slice(kept);
                 line.offsets.extend(offset..offset + kept.len());
                 rest = after;
                 offset += length;
-                if !goes_on || rest.is_empty() {
+                if !continues || rest.is_empty() {
                     break;
                 }
             }
@@ -97,32 +97,34 @@ impl<'i, 'r> Loader<'i, 'r> {
         }
     }
 
-    /// Follows an `Include`, whose file name is at this place of the line.
+    /// Reads the file that an `Include` names from `start` to `end` of the line.
     fn included(&mut self, line: &Line, start: usize, end: usize) {
         let name = String::from_utf8_lossy(line.text.get(start..end).unwrap_or_default()).into_owned();
         let at = line.place(start, end);
         let files = self.report.files();
         let mut refuse = |at: Place, what: String, hint: &str| self.report.error(at, what, hint);
-        let behind = line.text.get(end..).unwrap_or_default();
-        if let Some(more) = behind.iter().position(|b| !is_space(*b)) {
+        let after = line.text.get(end..).unwrap_or_default();
+        if let Some(more) = after.iter().position(|b| !is_space(*b)) {
             let place = line.place(end + more, line.text.len());
-            return refuse(place, "there is text behind the file name".to_owned(), "include one file per line");
+            return refuse(place, "there is text after the file name".to_owned(), "include one file per line");
         }
         if name.contains('*') {
             return refuse(
                 at,
-                format!("the Include of {} has a pattern", quote(&name)),
-                "Slurm does not follow it: name each file",
+                format!("the Include of {} contains a pattern", quote(&name)),
+                "Slurm does not expand it: name each file",
             );
         }
         if name.contains("%c") {
-            let what = format!("the Include of {} has a %c, which Slurm does not know in this file", quote(&name));
+            let what =
+                format!("the Include of {} contains %c, which Slurm does not replace in this file", quote(&name));
             return refuse(at, what, "write the name of the cluster");
         }
         if self.depth >= MAX_INCLUDE_DEPTH || files >= MAX_INCLUDES {
-            let what =
-                format!("more than {MAX_INCLUDE_DEPTH} files include one another, or more than {MAX_INCLUDES} in all");
-            return refuse(at, what, "a file that includes itself never ends; write the lines into this file");
+            let what = format!(
+                "Include is nested more than {MAX_INCLUDE_DEPTH} deep, or there are more than {MAX_INCLUDES} files"
+            );
+            return refuse(at, what, "no file may include itself; otherwise write the lines into this file");
         }
         match (self.include)(&name) {
             Ok(text) if self.bytes.saturating_add(text.len()) > MAX_TEXT => {
@@ -149,7 +151,7 @@ struct Range {
     end: usize,
 }
 
-/// The file name of an `Include`: the word at the very start of the line, white space, the name.
+/// The file name of an `Include`: the word is at the very start of the line, followed by white space and the name.
 fn included(text: &[u8]) -> Option<Range> {
     let (word, rest) = text.split_at_checked(7)?;
     if !word.eq_ignore_ascii_case(b"include") || !rest.first().is_some_and(|b| is_space(*b)) {
@@ -165,7 +167,7 @@ pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
-/// Up to the first `#` with an even number of backslashes before it.
+/// The line up to the first `#` that has an even number of backslashes before it.
 fn without_comment(line: &[u8]) -> &[u8] {
     let mut backslashes = 0_usize;
     for (index, byte) in line.iter().enumerate() {
@@ -178,7 +180,7 @@ fn without_comment(line: &[u8]) -> &[u8] {
     line
 }
 
-/// The line up to the backslash that makes it go on in the next one, if there is one.
+/// The line without a backslash that continues it on the next line, and whether there is one.
 fn without_continuation(line: &[u8]) -> (&[u8], bool) {
     let end = line.iter().rposition(|b| !is_space(*b)).map_or(0, |last| last + 1);
     let text = line.get(..end).unwrap_or(line);
@@ -186,7 +188,7 @@ fn without_continuation(line: &[u8]) -> (&[u8], bool) {
     if backslashes % 2 == 1 { (text.get(..end - 1).unwrap_or(text), true) } else { (line, false) }
 }
 
-/// `\x` becomes `x`, wherever it is.
+/// Replaces `\x` by `x`, also in quotes.
 fn strip_escapes(line: &mut Line) {
     if !line.text.contains(&b'\\') {
         return;

@@ -1,8 +1,8 @@
-//! The bytes of the pipe.
+//! Tests of the lines in the pipe.
 
 use super::*;
 
-/// Every field has a value, and none the one that a field has by itself.
+/// Settings in which no field has its default value.
 fn sample() -> Settings {
     let script = |path: &str| Some(Script { path: path.to_owned(), wait_seconds: 7 });
     let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
@@ -57,7 +57,7 @@ fn message(settings: NodeSettings) -> Message {
     Message { settings, node, former_bases: vec!["/old".to_owned(), "/older/n1".to_owned()], slurm_user: 64030 }
 }
 
-/// What is behind the length.
+/// The text after the length.
 fn lines_of(settings: NodeSettings) -> String {
     let bytes = encode(message(settings));
     let (frame, text) = bytes.split_first_chunk().unwrap();
@@ -80,7 +80,7 @@ fn there_and_back() {
     }
 }
 
-/// Another format has other lines. Whoever changes one of these raises `FORMAT`, and then this.
+/// Another format has other lines. If you change one of these lines, increase `FORMAT`, and the number below.
 #[test]
 fn the_lines_are_those_of_this_format() {
     let lines = "mount_namespace 1152921504606846976\npid_namespace 2\nuser_namespace 3\nipc_namespace 4\n\
@@ -98,8 +98,8 @@ fn the_lines_are_those_of_this_format() {
     assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 9 {PLUGIN_VERSION}").as_str(), 9, lines));
 }
 
-/// Slurm's plugin reads an int and so many bytes (`namespace_p_recv_stepd`); the first is a bool, the next four
-/// the length of a text, most significant byte first.
+/// Slurm's plugin reads an int and then that number of bytes (`namespace_p_recv_stepd`). The first byte is a bool, the
+/// next four are the length of a text, most significant byte first.
 #[test]
 fn slurms_plugin_reads_all_of_it_and_refuses_it() {
     let bytes = encode(message(NodeSettings::Disabled(DisabledWhy::SetToNone)));
@@ -131,7 +131,7 @@ fn another_version_is_named() {
     }
 }
 
-/// Format 8 has a length in front, those before have none.
+/// Format 8 starts with a length, earlier formats do not.
 #[test]
 fn a_version_that_sends_no_lines_is_named() {
     for format in [7_u8, 8] {

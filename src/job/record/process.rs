@@ -48,8 +48,7 @@ impl Identity {
     }
 
     /// As it is written down.
-    #[must_use]
-    pub fn read(mut fields: Fields<'_>) -> Option<Self> {
+    pub(crate) fn read(mut fields: Fields<'_>) -> Option<Self> {
         Some(Self {
             pid: Pid::from_raw(fields.number()?)?,
             start_time: fields.number()?,

@@ -104,7 +104,7 @@ impl<'a> State<'a> {
         let (mut id, mut sluid, mut uid, mut gid) = (None, None, None, None);
         let (mut user, mut node, mut boot, mut stepd, mut namespaces) = (None, None, None, None, None);
         let (mut holder, mut pins, mut ready) = (None, None, false);
-        for (word, value) in Lines::behind(HEADER, text)? {
+        for (word, value) in Lines::after(HEADER, text)? {
             match word {
                 b"job" => id = value.only(),
                 b"sluid" => sluid = value.only(),
