@@ -1,38 +1,37 @@
-//! `jobns check`: what a configuration file comes to for one node, and all that is wrong with it,
-//! before a slurmd reads it.
+//! `jobns check`: the problems of a configuration file and its settings for a node, before slurmd reads it.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | this | the command: options, reading, exit status |
-//! | [`bounded`] | `--here` in a process that is given up when a file system is dead |
-//! | [`loaded`] | which plugin the slurmd that runs has loaded |
-//! | [`here`] | `--here`: what only this machine can tell, found out without making anything |
+//! | [`watchdog`] | runs `--here` in a child, and gives up if a file system does not answer |
+//! | [`here`] | `--here`: checks of this machine |
+//! | [`loaded`] | the plugin that the running slurmd has loaded |
 //! | [`show`] | the settings with their sources, as text and as JSON |
 //!
-//! The output is on standard output, problems included; standard error is for what keeps `jobns`
-//! from checking at all. The JSON is one object, for several nodes one on each line:
+//! The output, including problems, is on standard output. Errors that prevent the check are on standard error. The JSON
+//! is one object; for several nodes it is one object on each line:
 //!
 //! ```text
 //! file, format          "namespace.yaml" or "job_container.conf"
-//! node, hostname        whom the file was read for; of several nodes that get the same, their names with commas between
-//!                       them, and the host name of the first
-//! errors, warnings      counts, those of --here and strangers[] included
+//! node, hostname        the node for which the file was read; for several nodes with the same result, their names
+//!                       separated by commas, and the host name of the first
+//! errors, warnings      counts, including those of --here and strangers[]
 //! problems[]            level ("error", "warning"), file, line, column, length, message, hint, text
 //! state                 "enabled", "disabled" or "refused"
-//! why                   a sentence for "disabled", else null
+//! why                   a sentence if "disabled", otherwise null
 //! settings              null, or an object: each key of the file (directories under "dirs") to
 //!                       {value, from ("defaults", "node", "built in"), line}
-//! strangers[]           warnings: names of nodes in the file that slurm.conf does not have
-//! here                  null, or {errors[], warnings[], notes[]}: sentences of --here
-//! unchecked[]           what could not be checked, one sentence each
+//! strangers[]           warnings: node names in the file that are not in slurm.conf
+//! here                  null, or {errors[], warnings[], notes[]}: sentences from --here
+//! unchecked[]           sentences about what was not checked
 //! ```
 //!
-//! Fields may be added; those that are here keep their meaning.
+//! Fields may be added. The fields above keep their meaning.
 
-mod bounded;
 mod here;
 mod loaded;
 pub(super) mod show;
+mod watchdog;
 
 use crate::base::error::Words;
 use crate::cli::help::{CHECK, Command};
@@ -52,15 +51,15 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Nodes that are checked at once.
+/// Nodes in one check at most.
 const MOST_NODES: usize = 10_000;
 
-/// What the file is called that comes on standard input.
+/// The name of standard input in messages.
 const STDIN: &str = "<stdin>";
 
-/// Exit status when there are warnings, and `--strict` counts them.
+/// Exit status if there are only warnings, with `--strict`.
 const ONLY_WARNINGS: u8 = 1;
-/// Exit status when there is an error.
+/// Exit status if there is an error.
 pub(super) const ERRORS: u8 = 2;
 
 #[derive(Debug, Default)]
@@ -75,7 +74,7 @@ pub(super) struct Options {
     tmpfs: bool,
 }
 
-/// The options of `check`, or of `convert`, which has some of them.
+/// Parses the options of `check` or `convert`.
 pub(super) fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, Stop> {
     let mut options = Options::default();
     let mut file = None;
@@ -100,26 +99,24 @@ pub(super) fn parse(command: &'static Command, arguments: &[OsString]) -> Result
     Ok(options)
 }
 
-/// # Errors
-///
-/// Wrong usage, and a file that cannot be read.
-pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns check`
+pub(crate) fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&CHECK, parse(&CHECK, arguments))? else { return Ok(ExitCode::SUCCESS) };
     if options.here
-        && !bounded::is_child()
-        && let Some(result) = bounded::run(&options, arguments)
+        && !watchdog::is_child()
+        && let Some(result) = watchdog::run(&options, arguments)
     {
         return result;
     }
     let mut found = Findings::default();
     let Some(input) = Input::read(&options, &mut found) else { return Ok(ExitCode::from(ERRORS)) };
-    // What slurmd has written down of this node is not needed for others.
+    // With --node, the names that slurmd has recorded are not needed.
     let this = match &options.node {
         Some(names) if !options.here => (names.clone(), names.clone()),
         name => super::nodes::this(name.as_deref())?,
     };
     let (errors, warnings, said) = verdict(&options, &input, &this, found)?;
-    // A closed pipe (| head) takes nothing from the verdict.
+    // A closed pipe (| head) does not change the exit status.
     super::answer(&said)?;
     Ok(match (errors, warnings) {
         (1.., _) => ExitCode::from(ERRORS),
@@ -128,7 +125,8 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     })
 }
 
-/// Errors, warnings, and what is said of all nodes that are asked for. `this` are the names of the node and machine.
+/// The number of errors, the number of warnings, and the output for all nodes. The pair contains the names of this node
+/// and this machine.
 fn verdict(
     options: &Options,
     input: &Input,
@@ -143,23 +141,23 @@ fn verdict(
         Err(error) => return Err(format!("--node {wanted} {error}")),
     };
     if options.here && names.len() > 1 {
-        return Err(format!("--here is about this machine, and --node {wanted} names {} nodes", names.len()));
+        return Err(format!("--here checks this machine, but --node {wanted} names {} nodes", names.len()));
     }
-    let cluster = cluster::nodes(&beside(&options.file));
+    let cluster = cluster::nodes(&slurm_conf_beside(&options.file));
     let mut groups: Vec<(Checked<'_>, Vec<&str>)> = Vec::new();
     for node_name in &names {
-        // Most nodes are named as their machine.
+        // Most nodes have the name of their machine.
         let is_here = options.here || options.node.is_none();
         let hostname = if is_here { this_machine } else { node_name };
         let mut checked = check(options, input, Node { name: node_name, hostname }, &mut found);
         checked.strangers = cluster::strangers(&checked.file.parsed.nodes, &cluster, node_name);
         spelling::use_conf(checked.format == JOB_CONTAINER_CONF);
         if options.here {
-            // It is about one node.
-            checked.here = Some(Here::look(&checked.file, &checked.node, std::mem::take(&mut found)));
+            // With --here there is only one node.
+            checked.here = Some(Here::check(&checked.file, &checked.node, std::mem::take(&mut found)));
         }
-        // What is the same for many nodes is said once.
-        match groups.iter_mut().find(|(other, _)| other.says_the_same(&checked)) {
+        // Nodes with the same result are printed once.
+        match groups.iter_mut().find(|(other, _)| other.has_same_result(&checked)) {
             Some((_, nodes)) => nodes.push(node_name),
             None => groups.push((checked, vec![node_name])),
         }
@@ -184,17 +182,17 @@ fn verdict(
     Ok((errors, warnings, said))
 }
 
-/// The text of the slurm.conf beside the file, if there is one.
-fn beside(file: &OsStr) -> Vec<u8> {
+/// The text of slurm.conf in the directory of the file, if there is one.
+fn slurm_conf_beside(file: &OsStr) -> Vec<u8> {
     let directory = Path::new(file).parent().filter(|_| file != "-");
     directory.and_then(|directory| std::fs::read(directory.join("slurm.conf")).ok()).unwrap_or_default()
 }
 
-/// What the file says about one node.
+/// Reads the file for one node.
 pub(super) fn parsed(options: &Options, input: &Input, node: &Node<'_>, found: &mut Findings) -> ConfigFile {
     let is_conf = options.tmpfs || Path::new(&options.file).file_name() == Some(OsStr::new(JOB_CONTAINER_CONF.name));
     let format = if is_conf { JOB_CONTAINER_CONF } else { NAMESPACE_YAML };
-    // As in Slurm, beside slurm.conf, where the file is as well.
+    // As in Slurm, an included file is relative to the directory of slurm.conf, which contains this file as well.
     let directory = Path::new(&options.file).parent().filter(|_| options.file != "-").unwrap_or(Path::new("."));
     format.parse(input.name.clone(), &input.text, node, &mut |name| {
         read(directory.join(name).as_os_str(), found).map_err(|errno| Words(errno).to_string())
@@ -207,17 +205,17 @@ fn check<'a>(options: &Options, input: &Input, node: Node<'a>, found: &mut Findi
     Checked { file, format, node, strangers: Vec::new(), here: None }
 }
 
-/// What is checked.
+/// The text to check.
 pub(super) struct Input {
     name: String,
     text: Vec<u8>,
 }
 
 impl Input {
-    /// None, with a message, when it cannot be read. A missing file and a broken one have the same exit status.
+    /// Reads the text. If that fails, prints a message and returns `None`.
     pub(super) fn read(options: &Options, found: &mut Findings) -> Option<Self> {
         let name = if options.file == "-" { STDIN.into() } else { options.file.to_string_lossy().into_owned() };
-        bounded::looking_at(&name);
+        watchdog::checking(&name);
         match read(&options.file, found) {
             Ok(text) => Some(Self { name, text }),
             Err(errno) => {
@@ -228,14 +226,14 @@ impl Input {
     }
 }
 
-/// Reads a file of any owner, a pipe, standard input. Who can change it is found out by the way.
+/// Reads a file of any owner, a pipe, or standard input, and records who can change it.
 fn read(file: &OsStr, found: &mut Findings) -> Result<Vec<u8>, Errno> {
     if file == "-" {
         return config_file::read_text(rustix::stdio::stdin());
     }
     let open = config_file::open(file, OFlags::empty())?;
-    let judged = config_file::who_can_change(&open, &file.to_string_lossy(), found);
-    found.check(About::Node, judged);
+    let result = config_file::who_can_change(&open, &file.to_string_lossy(), found);
+    found.check(About::Node, result);
     config_file::read_text(open)
 }
 
@@ -276,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn text_says_where_each_value_comes_from() {
+    fn text_has_the_source_of_each_value() {
         let yaml = "\
 defaults:
   base_path: /ns/%n
@@ -309,14 +307,14 @@ settings of node n1:
     /fast        in /nvme
     /scratch/%u  tmpfs, options nosuid,nodev,noexec,size=4g
 
-not checked: whether paths exist and who owns them, scripts, what the kernel takes: see --here
+not checked: paths and their owners, scripts, kernel support: see --here
 namespace.yaml: no errors, no warnings
 "
         );
     }
 
     #[test]
-    fn who_can_change_an_included_file_is_found_out_as_well() {
+    fn writers_of_an_included_file_are_checked() {
         use std::os::unix::fs::PermissionsExt as _;
         let top = tempfile::tempdir().unwrap();
         let path = |name: &str| top.path().join(name);
@@ -347,7 +345,8 @@ namespace.yaml: no errors, no warnings
             text.starts_with("node n1,n2,n4 gets no private directories or namespaces: base_path is none"),
             "{text}"
         );
-        let of_m = "\nnote: no entry of node_confs names node m: it gets what is for all nodes\nsettings of node m:\n";
+        let of_m =
+            "\nnote: no entry of node_confs names node m: it gets the settings for all nodes\nsettings of node m:\n";
         assert!(text.contains(of_m), "{text}");
         assert_eq!(said("n[1-2],m", true, yaml).unwrap().2.lines().count(), 2);
         let text = said("login1", false, "node_confs: [{nodes: c1, options: {base_path: /ns}}]").unwrap().2;
@@ -360,7 +359,7 @@ namespace.yaml: no errors, no warnings
     }
 
     #[test]
-    fn limits_of_a_user_namespace_are_told_where_there_is_one() {
+    fn limits_of_a_user_namespace_are_shown_only_if_it_has_one() {
         let yaml = "defaults: {base_path: /ns, clone_ns_flags: CLONE_NEWUSER}";
         assert!(checked(yaml).text().contains("\n  user_ns_limits     10                         built in\n"));
         assert!(checked(yaml).json().contains(r#""user_ns_limits":{"value":10,"from":"built in","line":null}"#));
@@ -388,7 +387,7 @@ namespace.yaml: no errors, no warnings
     fn json_is_one_stable_object() {
         assert_eq!(
             checked("defaults:\n  base_path: /ns\n  dirs: /tmp\n  shared:\n").json(),
-            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which Slurm reads as false","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":false,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"strangers":[],"here":null,"unchecked":["whether paths exist and who owns them, scripts, what the kernel takes: see --here"]}
+            r#"{"file":"namespace.yaml","format":"namespace.yaml","node":"n1","hostname":"n1","errors":0,"warnings":1,"problems":[{"level":"warning","file":"namespace.yaml","line":4,"column":9,"length":1,"message":"shared has no value, which Slurm reads as false","hint":"write false","text":"  shared:"}],"state":"enabled","why":null,"settings":{"base_path":{"value":"/ns","from":"defaults","line":2},"auto_base_path":{"value":false,"from":"built in","line":null},"hide_base_path":{"value":false,"from":"built in","line":null},"clone_ns_flags":{"value":["CLONE_NEWNS"],"from":"built in","line":null},"shared":{"value":false,"from":"defaults","line":4},"disable_bpf_token":{"value":false,"from":"built in","line":null},"removal_timeout":{"value":60,"from":"built in","line":null},"dirs":{"value":[{"path":"/tmp","backing":"base_path","base_path":"/ns","mode":null,"options":[]}],"from":"defaults","line":3}},"strangers":[],"here":null,"unchecked":["paths and their owners, scripts, kernel support: see --here"]}
 "#
         );
         let refused = checked("defaults: {base_pth: \"/x\\\"\"}").json();

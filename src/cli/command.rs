@@ -1,4 +1,4 @@
-//! A command in the namespaces of a job: `jobns enter` runs it itself, `jobns run` in a child of its own.
+//! Runs a command in the namespaces of a job. `jobns enter` does this in its own process, `jobns run` in a child.
 
 use crate::base::error::{Doing, Error};
 use crate::cli::{OWN_FAILURE, complain, words};
@@ -15,17 +15,17 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// What runs when no command is named.
+/// The command that runs by default.
 pub(super) fn shell() -> Vec<OsString> {
     vec![std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
 }
 
-/// Moves this process, which has one thread, into the namespaces of `holder`, and runs the command there as a child: in
-/// `directory` if that is there, else in /.
+/// Moves this process, which has one thread, into the namespaces of `holder`, and runs the command there as a child. The
+/// command starts in `directory` if that exists there, otherwise in /.
 ///
 /// # Errors
 ///
-/// When the namespaces cannot be entered. That the command cannot be run is told, and gives a status as of env(1).
+/// If the namespaces cannot be entered. If the command cannot be run, that is reported, and the status is that of env(1).
 pub(super) fn run(
     holder: BorrowedFd<'_>,
     namespaces: NamespaceFlags,
@@ -33,26 +33,26 @@ pub(super) fn run(
     directory: Option<&Path>,
     signals: &EndSignals,
 ) -> Result<Ended, Error> {
-    // A PID namespace is about future children only (setns(2)).
+    // Only future children enter the PID namespace (setns(2)).
     setns(holder, namespaces).doing("setns", || "enter the namespaces".to_owned())?;
     if let Some(directory) = directory
         && let Err(error) = std::env::set_current_dir(directory)
     {
-        tell_of_directory(directory, &error);
+        warn_of_directory(directory, &error);
     }
     let Some((name, arguments)) = command.split_first() else { return Ok(Ended::Exited(0)) };
     let child = match with_signal_mask(Command::new(name).args(arguments), signals.mask_before).spawn() {
         Ok(child) => child,
-        Err(error) => return Ok(Ended::Exited(tell_of_command(name, &error))),
+        Err(error) => return Ok(Ended::Exited(report_failure(name, &error))),
     };
-    // Our child, which nobody else reaps: the number is its own.
+    // Nobody else reaps this child, so the number is still its own.
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap_or(Pid::INIT);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .doing("pidfd_open", || format!("wait for {}", name.display()))?;
     wait(&pidfd, signals)
 }
 
-fn tell_of_directory(directory: &Path, error: &io::Error) {
+fn warn_of_directory(directory: &Path, error: &io::Error) {
     let directory = directory.display();
     if matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR)) {
         complain(&format!("jobns: {directory} is not visible in the job; starting in /\n"));
@@ -62,11 +62,11 @@ fn tell_of_directory(directory: &Path, error: &io::Error) {
     }
 }
 
-/// Why there is no command; its status.
-fn tell_of_command(name: &OsStr, error: &io::Error) -> i32 {
+/// Reports why the command cannot be run. Returns the exit status.
+fn report_failure(name: &OsStr, error: &io::Error) -> i32 {
     let name = name.display().to_string();
     if matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR)) {
-        let private = if name.starts_with("/tmp/") { " (the job's /tmp is its own)" } else { "" };
+        let private = if name.starts_with("/tmp/") { " (the job has its own /tmp)" } else { "" };
         complain(&format!("jobns: {name}: command not found{private}\n"));
         return 127;
     }
@@ -74,11 +74,7 @@ fn tell_of_command(name: &OsStr, error: &io::Error) -> i32 {
     126
 }
 
-/// Waits for a child and passes on to it the signals that ask us to end.
-///
-/// # Errors
-///
-/// When it cannot be waited for.
+/// Waits for a child, and passes on to it the signals that ask this process to end.
 pub(super) fn wait(child: &OwnedFd, signals: &EndSignals) -> Result<Ended, Error> {
     let intention = || "wait for the command".to_owned();
     loop {
@@ -99,19 +95,19 @@ pub(super) fn wait(child: &OwnedFd, signals: &EndSignals) -> Result<Ended, Error
     }
 }
 
-/// The exit status of a process that ends as the command did. Of a signal it dies here, so that whoever started it sees
-/// the same one.
+/// The exit status of the command. If a signal ended the command, this process ends by the same signal here, so that its
+/// parent sees it.
 pub(super) fn end_as(ended: Ended) -> u8 {
     let status = match ended {
         Ended::Exited(status) => status,
         Ended::Killed(signal) => {
-            // The core, if any, was the command's.
+            // The core dump, if any, is that of the command.
             let _ = crate::sys::process::forbid_dump();
             let _ = set_signal_mask(0);
             if let Some(signal) = Signal::from_named_raw(signal) {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
             }
-            // A signal that does not end us.
+            // The signal does not end this process.
             128 + signal
         }
     };

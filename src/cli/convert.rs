@@ -1,7 +1,7 @@
-//! `jobns convert`: what a configuration file means for one node, as a namespace.yaml.
+//! `jobns convert`: the settings of one node in a configuration file, as a namespace.yaml.
 //!
-//! serde-saphyr writes each key by itself, and the comments go between them. Read again, the text gives the same
-//! settings: `fuzz/properties.rs` makes sure of that for every file.
+//! serde-saphyr writes each key separately, because comments go between them. Reading the output gives the same settings:
+//! `fuzz/properties.rs` checks that for every file.
 
 use crate::cli::check;
 use crate::cli::check::{ERRORS, Input, show};
@@ -20,10 +20,8 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-/// # Errors
-///
-/// Wrong usage, and a file that cannot be read.
-pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns convert`
+pub(crate) fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&CONVERT, check::parse(&CONVERT, arguments))? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -42,14 +40,14 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     answer(&yaml).map(|()| ExitCode::SUCCESS)
 }
 
-/// What namespace.yaml has no key for.
+/// The setting for which namespace.yaml has no key.
 const ENTIRE_STEP: &str = "EntireStepInNS=false has no counterpart in namespace.yaml: with namespace/linux each slurmstepd runs inside the job's namespaces";
 
-/// The namespace.yaml; None for a file with errors. `path` is that of the file that was read.
+/// The text of the namespace.yaml; `None` for a file with errors. `path` is the path of that file.
 #[must_use]
 pub fn yaml(path: &str, parsed: &Parsed, node: &str) -> Option<String> {
     let mut out = format!(
-        "# What {} means for node {}, written by jobns convert.\n# What the file does not set is left out.\n",
+        "# {} for node {}, converted by jobns convert.\n# Keys that the file does not set are omitted.\n",
         escape(path),
         escape(node)
     );
@@ -67,7 +65,7 @@ pub fn yaml(path: &str, parsed: &Parsed, node: &str) -> Option<String> {
     out.push_str(if rows.is_empty() { "defaults: {}\n" } else { "defaults:\n" });
     for row in rows {
         let key = row.0;
-        // Either key may have the list of directories, and job_container.conf has their mode in a line of its own.
+        // The directories can be in either key, and job_container.conf has a separate line for their mode.
         let keys: &[&str] = if let Value::Dirs(_) = &row.1 { &["dir_confs", "dirs", "dir_mode"] } else { &[key] };
         let mut comments: Vec<String> = keys.iter().filter_map(|key| place(origin(key)?)).collect();
         comments.dedup();
@@ -94,16 +92,16 @@ fn place(origin: Origin) -> Option<String> {
     }
 }
 
-/// How every text is one line.
+/// Options that keep every string on one line.
 const OPTIONS: fn() -> serde_saphyr::SerializerOptions = || serde_saphyr::ser_options! { prefer_block_scalars: false };
 
-/// A value as namespace.yaml has it.
+/// A value in namespace.yaml.
 enum Value {
     Flag(bool),
     Number(u32),
     Text(String),
     List(Vec<String>),
-    /// The keys of each directory.
+    /// A mapping for each directory.
     Dirs(Vec<Vec<(&'static str, Value)>>),
 }
 
@@ -130,7 +128,7 @@ impl Serialize for Value {
     }
 }
 
-/// What the file sets.
+/// The keys that the file sets.
 fn rows(settings: &Settings, is_set: impl Fn(&str) -> bool) -> Vec<Row> {
     let keys = keys::of(Flavour::Linux).filter(|(_, key)| is_set(key.name));
     let mut rows: Vec<Row> = keys.filter_map(|(name, key)| Some((name, value(&key.kind, settings)?))).collect();
@@ -146,7 +144,7 @@ fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
         Kind::Wait(field) => Value::Number((field.of)(settings).as_ref()?.wait_seconds),
         Kind::BasePath => Value::Text(settings.base_path.clone()),
         Kind::Namespaces => {
-            // Each job has a mount namespace, so that one is only written where it would be alone.
+            // Each job has a mount namespace, so its flag is only needed if the list would be empty.
             let mut names: Vec<String> = settings.namespaces.names().map(str::to_owned).collect();
             if names.is_empty() {
                 names.push("CLONE_NEWNS".to_owned());
@@ -159,7 +157,7 @@ fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
     })
 }
 
-/// `dirs` where that can say it, else `dir_confs`; nothing where they are the built-in ones.
+/// The directories as `dirs` if possible, otherwise as `dir_confs`; nothing for the default ones.
 fn dirs(dirs: &[Dir]) -> Option<Row> {
     let is_plain = |dir: &Dir| {
         let Dir { path, backing, mode, .. } = dir;
@@ -179,7 +177,7 @@ fn dir_conf(dir: &Dir) -> Vec<Row> {
     match &dir.backing {
         Backing::OtherBase(base) => rows.push(("base_path", Value::Text(base.clone()))),
         Backing::Tmpfs(_) => rows.push(("tmpfs", Value::Flag(true))),
-        // Of two names of one directory only slurmd knows.
+        // A file never results in SameAs: only slurmd detects it.
         Backing::BasePath | Backing::SameAs(_) => {}
     }
     if let Some(mode) = dir.mode {
@@ -187,7 +185,7 @@ fn dir_conf(dir: &Dir) -> Vec<Row> {
     }
     let mut options = show::options(dir);
     if matches!(dir.backing, Backing::Tmpfs(_)) {
-        // They always are.
+        // A tmpfs always has these.
         options.retain(|option| option != "nosuid" && option != "nodev");
     }
     if !options.is_empty() {

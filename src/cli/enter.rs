@@ -1,8 +1,8 @@
-//! `jobns enter`: a shell, or a command, where a live job is: in all of its namespaces.
+//! `jobns enter`: runs a shell or a command in all namespaces of a live job.
 //!
-//! As [`join`](crate::job::join) does, it follows what was recorded when the job was made, and enters
-//! by the process that holds the namespaces, after a look that it is still the recorded one. It is
-//! root's command: inside, root may do what root may, and `/proc`, `/tmp` and so on are the job's.
+//! Like [`join`](crate::job::join), it uses the record of the job. It enters the namespaces of the holder, after checking
+//! that the holder is still the recorded process. Only root can use it. The command has the rights of root in the job's
+//! `/proc`, `/tmp` and so on.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
@@ -44,11 +44,11 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
             Word::Flag(_) | Word::Dashes => break,
         }
     }
-    let job = job.ok_or_else(|| "enter needs the id of a job; see jobns list".to_owned())?;
-    let job = job
-        .to_str()
-        .and_then(|job| job.parse().ok())
-        .ok_or(format!("{} is no job id (of a job array, it is the one that jobns list shows)", job.display()))?;
+    let job = job.ok_or_else(|| "enter needs a job id; see jobns list".to_owned())?;
+    let job = job.to_str().and_then(|job| job.parse().ok()).ok_or(format!(
+        "{} is not a job id (for a job of an array, use the id that jobns list prints)",
+        job.display()
+    ))?;
     let mut command = reader.rest();
     if command.first().is_some_and(|dashes| dashes == "--") {
         command.remove(0);
@@ -56,10 +56,8 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     Ok(Options { spool, job, command: if command.is_empty() { shell() } else { command } })
 }
 
-/// # Errors
-///
-/// Wrong usage, no such job, namespaces that cannot be entered.
-pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns enter`
+pub(crate) fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&ENTER, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
     let Options { spool, job, command } = options;
     let nodes = nodes::found(spool.as_deref(), None)?;
@@ -67,12 +65,12 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let found = registries().find_map(|(_, registry)| find(&registry.bases, &registry.node, job));
     let Some(found) = found else {
         let slurms = registries().find_map(|(_, registry)| of_slurms_plugin(registry, job));
-        return Err(slurms.unwrap_or_else(|| format!("no job {job} has namespaces on this node; see jobns list")));
+        return Err(slurms.unwrap_or_else(|| format!("job {job} has no namespaces on this node; see jobns list")));
     };
     enter(&found, &command).map_err(|error| error.to_string())
 }
 
-/// How to enter a job that Slurm's own plugin has made.
+/// The sentence about a job that Slurm's own plugin has made, with the command that enters it.
 fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
     registry.bases.iter().flat_map(|base| dead_jobs::places(base, &registry.node)).find_map(|place| {
         let base = open_base(&place).ok()?;
@@ -90,7 +88,7 @@ fn of_slurms_plugin(registry: &Registry, job: u32) -> Option<String> {
     })
 }
 
-/// The job as this plugin has recorded it under one of the bases of this node.
+/// The record of a job of this plugin under one of the base paths of this node.
 fn find(bases: &[String], node: &str, job: u32) -> Option<Found> {
     bases.iter().filter_map(|base| job::of_job(base, job).ok()).find(|found| found.record.header.node == node)
 }
@@ -101,7 +99,7 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
     let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
     if found.boot_id != boot.as_bytes() {
         return Err(
-            Error::because(intention(), "it is of an earlier boot").with_hint("jobns clean removes what is left")
+            Error::because(intention(), "it is from an earlier boot").with_hint("jobns clean removes what is left")
         );
     }
     let holder = record.holder.ok_or_else(|| Error::because(intention(), "it is still being set up"))?;
@@ -109,7 +107,7 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
         Errno::SRCH => Error::because(intention(), "the process that holds them has ended"),
         errno => Error::call(intention(), "pidfd_open", errno),
     })?;
-    // From here on Ctrl-C ends the command, not us.
+    // From here on, Ctrl-C ends the command, not this process.
     let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned())?;
     command::run(holder.as_fd(), record.namespaces, command, None, &signals).map(exit_code)
 }
@@ -119,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_begins_behind_the_job() {
+    fn the_command_starts_after_the_job() {
         let parsed = |words: &[&str]| parse(&words.iter().map(OsString::from).collect::<Vec<_>>());
         let found = parsed(&["--spool=/s", "7", "ls", "--spool", "x"]).unwrap();
         assert_eq!((found.spool.as_deref(), found.job, found.command.len()), (Some("/s"), 7, 3));

@@ -1,4 +1,4 @@
-//! What `jobns` says about itself: all commands in short, and each with its options and an example.
+//! The help texts of `jobns`: a summary of all commands, and each command with its options and an example.
 
 use crate::config::suggest::nearest;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 #[derive(Debug)]
 pub(super) struct Opt {
     pub(super) name: &'static str,
-    /// Empty: it has no short form.
+    /// Empty if there is no short form.
     pub(super) short: &'static str,
     pub(super) has_value: bool,
 }
@@ -24,7 +24,7 @@ const fn valued(name: &'static str) -> Opt {
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) name: &'static str,
-    /// Behind the name.
+    /// The usage line after the name.
     usage: &'static str,
     short: &'static str,
     pub(super) options: &'static [Opt],
@@ -34,7 +34,7 @@ pub(super) struct Command {
 pub(super) const CHECK: Command = Command {
     name: "check",
     usage: "FILE [--node NAME] [--format text|json] [--strict] [--tmpfs] [--here] [--quiet]",
-    short: "what is wrong with a configuration, and what it comes to",
+    short: "check a configuration and print its settings",
     options: &[
         valued("--node"),
         valued("--format"),
@@ -44,20 +44,21 @@ pub(super) const CHECK: Command = Command {
         flag("--quiet"),
     ],
     help: "\
-Shows everything that is wrong with FILE, a namespace.yaml or job_container.conf (- is standard
-input), the settings of one node, and where each of them comes from.
+Prints all problems of FILE, a namespace.yaml or job_container.conf (- is standard input), then the
+settings of one node, each with the line that it comes from.
 
   --node NAME     the node, also for %h (default: SLURMD_NODENAME in the environment, the name that
-                  slurmd has written down in /run/slurm-jobns, or the name of this machine)
-  --format json   one JSON object, for programs; text is the default
-  --strict        warnings count: exit status 1 when there are some
-  --tmpfs         FILE is a job_container.conf; a file of that name is taken for one anyway
-  --here          ask this machine as well: do the paths exist, who can write to them, are the
-                  scripts safe, and, as root, can base_path be written to, does the kernel take it,
-                  do the plugin and jobns-remover of the slurmd that runs fit
-  --quiet         one line for each error, and nothing if there is none
+                  slurmd has recorded in /run/slurm-jobns, or the name of this machine)
+  --format json   print one JSON object, for programs; the default is text
+  --strict        exit with status 1 if there are warnings
+  --tmpfs         FILE is a job_container.conf; a file of that name is always read as one
+  --here          also check this machine: whether the paths exist, who can write to them, and
+                  whether the scripts are safe; as root also whether base_path can be written to,
+                  whether the kernel supports the settings, and whether the running slurmd has
+                  loaded this plugin and its jobns-remover runs
+  --quiet         print only errors, one on each line
 
-exit status: 0 no error (and no warning, with --strict); 1 warnings, with --strict; 2 errors, or
+exit status: 0 no error (with --strict, no warning either); 1 warnings, with --strict; 2 errors, or
              FILE cannot be read; 125 wrong usage
 example:     jobns check /etc/slurm/namespace.yaml --node=gpu7 --strict
 ",
@@ -66,17 +67,17 @@ example:     jobns check /etc/slurm/namespace.yaml --node=gpu7 --strict
 pub(super) const CONVERT: Command = Command {
     name: "convert",
     usage: "FILE [--node NAME] [--tmpfs]",
-    short: "a configuration as a tidy namespace.yaml",
+    short: "convert a configuration to a tidy namespace.yaml",
     options: &[valued("--node"), flag("--tmpfs")],
     help: "\
-Writes to standard output what FILE, a job_container.conf or namespace.yaml (- is standard input), means
-for one node, as a namespace.yaml. Comments say which line of FILE each value comes from. What is wrong
-with FILE is shown on standard error, as by jobns check.
+Converts FILE, a job_container.conf or namespace.yaml (- is standard input), to a namespace.yaml for one
+node, on standard output. A comment beside each value names its line in FILE. Problems of FILE are printed
+on standard error, as by jobns check.
 
-  --node NAME     the node (default: as of check)
-  --tmpfs         FILE is a job_container.conf; a file of that name is taken for one anyway
+  --node NAME     the node (default: as for check)
+  --tmpfs         FILE is a job_container.conf; a file of that name is always read as one
 
-exit status: 0; 2 errors, or FILE cannot be read; 125 wrong usage
+exit status: 0 no error; 2 errors, or FILE cannot be read; 125 wrong usage
 example:     jobns convert /etc/slurm/job_container.conf >/etc/slurm/namespace.yaml
 ",
 };
@@ -84,19 +85,19 @@ example:     jobns convert /etc/slurm/job_container.conf >/etc/slurm/namespace.y
 pub(super) const LIST: Command = Command {
     name: "list",
     usage: "[--node NAME] [--spool DIR] [--format text|json]",
-    short: "the jobs of this node, and what is left of those that are gone",
+    short: "list the jobs on this node, and what ended jobs have left",
     options: &[valued("--node"), valued("--spool"), valued("--format")],
     help: "\
-Shows the jobs that have namespaces on this node, and what is left of those that are gone.
+Lists the jobs that have namespaces on this node, and what ended jobs have left.
 Only root can use it.
 
-  --node NAME     which node, where several slurmds run on this machine
-  --spool DIR     slurmd's spool directory (default: what slurmd has written down in /run/slurm-jobns,
-                  else /var/spool/slurmd or /var/lib/slurm/slurmd)
-  --format json   one JSON object, for programs; text is the default
+  --node NAME     the node, if several slurmds run on this machine
+  --spool DIR     slurmd's spool directory (default: the one that slurmd has recorded in
+                  /run/slurm-jobns, /var/spool/slurmd, or /var/lib/slurm/slurmd)
+  --format json   print one JSON object, for programs; the default is text
 
-exit status: 0; 1 something is left of a job that is gone, also in .trash, or may be; 125 jobns
-             could not look
+exit status: 0 nothing is left of ended jobs; 1 something is left, possibly in .trash, or it is not
+             clear which jobs are alive; 125 the node cannot be examined
 example:     jobns list --format=json
 ",
 };
@@ -104,17 +105,18 @@ example:     jobns list --format=json
 pub(super) const CLEAN: Command = Command {
     name: "clean",
     usage: "[--dry-run [--format text|json]] [--node NAME] [--spool DIR]",
-    short: "remove what is left",
+    short: "remove what ended jobs have left",
     options: &[flag("--dry-run"), valued("--format"), valued("--node"), valued("--spool")],
     help: "\
-Removes what is left of jobs that are gone, as slurmd does when it starts. Only root can use it.
+Removes what ended jobs have left, as jobns-remover does. Only root can use it.
 
-  --dry-run       only shows it, as list does
-  --format json   with --dry-run: one JSON object, for programs
-  --node NAME     which node, where several slurmds run on this machine
-  --spool DIR     slurmd's spool directory (default: as of list)
+  --dry-run       remove nothing, print what list prints
+  --format json   with --dry-run: print one JSON object, for programs
+  --node NAME     the node, if several slurmds run on this machine
+  --spool DIR     slurmd's spool directory (default: as for list)
 
-exit status: 0; 1 something stays; 125 jobns could not look, or the configuration cannot be read
+exit status: 0 nothing is left; 1 something is left; 125 the node cannot be examined, or the
+             configuration cannot be read
 example:     jobns clean --dry-run
 ",
 };
@@ -122,12 +124,12 @@ example:     jobns clean --dry-run
 pub(super) const ENTER: Command = Command {
     name: "enter",
     usage: "[--spool DIR] JOB [--] [COMMAND [ARGUMENT...]]",
-    short: "a command in the namespaces of a live job",
+    short: "run a command in the namespaces of a live job",
     options: &[valued("--spool")],
     help: "\
 Runs COMMAND, or a shell, as root in the namespaces of a live job. Only root can use it.
 
-  --spool DIR     slurmd's spool directory (default: as of list)
+  --spool DIR     slurmd's spool directory (default: as for list)
 
 exit status: that of COMMAND; 127 it is not found; 126 it cannot be executed; 125 jobns failed
 example:     jobns enter 4711 -- ls -l /tmp
@@ -137,7 +139,7 @@ example:     jobns enter 4711 -- ls -l /tmp
 pub(super) const RUN: Command = Command {
     name: "run",
     usage: "[--config FILE] [--node NAME] [--job NUMBER] [--verbose] [--] [COMMAND [ARGUMENT...]]",
-    short: "a command in namespaces of its own, without Slurm",
+    short: "run a command in namespaces like those of a job, without Slurm",
     options: &[
         valued("--config"),
         valued("--node"),
@@ -145,14 +147,14 @@ pub(super) const RUN: Command = Command {
         Opt { name: "--verbose", short: "-v", has_value: false },
     ],
     help: "\
-Runs COMMAND, or a shell, with a private /tmp and /dev/shm in a PID namespace of its own, or in what
-FILE (a namespace.yaml) asks for. Root gets what slurmd gives to jobs; an ordinary user gets it in a
-user namespace. Everything is gone afterwards.
+Runs COMMAND, or a shell, with a private /tmp and /dev/shm in a new PID namespace, or with the
+settings in FILE, a namespace.yaml. Root gets what slurmd gives to jobs; an ordinary user gets the
+same in a user namespace. Everything is removed when COMMAND ends.
 
-  --config FILE   the configuration; without it an embedded one is used
-  --node NAME     the node that it is read for (default: as of check)
+  --config FILE   the configuration (default: an embedded one)
+  --node NAME     the node for which it is read (default: as for check)
   --job NUMBER    the job id (default: the process id)
-  --verbose, -v   say what is done
+  --verbose, -v   print what is done
 
 exit status: that of COMMAND; 127 it is not found; 126 it cannot be executed; 125 jobns failed
 example:     jobns run -- sh -c 'ls -la /tmp; ps -ef'
@@ -162,13 +164,13 @@ example:     jobns run -- sh -c 'ls -la /tmp; ps -ef'
 pub(super) const STAMP: Command = Command {
     name: "stamp",
     usage: "PLUGIN [VERSION]",
-    short: "a plugin for another micro release of Slurm",
+    short: "make a plugin fit another micro release of Slurm",
     options: &[],
     help: "\
-Makes PLUGIN, a namespace_linux.so or namespace_tmpfs.so of slurm-jobns, one for VERSION of Slurm,
-another micro release of the line that it was built for. Without VERSION it says for which it is.
+Makes PLUGIN, a namespace_linux.so or namespace_tmpfs.so of slurm-jobns, fit VERSION of Slurm, another
+micro release of the line for which it was built. Without VERSION it prints the version that PLUGIN fits.
 
-exit status: 0; 125 PLUGIN stays as it was
+exit status: 0 success; 125 failure, PLUGIN stays as it was
 example:     jobns stamp /opt/slurm-jobns/namespace_linux.so 26.05.6
 ",
 };
@@ -176,7 +178,7 @@ example:     jobns stamp /opt/slurm-jobns/namespace_linux.so 26.05.6
 pub(super) const COMMANDS: [&Command; 7] = [&CHECK, &CONVERT, &LIST, &CLEAN, &ENTER, &RUN, &STAMP];
 
 impl Command {
-    /// All that `jobns COMMAND --help` says.
+    /// The output of `jobns COMMAND --help`.
     pub(super) fn text(&self) -> String {
         format!("usage: jobns {} {}\n\n{}", self.name, self.usage, self.help)
     }
@@ -186,22 +188,22 @@ impl Command {
     }
 }
 
-/// What `jobns` and `jobns --help` say.
+/// The output of `jobns` and `jobns --help`.
 pub(super) fn all() -> String {
     let mut text = String::new();
     for (index, command) in COMMANDS.iter().enumerate() {
-        let begin = if index == 0 { "usage:" } else { "      " };
-        let _ = writeln!(text, "{begin} jobns {} {}", command.name, command.usage);
+        let start = if index == 0 { "usage:" } else { "      " };
+        let _ = writeln!(text, "{start} jobns {} {}", command.name, command.usage);
     }
     text.push('\n');
     for command in COMMANDS {
         let _ = writeln!(text, "  {:7}  {}", command.name, command.short);
     }
-    text.push_str("\njobns COMMAND --help says more about one of them, jobns --version which jobns this is.\n");
+    text.push_str("\njobns COMMAND --help prints the help of one command, jobns --version the version.\n");
     text
 }
 
-/// An error about a command that there is not.
+/// The error about an unknown command.
 pub(super) fn unknown(name: &str) -> String {
     let known = COMMANDS.iter().map(|command| command.name).chain(["help"]);
     let meant = nearest(name, known).map(|command| format!("did you mean {command}? "));
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_command_is_told_of_with_the_nearest() {
+    fn the_error_about_an_unknown_command_suggests_the_nearest() {
         assert_eq!(unknown("lst"), "there is no command lst; did you mean list? see jobns --help");
         assert_eq!(unknown("frobnicate"), "there is no command frobnicate; see jobns --help");
     }

@@ -1,12 +1,13 @@
-//! `jobns list` and `jobns clean`: the jobs of this node, and what is left of those that are gone.
+//! `jobns list` and `jobns clean`: the jobs on this node, and what ended jobs have left.
 //!
-//! Both read the file that slurmd keeps in its spool directory ([`crate::job::record::registry`]): it names the
-//! node and every base path. `clean` does what slurmd does when it starts, no more: in doubt a directory stays.
+//! Both read the file of slurmd in its spool directory ([`crate::job::record::registry`]), which contains the node and
+//! every base path. `clean` removes the same as jobns-remover: if it is not clear whether a job is dead, its directory
+//! stays.
 //!
 //! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`
 //! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`;
-//! null for what Slurm's plugin does not record), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null, `uid`, `state`
-//! ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
+//! null if Slurm's plugin does not record it), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null,
+//! `uid`, `state` ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
 
 use crate::base::base_dir::open_base;
 use crate::base::log::{Level, Lines, Log};
@@ -39,10 +40,10 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-/// Removals that the text shows. The JSON has all of them.
+/// Removals that the text contains at most. The JSON contains all of them.
 const MOST_TREES: usize = 50;
 
-/// Exit status of `list` when something dead is left, and of `clean` when something stays.
+/// Exit status of `list` and `clean` if something is left of ended jobs.
 const LEFT: u8 = 1;
 
 #[derive(Debug, Default)]
@@ -69,13 +70,13 @@ fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, S
     Ok(options)
 }
 
-/// A job directory with the base that it is in.
+/// A job directory and its base path.
 struct Seen {
     base: String,
     sight: Sight,
 }
 
-/// Everything under the bases of the node.
+/// Finds the job directories under all base paths of the node.
 fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<Vec<Seen>, String> {
     let known = || live.cloned();
     let live = Live::new(&known);
@@ -96,7 +97,7 @@ fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<
     Ok(seen)
 }
 
-/// The bases of the node, and how much is in the trash of each.
+/// The base paths of the node, with the number of directories in the trash of each.
 fn trash(registry: &Registry) -> Result<Vec<(&str, usize)>, String> {
     let count = |base: &String| dead_jobs::in_trash(base).map_err(|error| error.to_string());
     registry.bases.iter().chain(&registry.trash).map(|base| Ok((base.as_str(), count(base)?))).collect()
@@ -111,7 +112,7 @@ const fn state(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Seconds since the state file was last written to, that is, since the job's namespaces were ready.
+/// Seconds since the last change of the state file, which is when the job's namespaces were ready.
 fn age(base: &str, job: u32) -> Option<u64> {
     let written = rustix::fs::stat(format!("{base}/{job}/.ns").as_str()).ok()?.st_mtime;
     Some(seconds_since(u64::try_from(written).ok()?))
@@ -127,7 +128,7 @@ fn shown_age(seconds: Option<u64>) -> String {
     }
 }
 
-/// What the removal programs of the node have not removed yet, as they have written it down.
+/// The directories that the removal programs of the node have recorded as not removed yet.
 fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
     let mut trees = Vec::new();
     for name in Flavour::ALL.map(Flavour::removal_status) {
@@ -136,12 +137,12 @@ fn removals(host: &dyn Log, spool: &str) -> Vec<Tree> {
             Err(error) => host.log(Level::Warning, format_args!("{error}")),
         }
     }
-    // It is written once a second: what is gone by now is not told.
+    // The record is written once a second. Skip directories that have been removed since then.
     trees.retain(|tree| !matches!(rustix::fs::lstat(tree.path.as_str()), Err(Errno::NOENT)));
     trees
 }
 
-/// Counts `SlurmUser` of this slurm.conf as root, as slurmd does. Slurm's default is root.
+/// Trusts `SlurmUser` of this slurm.conf like root, as slurmd does. Slurm's default is root.
 pub(super) fn trust_slurm_user(path: &str) {
     let text = std::fs::read(path).unwrap_or_default();
     let Some(user) = slurm_conf::value(&text, "SlurmUser") else { return };
@@ -149,13 +150,13 @@ pub(super) fn trust_slurm_user(path: &str) {
     trusted_path::trust_slurm_user(uid.unwrap_or(0));
 }
 
-/// A field of a user's entry in passwd(5), by getent(1), which asks what the node asks.
+/// A field of a user's entry in passwd(5), from getent(1), which uses the name services of the node.
 fn passwd(user: &str, field: usize) -> Option<String> {
     let output = std::process::Command::new("getent").args(["passwd", user]).output().ok()?;
     String::from_utf8(output.stdout).ok()?.split(':').nth(field).map(str::to_owned)
 }
 
-/// A user's name; None where nobody has this id.
+/// The name of a user; `None` if no user has this id.
 fn user_name(uid: u32) -> Option<String> {
     passwd(&uid.to_string(), 0).filter(|name| !name.is_empty()).map(|name| escape(&name))
 }
@@ -164,7 +165,7 @@ fn name_or_id(uid: u32) -> String {
     user_name(uid).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// Seconds since then, which is told in seconds since 1970.
+/// Seconds since a time, which is given in seconds since 1970.
 fn seconds_since(then: u64) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| now.as_secs()).saturating_sub(then)
@@ -180,7 +181,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
                 describe(found.record.namespaces, ","),
             ),
-            SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost with a power cut".to_owned()),
+            SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost in a power failure".to_owned()),
             SightOf::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
         };
         let directory = format!("{}/{job}", escape(base));
@@ -223,7 +224,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
     for (base, count) in trash.iter().filter(|(_, count)| *count > 0) {
         let _ = writeln!(
             out,
-            "{}/.trash: {count} directories of former jobs are being removed, or could not be",
+            "{}/.trash: {count} directories of ended jobs are being removed, or could not be removed",
             escape(base)
         );
     }
@@ -291,16 +292,14 @@ fn as_json(
     object + "\n"
 }
 
-/// # Errors
-///
-/// Wrong usage, and a node that cannot be looked at.
-pub fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns list`
+pub(crate) fn list(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&LIST, parse(&LIST, arguments))? else { return Ok(ExitCode::SUCCESS) };
     let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     show(&options, &spool, registries)
 }
 
-/// Both plugins' as one: they are of one node.
+/// Lists what both plugins have recorded for the node.
 fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Result<ExitCode, String> {
     let mut registry = Registry::default();
     for (_, mut one) in registries {
@@ -313,14 +312,14 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
     registry.tidy();
     let host = Lines::default();
     let live = live_jobs(spool, &registry.node)
-        .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; which jobs live is not known")))
+        .inspect_err(|error| host.log(Level::Warning, format_args!("{error}; it is not known which jobs are alive")))
         .ok();
     let seen = look(&host, &registry, live.as_ref())?;
     let trash = trash(&registry)?;
     let trees = removals(&host, spool);
-    let is_told = |level| matches!(level, Level::Error | Level::Warning);
+    let is_shown = |level| matches!(level, Level::Error | Level::Warning);
     let unknown: Vec<String> =
-        host.into_inner().into_iter().filter(|(level, _)| is_told(*level)).map(|(_, line)| line).collect();
+        host.into_inner().into_iter().filter(|(level, _)| is_shown(*level)).map(|(_, line)| line).collect();
     let said = if options.json {
         as_json(&seen, spool, &registry.node, &trash, &trees, &unknown)
     } else {
@@ -330,7 +329,7 @@ fn show(options: &Options, spool: &str, registries: Vec<(File, Registry)>) -> Re
     Ok(status(is_left(&seen, &trash)))
 }
 
-/// Something is left of a job that is gone, or may be.
+/// Whether something is left of an ended job, or of a job that may have ended.
 fn is_left(seen: &[Seen], trash: &[(&str, usize)]) -> bool {
     trash.iter().any(|(_, count)| *count > 0)
         || seen.iter().any(|seen| matches!(seen.sight.verdict, Verdict::Dead | Verdict::InDoubt))
@@ -340,31 +339,29 @@ fn status(is_left: bool) -> ExitCode {
     if is_left { ExitCode::from(LEFT) } else { ExitCode::SUCCESS }
 }
 
-/// # Errors
-///
-/// Wrong usage, a node that cannot be looked at, a configuration that cannot be read.
-pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns clean`
+pub(crate) fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&CLEAN, parse(&CLEAN, arguments))? else { return Ok(ExitCode::SUCCESS) };
     let Node { spool, registries, .. } = nodes::only(options.spool.as_deref(), options.node.as_deref())?;
     if options.dry_run {
         return show(&options, &spool, registries);
     }
     if options.json {
-        return Err("clean has no JSON but with --dry-run".to_owned());
+        return Err("clean prints JSON only with --dry-run".to_owned());
     }
     let configured: Vec<Configured> = registries.iter().map(|(file, registry)| configured(*file, registry)).collect();
     let is_configured = configured.iter().any(|one| !matches!(one, Configured::Gone(_)));
-    let mut did = Did::default();
+    let mut summary = Summary::default();
     let mut errors = Vec::new();
     for ((_, registry), configured) in registries.iter().zip(configured) {
         let settings = match configured {
             Configured::Read(settings) => settings.map(|settings| *settings),
-            // The site has changed to the other plugin.
+            // The site has switched to the other plugin.
             Configured::Gone(error) if is_configured => {
                 let host = TerminalHost { verbose: false };
                 host.log(
                     Level::Warning,
-                    format_args!("{error}; what its plugin has left goes without clone_ns_epilog"),
+                    format_args!("{error}; what its plugin left is removed without clone_ns_epilog"),
                 );
                 None
             }
@@ -373,28 +370,28 @@ pub fn clean(arguments: &[OsString]) -> Result<ExitCode, String> {
                 continue;
             }
         };
-        if let Err(error) = clean_up(settings.as_ref(), &spool, registry, &mut did) {
+        if let Err(error) = clean_up(settings.as_ref(), &spool, registry, &mut summary) {
             errors.push(error);
         }
     }
     if !errors.is_empty() {
         return Err(errors.join("\n"));
     }
-    crate::cli::complain(&format!("jobns: {did}\n"));
-    Ok(status(did.is_left))
+    crate::cli::complain(&format!("jobns: {summary}\n"));
+    Ok(status(summary.is_left))
 }
 
-/// What `clean` has found and done, for its last line. Two plugins may share a base path.
+/// The last line of `clean`. The sets contain paths, because two plugins may share a base path.
 #[derive(Debug, Default)]
-struct Did {
-    /// Jobs and trees in a trash, by their paths.
+struct Summary {
+    /// Directories of jobs and in a trash.
     to_remove: BTreeSet<String>,
-    stay: BTreeSet<String>,
-    live: BTreeSet<String>,
+    left: BTreeSet<String>,
+    alive: BTreeSet<String>,
     is_left: bool,
 }
 
-impl Did {
+impl Summary {
     fn paths(seen: &[Seen], trash: &[(&str, usize)], is: impl Fn(Verdict) -> bool) -> BTreeSet<String> {
         let jobs = seen
             .iter()
@@ -406,26 +403,28 @@ impl Did {
     }
 }
 
-impl fmt::Display for Did {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let jobs = match self.live.len() {
-            0 => "no job lives".to_owned(),
-            1 => "1 job lives".to_owned(),
-            many => format!("{many} jobs live"),
+        let directories = |count: usize| match count {
+            1 => "1 directory".to_owned(),
+            _ => format!("{count} directories"),
         };
-        let removed = self.to_remove.len().saturating_sub(self.stay.len());
-        match (removed, self.stay.len()) {
-            (0, 0) => write!(f, "{jobs}, nothing to remove"),
-            (removed, 0) => write!(f, "{jobs}, removed what {removed} had left"),
-            (0, stay) => write!(f, "{jobs}, what {stay} had left stays: see jobns list"),
-            (removed, stay) => {
-                write!(f, "{jobs}, removed what {removed} had left, what {stay} had left stays: see jobns list")
-            }
+        match self.alive.len() {
+            0 => f.write_str("no job is alive")?,
+            1 => f.write_str("1 job is alive")?,
+            many => write!(f, "{many} jobs are alive")?,
+        }
+        let left = self.left.len();
+        match (self.to_remove.len().saturating_sub(left), left) {
+            (0, 0) => f.write_str(", nothing to remove"),
+            (removed, 0) => write!(f, ", removed {}", directories(removed)),
+            (0, left) => write!(f, ", left {}: see jobns list", directories(left)),
+            (removed, left) => write!(f, ", removed {}, left {left}: see jobns list", directories(removed)),
         }
     }
 }
 
-/// Shows what is done. That a job lives is told in the last line.
+/// Prints everything except for live jobs, which the last line counts.
 #[derive(Debug)]
 struct CleanHost;
 
@@ -437,7 +436,12 @@ impl Log for CleanHost {
     }
 }
 
-fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: &mut Did) -> Result<(), String> {
+fn clean_up(
+    settings: Option<&Settings>,
+    spool: &str,
+    registry: &Registry,
+    summary: &mut Summary,
+) -> Result<(), String> {
     let mut registry = registry.clone();
     registry.trash.extend(settings.map(dead_jobs::other_bases).unwrap_or_default().into_iter().map(str::to_owned));
     registry.tidy();
@@ -453,23 +457,23 @@ fn clean_up(settings: Option<&Settings>, spool: &str, registry: &Registry, did: 
         let live = live_jobs(spool, &registry.node).map_err(|error| error.to_string())?;
         Ok::<_, String>((look(&quiet, &registry, Some(&live))?, trash(&registry)?))
     };
-    let may_go = |verdict| matches!(verdict, Verdict::Dead | Verdict::InDoubt);
+    let is_removable = |verdict| matches!(verdict, Verdict::Dead | Verdict::InDoubt);
     if let Ok((seen, trash)) = look() {
-        did.to_remove.append(&mut Did::paths(&seen, &trash, may_go));
+        summary.to_remove.append(&mut Summary::paths(&seen, &trash, is_removable));
     }
     dead_jobs::clean(&CleanHost, &node, live_jobs(spool, &registry.node)).map_err(|error| error.to_string())?;
     let (seen, trash) = look()?;
-    did.stay.append(&mut Did::paths(&seen, &trash, may_go));
-    did.live.append(&mut Did::paths(&seen, &[], |verdict| verdict == Verdict::Alive));
-    did.is_left |= is_left(&seen, &trash);
+    summary.left.append(&mut Summary::paths(&seen, &trash, is_removable));
+    summary.alive.append(&mut Summary::paths(&seen, &[], |verdict| verdict == Verdict::Alive));
+    summary.is_left |= is_left(&seen, &trash);
     Ok(())
 }
 
-/// What the configuration of today says: its epilog runs, as when slurmd starts.
+/// The present configuration of a plugin, whose epilog runs.
 enum Configured {
-    /// None: the plugin is off on this node.
+    /// `None`: the plugin is disabled on this node.
     Read(Option<Box<Settings>>),
-    /// There is no such file; why that matters.
+    /// There is no configuration. Contains the error.
     Gone(String),
     Broken(String),
 }

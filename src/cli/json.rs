@@ -1,26 +1,19 @@
-//! The little JSON that `jobns` writes. Values are text already.
+//! Writes the JSON of `jobns`. Values are JSON text already.
 
 use std::fmt::Write as _;
-
-#[must_use]
-pub fn object<'k>(fields: impl IntoIterator<Item = (&'k str, String)>) -> String {
+pub(crate) fn object<'k>(fields: impl IntoIterator<Item = (&'k str, String)>) -> String {
     let fields: Vec<String> = fields.into_iter().map(|(key, value)| format!("{}:{value}", text(key))).collect();
     format!("{{{}}}", fields.join(","))
 }
-
-#[must_use]
-pub fn list(items: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn list(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(","))
 }
-
-#[must_use]
-pub fn or_null(value: Option<String>) -> String {
+pub(crate) fn or_null(value: Option<String>) -> String {
     value.unwrap_or_else(|| "null".to_owned())
 }
 
-/// A JSON string of ASCII only, so that it is also safe in a terminal.
-#[must_use]
-pub fn text(from: &str) -> String {
+/// A JSON string in ASCII, which is also safe in a terminal.
+pub(crate) fn text(from: &str) -> String {
     let mut out = String::with_capacity(from.len() + 2);
     out.push('"');
     for c in from.chars() {

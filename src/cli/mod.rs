@@ -1,35 +1,35 @@
-//! `jobns`: the stand-alone host of the same core.
+//! `jobns`: the stand-alone command with the same core as the plugins.
 //!
 //! | file | command |
 //! |---|---|
-//! | [`check`] | `jobns check`: what a configuration comes to for one node, and what is wrong with it |
-//! | [`convert`] | `jobns convert`: what a configuration means for one node, as a namespace.yaml |
-//! | [`jobs`] | `jobns list`, `jobns clean`: the jobs of this node, and what is left of those that are gone |
+//! | [`check`] | `jobns check`: the problems of a configuration and its settings for a node |
+//! | [`convert`] | `jobns convert`: a configuration as a namespace.yaml for one node |
+//! | [`jobs`] | `jobns list`, `jobns clean`: the jobs on this node, and what ended jobs have left |
 //! | [`enter`] | `jobns enter`: a command in the namespaces of a live job |
-//! | [`nodes`] | which nodes this machine is, and where their slurmd's spool directories are |
-//! | [`json`] | how all of them write JSON |
-//! | [`run`] | `jobns run`: a command in the namespaces that a configuration asks for, without Slurm |
-//! | [`command`] | what `run` and `enter` share: a command in a job's namespaces |
-//! | [`help`], [`options`] | what each command is for, and how its words are read |
-//! | [`progress`] | what is shown while many files are removed |
-//! | [`base`] | where `run` keeps the files of its jobs |
-//! | [`stamp`] | `jobns stamp`: a plugin for another micro release of Slurm |
+//! | [`run`] | `jobns run`: a command in namespaces like those of a job, without Slurm |
+//! | [`stamp`] | `jobns stamp`: makes a plugin fit another micro release of Slurm |
+//! | [`nodes`] | the nodes of this machine, and the spool directories of their slurmds |
+//! | [`command`] | runs a command in a job's namespaces, for `run` and `enter` |
+//! | [`run_base`] | the directory for the files of `run` |
+//! | [`help`], [`options`] | help texts, and parsing of arguments |
+//! | [`progress`] | the progress line of a long removal |
+//! | [`json`] | JSON output |
 
 #![forbid(unsafe_code)]
 
-mod base;
-pub mod check;
+mod check;
 mod command;
 pub mod convert;
-pub mod enter;
+mod enter;
 mod help;
-pub mod jobs;
-pub mod json;
+mod jobs;
+mod json;
 mod nodes;
 mod options;
 mod progress;
-pub mod run;
-pub mod stamp;
+mod run;
+mod run_base;
+mod stamp;
 
 use crate::base::error::Words;
 use crate::base::log::{Level, Log};
@@ -40,16 +40,16 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Exit status when `jobns` itself cannot do what it was asked to, as env(1) and others have it.
-pub const OWN_FAILURE: u8 = 125;
+/// Exit status if `jobns` itself fails, as for env(1).
+pub(crate) const OWN_FAILURE: u8 = 125;
 
-/// This machine's name up to the first dot, as Slurm has it (`gethostname_short`).
+/// The name of this machine up to the first dot, as in Slurm (`gethostname_short`).
 fn host_name() -> String {
     let uname = rustix::system::uname();
     uname.nodename().to_string_lossy().split('.').next().unwrap_or_default().to_owned()
 }
 
-/// Entry point of the program.
+/// The entry point of the program.
 #[must_use]
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -91,31 +91,31 @@ fn help_about(command: Option<&OsString>) -> Result<ExitCode, String> {
     answer(&text).map(|()| ExitCode::SUCCESS)
 }
 
-/// What cannot be written is lost: a full disk or a closed terminal must not end what we do, as std's
-/// macros would, and there is nobody left to tell.
+/// Writes to standard error and ignores failures. The macros of std would end the program if a disk is full or a terminal
+/// is closed.
 fn complain(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// An error of std, worded as all other errors are.
+/// An error of std in the words of all other errors.
 fn words(error: &std::io::Error) -> String {
     Errno::from_io_error(error).map_or_else(|| error.to_string(), |errno| Words(errno).to_string())
 }
 
-/// An answer that is cut short is an error, unless the reader has closed the pipe.
+/// Writes to standard output. A failure is an error, unless the reader has closed the pipe.
 fn answer(text: &str) -> Result<(), String> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("cannot write the answer to standard output: {error}"))
+            Err(format!("cannot write to standard output: {error}"))
         }
         _ => Ok(()),
     }
 }
 
-/// The terminal as a host of the core.
+/// Logs to standard error.
 #[derive(Debug)]
-pub struct TerminalHost {
-    pub verbose: bool,
+pub(crate) struct TerminalHost {
+    pub(crate) verbose: bool,
 }
 
 impl Log for TerminalHost {

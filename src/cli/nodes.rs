@@ -1,6 +1,6 @@
-//! Which nodes this machine is: the name of each, its spool directory, and what its slurmd has written down there.
+//! The nodes of this machine: their names, their spool directories, and the records of their slurmds there.
 //!
-//! A slurmd with this plugin leaves the path of its spool directory in /run/slurm-jobns. Several may run on one machine.
+//! A slurmd with this plugin records the path of its spool directory in /run/slurm-jobns. Several can run on one machine.
 
 use crate::cli::host_name;
 use crate::config::flavour::Flavour;
@@ -8,10 +8,10 @@ use crate::job::record::registry;
 use crate::job::record::registry::{Registry, WHEREABOUTS};
 use crate::node::config_file::{File, JOB_CONTAINER_CONF, NAMESPACE_YAML};
 
-/// Where slurmd's spool directory is by default: Slurm's own default, and Debian's.
+/// The default spool directories of slurmd, in Slurm and in Debian.
 const SPOOLS: [&str; 2] = ["/var/spool/slurmd", "/var/lib/slurm/slurmd"];
 
-/// A node as its slurmd has left it: a registry for each plugin that it loaded.
+/// A node, with a registry for each plugin that its slurmd has loaded.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,
@@ -20,7 +20,7 @@ pub(super) struct Node {
     pub(super) registries: Vec<(File, Registry)>,
 }
 
-/// What is in one spool directory. The second are errors.
+/// Reads the registries in a spool directory. The second value contains errors.
 fn read(spool: &str) -> (Option<Node>, Vec<String>) {
     let mut registries = Vec::new();
     let mut errors = Vec::new();
@@ -40,7 +40,7 @@ fn read(spool: &str) -> (Option<Node>, Vec<String>) {
     (node.map(|node| Node { registries, ..node }), errors)
 }
 
-/// All nodes of this machine. The second is why some may be missing.
+/// All nodes of this machine. The second value contains errors, which may be why a node is missing.
 fn all() -> (Vec<Node>, Vec<String>) {
     let mut nodes = Vec::new();
     let mut errors = Vec::new();
@@ -53,7 +53,7 @@ fn all() -> (Vec<Node>, Vec<String>) {
             Ok(Some(spool)) => {
                 let (node, why) = read(&spool);
                 errors.extend(why);
-                // Else it has another name now.
+                // A node with another name has replaced it.
                 nodes.extend(node.filter(|node| node.name == name));
             }
             Ok(None) => {}
@@ -63,7 +63,7 @@ fn all() -> (Vec<Node>, Vec<String>) {
     if nodes.is_empty() {
         for spool in SPOOLS {
             let (node, why) = read(spool);
-            // That one of the two is not there is no news.
+            // A default directory need not exist.
             errors.extend(why.into_iter().filter(|_| rustix::fs::stat(spool).is_ok()));
             nodes.extend(node);
             if !nodes.is_empty() {
@@ -74,14 +74,14 @@ fn all() -> (Vec<Node>, Vec<String>) {
     (nodes, errors)
 }
 
-/// The nodes that a command of root's is about: the one of that spool directory or of that name, or all.
+/// The nodes for a command of root: the node with this spool directory or name, or all nodes.
 ///
 /// # Errors
 ///
-/// When there is none.
+/// If there is none.
 pub(super) fn found(spool: Option<&str>, name: Option<&str>) -> Result<Vec<Node>, String> {
     if !rustix::process::geteuid().is_root() {
-        return Err("only root can look into the directories of jobs".to_owned());
+        return Err("only root can read the directories of jobs".to_owned());
     }
     let (mut nodes, errors) = match spool {
         Some(spool) => {
@@ -103,32 +103,32 @@ pub(super) fn found(spool: Option<&str>, name: Option<&str>) -> Result<Vec<Node>
     let why = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join("; ")) };
     Err(match spool {
         Some(spool) => format!(
-            "nothing of slurm-jobns is in {spool}{why}; it must be the SlurmdSpoolDir of a slurmd that has started with this plugin"
+            "slurm-jobns has no files in {spool}{why}; it must be the SlurmdSpoolDir of a slurmd that has started with this plugin"
         ),
         None => format!(
-            "nothing of slurm-jobns is in {WHEREABOUTS}, {}{why}; no slurmd has started with this plugin since the machine did, or name its SlurmdSpoolDir with --spool",
+            "slurm-jobns has no files in {WHEREABOUTS}, {}{why}; no slurmd with this plugin has started since boot; otherwise name its SlurmdSpoolDir with --spool",
             SPOOLS.join(" or ")
         ),
     })
 }
 
-/// The node that slurmd has named to whoever calls us.
-fn told() -> Option<String> {
+/// The node that slurmd names to the programs that it starts.
+fn from_environment() -> Option<String> {
     std::env::var("SLURMD_NODENAME").ok().filter(|name| !name.is_empty())
 }
 
-/// As [`found`], for a command about one node only.
+/// As [`found`], for a command that needs exactly one node.
 ///
 /// # Errors
 ///
-/// When there is none, or there are several.
+/// If there is none, or there are several.
 pub(super) fn only(spool: Option<&str>, name: Option<&str>) -> Result<Node, String> {
     let mut nodes = found(spool, name)?;
     if nodes.len() > 1
-        && let Some(told) = told()
-        && nodes.iter().any(|node| node.name == told)
+        && let Some(name) = from_environment()
+        && nodes.iter().any(|node| node.name == name)
     {
-        nodes.retain(|node| node.name == told);
+        nodes.retain(|node| node.name == name);
     }
     if nodes.len() > 1 {
         return Err(several(nodes.iter().map(|node| node.name.as_str())));
@@ -137,20 +137,20 @@ pub(super) fn only(spool: Option<&str>, name: Option<&str>) -> Result<Node, Stri
 }
 
 fn several<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    format!("this machine has several nodes, {}: say which with --node", names.collect::<Vec<_>>().join(", "))
+    format!("this machine has several nodes, {}: choose one with --node", names.collect::<Vec<_>>().join(", "))
 }
 
-/// Slurm's names of the node and of its machine: of the node `name`, else of the one that slurmd has told whoever
-/// calls us, else of the only one that has written itself down here, else of the machine.
+/// Slurm's names of a node and of its machine. The node is `name`, otherwise the one in the environment, otherwise the
+/// only one that has recorded itself here. Otherwise both are the name of the machine.
 ///
 /// # Errors
 ///
-/// When there are several to choose from.
+/// If there are several nodes to choose from.
 pub(super) fn this(name: Option<&str>) -> Result<(String, String), String> {
-    let wanted = name.map(str::to_owned).or_else(told);
+    let wanted = name.map(str::to_owned).or_else(from_environment);
     let mut nodes: Vec<(String, String)> = all().0.into_iter().map(|node| (node.name, node.hostname)).collect();
     if nodes.is_empty() {
-        // An ordinary user sees the names only.
+        // An ordinary user can read only the names.
         nodes.extend(registry::nodes(WHEREABOUTS).unwrap_or_default().into_iter().map(|node| (node, host_name())));
     }
     if let Some(wanted) = wanted {

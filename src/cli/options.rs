@@ -1,11 +1,11 @@
-//! How the words behind a command are read: `--option value` and `--option=value` alike, `--` before what is no option.
+//! Parses the arguments of a command: `--option value`, `--option=value`, and `--` before operands.
 
 use crate::cli::help::Command;
 use crate::config::suggest::nearest;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-/// Why a command does not begin.
+/// The reason why a command does not run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// `--help` was asked for.
@@ -19,18 +19,18 @@ impl From<String> for Stop {
     }
 }
 
-/// One word, or an option with its value.
+/// One argument, or an option with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// An option without a value.
     Flag(&'static str),
     Option(&'static str, OsString),
-    /// `--`; what follows are operands.
+    /// `--`, which is followed by operands.
     Dashes,
     Operand(OsString),
 }
 
-/// Reads the words behind a command, one after the other.
+/// Reads the arguments of a command, one after the other.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     command: &'static Command,
@@ -43,11 +43,11 @@ impl<'a> Reader<'a> {
         Self { command, rest: arguments.iter(), only_operands: false }
     }
 
-    /// The next word; None when there is no more.
+    /// The next argument; `None` at the end.
     ///
     /// # Errors
     ///
-    /// An option that the command does not have, a value that is missing or that nobody asked for, `--help`.
+    /// An unknown option, a missing or an unexpected value, or `--help`.
     pub(super) fn next(&mut self) -> Result<Option<Word>, Stop> {
         let Some(word) = self.rest.next() else { return Ok(None) };
         if self.only_operands || word.len() < 2 || !word.as_bytes().starts_with(b"-") {
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         };
         match (option.has_value, value) {
             (false, None) => Ok(Some(Word::Flag(option.name))),
-            (false, Some(_)) => Err(format!("{} has no value", option.name).into()),
+            (false, Some(_)) => Err(format!("{} takes no value", option.name).into()),
             (true, Some(value)) => Ok(Some(Word::Option(option.name, value))),
             (true, None) => {
                 let value = self.rest.next().ok_or_else(|| format!("{} needs a value", option.name))?;
@@ -89,32 +89,24 @@ impl<'a> Reader<'a> {
         format!("{command} has no option {name}; {}see jobns {command} --help", meant.unwrap_or_default())
     }
 
-    /// The words that were not read yet.
+    /// The arguments that are not read yet.
     pub(super) fn rest(self) -> Vec<OsString> {
         self.rest.cloned().collect()
     }
 
-    /// An error about an operand that the command does not take.
+    /// The error about an operand that the command does not accept.
     pub(super) fn unexpected(&self, operand: &OsStr) -> Stop {
         let command = self.command.name;
         Stop::Wrong(format!("{command} has no argument {}; see jobns {command} --help", operand.display()))
     }
 }
 
-/// The value of an option that is text.
-///
-/// # Errors
-///
-/// When it is not UTF-8.
+/// The value of an option as text. It must be UTF-8.
 pub(super) fn text(option: &str, value: OsString) -> Result<String, Stop> {
     value.into_string().map_err(|value| Stop::Wrong(format!("{option} {} is not UTF-8", value.display())))
 }
 
-/// As [`text`], and not empty.
-///
-/// # Errors
-///
-/// When it is.
+/// The value of `--node`, which cannot be empty.
 pub(super) fn node(value: OsString) -> Result<String, Stop> {
     match text("--node", value)? {
         name if name.is_empty() => Err(Stop::Wrong("--node needs the name of a node".to_owned())),
@@ -122,24 +114,16 @@ pub(super) fn node(value: OsString) -> Result<String, Stop> {
     }
 }
 
-/// True: JSON.
-///
-/// # Errors
-///
-/// When it is neither of the two formats.
+/// The value of `--format`. True means JSON.
 pub(super) fn format(value: OsString) -> Result<bool, Stop> {
     match text("--format", value)?.as_str() {
         "text" => Ok(false),
         "json" => Ok(true),
-        other => Err(Stop::Wrong(format!("--format is text or json, not {other:?}"))),
+        other => Err(Stop::Wrong(format!("--format must be text or json, not {other:?}"))),
     }
 }
 
-/// What was read; None when help was asked for, which this prints.
-///
-/// # Errors
-///
-/// Wrong usage.
+/// The result of parsing. Prints the help if `--help` was given, and returns `None`.
 pub(super) fn or_help<T>(command: &Command, read: Result<T, Stop>) -> Result<Option<T>, String> {
     match read {
         Ok(options) => Ok(Some(options)),
@@ -164,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_stands_behind_an_equals_sign_or_in_the_next_word() {
+    fn a_value_follows_an_equals_sign_or_is_the_next_argument() {
         let node = |value: &str| Word::Option("--node", value.into());
         assert_eq!(
             words(&CHECK, &["--node", "a=b", "--node=c", "--node="]).unwrap(),
@@ -180,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_option_is_told_of_with_the_nearest() {
+    fn the_error_about_an_unknown_option_suggests_the_nearest() {
         let why = |arguments: &[&str]| match words(&CHECK, arguments) {
             Err(Stop::Wrong(why)) => why,
             other => panic!("{other:?}"),
         };
         assert_eq!(why(&["--nod=n"]), "check has no option --nod; did you mean --node? see jobns check --help");
         assert_eq!(why(&["--colour"]), "check has no option --colour; see jobns check --help");
-        assert_eq!(why(&["--strict=yes"]), "--strict has no value");
+        assert_eq!(why(&["--strict=yes"]), "--strict takes no value");
         assert_eq!(why(&["--node"]), "--node needs a value");
     }
 }

@@ -1,4 +1,4 @@
-//! What `jobns` shows on a terminal while it removes many files, so that nobody takes it for dead.
+//! A progress line on the terminal while `jobns` removes many files.
 
 use crate::base::error::Error;
 use crate::cli::complain;
@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// As [`Removal::HERE`], which says nothing.
+/// [`Removal::HERE`] with a progress line.
 pub(super) const SHOWN: Removal = Removal::Here(remove);
 
 fn remove(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
@@ -24,7 +24,7 @@ fn remove(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summ
     let terms = Terms { deadline: terms.deadline, polite_after: terms.polite_after, progress: Some(&show) };
     let result = remove_locked(parent, name, &terms);
     if has_shown.load(Ordering::Relaxed) {
-        // The line is gone again: what was done is told elsewhere.
+        // Erase the line. The result is reported elsewhere.
         complain("\r\x1b[K");
     }
     result

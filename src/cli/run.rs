@@ -1,16 +1,17 @@
-//! `jobns run`: a command in the namespaces that a configuration asks for, without Slurm.
+//! `jobns run`: runs a command in namespaces like those of a job, without Slurm.
 //!
-//! It does what slurmd and slurmstepd do: create, enter in a child, delete. An ordinary user first gets a user namespace in which the rest is allowed.
+//! It performs the steps of slurmd and slurmstepd: create, enter in a child, delete. An ordinary user first gets a user
+//! namespace, in which the rest is allowed.
 
 use crate::base::error::{Doing, Error};
 use crate::base::log::{Level, Log};
-use crate::cli::base::{Base, Caller};
 use crate::cli::command;
 use crate::cli::command::{end_as, exit_code, wait};
 use crate::cli::help::RUN;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::progress;
+use crate::cli::run_base::{Base, Caller};
 use crate::cli::{OWN_FAILURE, TerminalHost, complain};
 use crate::config::problem;
 use crate::config::problem::Problem;
@@ -39,7 +40,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What jobs get when no file says otherwise. Its base path is replaced by one of [`super::base`].
+/// The default configuration. [`super::run_base`] replaces its base path.
 const DEFAULT_CONFIG: &str = "\
 defaults:
   auto_base_path: true
@@ -65,7 +66,7 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
             Word::Option("--node", name) => options.node = Some(options::node(name)?),
             Word::Option(_, number) => {
                 let parsed = number.to_str().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
-                options.job = Some(parsed.ok_or(format!("--job {} is no job id", number.display()))?);
+                options.job = Some(parsed.ok_or(format!("--job {} is not a job id", number.display()))?);
             }
             Word::Flag(_) => options.verbose = true,
             Word::Dashes => break,
@@ -82,15 +83,13 @@ fn parse(arguments: &[OsString]) -> Result<Options, Stop> {
     Ok(options)
 }
 
-/// # Errors
-///
-/// What went wrong before, around or after the command, one or more lines.
-pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns run`
+pub(crate) fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(options) = options::or_help(&RUN, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
     let host = TerminalHost { verbose: options.verbose };
     let (node, hostname) = match &options.config {
         Some(_) => super::nodes::this(options.node.as_deref())?,
-        // One name, whoever calls: by it a later run knows what this one may leave.
+        // The name must not depend on the environment: a later run finds by it what this run leaves.
         None => (super::host_name(), super::host_name()),
     };
     let node = options.node.clone().unwrap_or(node);
@@ -98,7 +97,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
 }
 
 fn run(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<Ended, String> {
-    let caller = Caller::look();
+    let caller = Caller::current();
     let (file, mut settings) = read(host, options, node)?;
     if options.config.is_none() {
         let base = Base::take(host, &caller, &mut settings)?;
@@ -106,14 +105,14 @@ fn run(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<Ended,
         base.give_up(&|path| clean(host, node, path));
         return ended;
     }
-    // Before there is a user namespace: trusted paths are told by their owners, whom it does not show.
+    // Before entering a user namespace, in which the owners of paths are not visible.
     let mut found = Findings::default();
     paths::follow(&mut settings, &Manner::START, &mut found);
     found.log(host, |finding| file.line(finding)).map_err(|lines| lines.join("\n"))?;
     in_namespaces(host, options, node, &settings, &caller, None)
 }
 
-/// What a killed run has left.
+/// Removes what killed runs have left.
 fn clean(host: &TerminalHost, node: &Node<'_>, base: &String) -> Result<(), String> {
     let former = dead_jobs::Node {
         name: node.name,
@@ -143,7 +142,7 @@ fn in_namespaces(
     let mut found = Findings::default();
     kernel::try_out(settings, &mut found);
     found.log(host, ToString::to_string).map_err(|lines| lines.join("\n"))?;
-    // A base of Slurm's is left to slurmd.
+    // A base path of a configuration is left to slurmd.
     if let Some(base) = base {
         base.clean(&|path| clean(host, node, path))?;
     }
@@ -156,14 +155,14 @@ fn in_namespaces(
         slurm_conf: None,
         boot: BootId::current().doing("read", || "read the boot id".to_owned()).map_err(text)?,
     };
-    // From here on Ctrl-C ends the command, not us.
+    // From here on, Ctrl-C ends the command, not this process.
     let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned()).map_err(text)?;
     let Created { record, pins } = create(host, settings, &job, progress::SHOWN).map_err(text)?;
     if let Some(base) = base {
         base.share();
     }
     let directory = directory.inspect_err(|error| {
-        host.log(Level::Warning, format_args!("the working directory is not known ({error}); starting in /"));
+        host.log(Level::Warning, format_args!("the working directory is unknown ({error}); starting in /"));
     });
     let inside = Inside {
         record: &record,
@@ -180,13 +179,13 @@ fn in_namespaces(
     ended.map_err(text)
 }
 
-/// The child that does what `jobns enter` does, while this process stays outside to clean up.
+/// A child enters the namespaces as `jobns enter` does, while this process stays outside to clean up.
 struct Inside<'a> {
     record: &'a Record,
     command: &'a [OsString],
     directory: Option<PathBuf>,
     signals: &'a EndSignals,
-    /// Of the base path. Where we are killed, the child must not keep it.
+    /// The lock of the base path. The child must not keep it when this process is killed.
     lock: Option<Inherited>,
 }
 
@@ -206,7 +205,7 @@ impl Inside<'_> {
     }
 }
 
-/// A copy of this process, which has one thread and may so do all that it may.
+/// Runs in a copy of this process. The process has one thread, so the copy may allocate.
 extern "C" fn enter(inside: &Inside<'_>) -> ! {
     if let Some(lock) = inside.lock {
         lock.close_in_child();
@@ -221,7 +220,7 @@ extern "C" fn enter(inside: &Inside<'_>) -> ! {
     exit_group(status.into())
 }
 
-/// The configuration that is asked for, or the embedded one.
+/// Reads the configuration of `--config`, or the embedded one.
 fn read(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<(ConfigFile, Settings), String> {
     let (mut file, mut found) = match &options.config {
         Some(path) => NAMESPACE_YAML
@@ -251,12 +250,12 @@ fn embedded(node: &Node<'_>) -> ConfigFile {
     })
 }
 
-/// An ordinary user may make namespaces in a user namespace of their own. Everybody keeps their ids.
+/// Enters a new user namespace, in which an ordinary user can make the other namespaces. The ids stay the same.
 fn enter_own_user_namespace(uid: u32, gid: u32) -> Result<(), Error> {
     let intention = || "make a user namespace".to_owned();
     unshare_user_and_mounts().map_err(|errno| {
         Error::call(intention(), "unshare", errno).with_hint(
-            "this machine does not let ordinary users have them: see user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns (sysctl), or be root",
+            "this machine does not allow them for ordinary users: see the sysctls user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, or run as root",
         )
     })?;
     for (file, text) in [

@@ -1,8 +1,8 @@
-//! Where `jobns run` keeps the files of its jobs when no configuration says so.
+//! The directory for the files of `jobns run` without a configuration.
 //!
-//! Root's are under /var/lib/jobns. A user's are under /tmp/jobns-UID: /tmp is on this machine and has room, which a
-//! home directory on a server and the small tmpfs of `XDG_RUNTIME_DIR` may not have. But anybody can make that name
-//! first. Then the next of the places is taken, in a fixed order, so that a later run finds what a killed one left.
+//! Root uses /var/lib/jobns. An ordinary user uses /tmp/jobns-UID, because /tmp is on this machine and has space. A home
+//! directory may be on a server, and `XDG_RUNTIME_DIR` is a small tmpfs. But any user can make that directory first, and
+//! then the next directory is used. The order is fixed, so a later run finds what a killed run has left.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error, Words};
@@ -25,21 +25,21 @@ use std::os::unix::ffi::OsStrExt as _;
 
 const ROOT_BASE: &str = "/var/lib/jobns";
 
-/// The caller, as `jobns run` has to know them.
+/// The user who runs `jobns run`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Root of a user namespace only, such as `unshare -r` makes, which may mount nothing.
+    /// Root only inside a user namespace, such as that of `unshare -r`, without the right to mount.
     pub(super) is_contained: bool,
-    /// False where that user namespace does not map root outside: directories of root's look like anybody else's.
+    /// False if that user namespace does not map root: directories of root then cannot be told from those of others.
     knows_root: bool,
-    /// The user id outside of that user namespace, else `uid`.
+    /// The user id outside that user namespace; otherwise `uid`.
     outer: u32,
 }
 
 impl Caller {
-    pub(super) fn look() -> Self {
+    pub(super) fn current() -> Self {
         let uid = rustix::process::getuid().as_raw();
         let knows_root = uid != 0 || rustix::fs::stat("/").is_ok_and(|stat| stat.st_uid == 0);
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -49,13 +49,13 @@ impl Caller {
         Self { uid, gid: rustix::process::getgid().as_raw(), is_contained, knows_root, outer }
     }
 
-    /// May make namespaces without a user namespace of its own.
+    /// Whether the caller can make namespaces without a user namespace.
     pub(super) fn is_root(&self) -> bool {
         self.uid == 0 && !self.is_contained
     }
 }
 
-/// What 0 is outside, by `/proc/self/uid_map`.
+/// The user id outside that `/proc/self/uid_map` maps to 0.
 fn outer_id(map: &str) -> Option<u32> {
     map.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
         ["0", outer, _] => outer.parse().ok(),
@@ -63,7 +63,7 @@ fn outer_id(map: &str) -> Option<u32> {
     })
 }
 
-/// Where a caller's files may be, the best place first.
+/// The directories that a caller can use, the preferred one first.
 fn places(caller: &Caller, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<String> {
     let below = |name: &str, more: &str| {
         let directory = variable(name)?.into_string().ok()?;
@@ -78,15 +78,15 @@ fn places(caller: &Caller, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<S
     [Some(in_tmp), cache, below("XDG_RUNTIME_DIR", "")].into_iter().flatten().collect()
 }
 
-/// Is this place, if it exists, the caller's own? Else why it is not, in words.
-fn is_own(path: &str, caller: &Caller) -> Result<(), String> {
+/// Checks that a directory, if it exists, belongs to the caller. The error is the reason.
+fn check_owner(path: &str, caller: &Caller) -> Result<(), String> {
     let stat = match rustix::fs::lstat(path) {
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(format!("{path}: {}", Words(errno))),
         Ok(stat) => stat,
     };
     if stat.st_uid != caller.uid {
-        return Err(format!("{path} is somebody else's (uid {})", stat.st_uid));
+        return Err(format!("{path} belongs to another user (uid {})", stat.st_uid));
     }
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err(format!("{path} is not a directory"));
@@ -95,22 +95,22 @@ fn is_own(path: &str, caller: &Caller) -> Result<(), String> {
         .map_err(|errno| format!("{path} cannot be written to: {}", Words(errno)))
 }
 
-/// A base path, made where it was missing, with a lock that every run shares while it lives. Whoever has it alone may
-/// clean up: what it finds then is of no run that is making or removing it.
+/// A base path with a lock that every run shares until it ends. A run that has the lock alone can clean up, because no
+/// other run is making or removing files there.
 #[derive(Debug)]
 pub(super) struct Base {
     lock: OwnedFd,
     is_alone: bool,
     path: String,
-    /// Other places where an earlier run may have left something.
+    /// Other directories in which an earlier run may have left files.
     others: Vec<String>,
 }
 
-/// Removes what killed runs have left under a base path.
+/// Removes the files that killed runs have left under a base path.
 type Clean<'a> = dyn Fn(&String) -> Result<(), String> + 'a;
 
 impl Base {
-    /// The first place that can be used, which becomes the base path of `settings`.
+    /// Takes the first directory that can be used, and makes it the base path of `settings`.
     pub(super) fn take(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result<Self, String> {
         let mut refused = Vec::new();
         let mut places = places(caller, &|name| std::env::var_os(name));
@@ -119,15 +119,15 @@ impl Base {
         }
         for place in &places {
             place.clone_into(&mut settings.base_path);
-            match is_own(place, caller).and_then(|()| lock(host, caller, settings)) {
+            match check_owner(place, caller).and_then(|()| lock(host, caller, settings)) {
                 Ok(lock) => return Ok(Self::taken(lock, caller, settings, &places)),
                 Err(why) => {
-                    host.log(Level::Info, format_args!("{why}; trying another place"));
+                    host.log(Level::Info, format_args!("{why}; trying another directory"));
                     refused.push(why);
                 }
             }
         }
-        // Nobody can have made this one first.
+        // Nobody else can have made this directory first.
         if !caller.is_root() {
             let made = make_random(caller.outer).and_then(|path| {
                 settings.base_path = path;
@@ -138,19 +138,19 @@ impl Base {
                 Err(why) => refused.push(why),
             }
         }
-        Err(format!("there is no place for the files of the job:\n{}", refused.join("\n")))
+        Err(format!("no directory can be used for the files of the job:\n{}", refused.join("\n")))
     }
 
     fn taken((lock, is_alone): (OwnedFd, bool), caller: &Caller, settings: &Settings, places: &[String]) -> Self {
         let path = settings.base_path.clone();
-        let may_have_some = |place: &&String| {
-            **place != path && rustix::fs::lstat(place.as_str()).is_ok() && is_own(place, caller).is_ok()
+        let may_have_files = |place: &&String| {
+            **place != path && rustix::fs::lstat(place.as_str()).is_ok() && check_owner(place, caller).is_ok()
         };
-        let others = places.iter().filter(may_have_some).cloned().collect();
+        let others = places.iter().filter(may_have_files).cloned().collect();
         Self { lock, is_alone, path, others }
     }
 
-    /// Removes what killed runs have left. If another run lives, the last of them does it.
+    /// Removes the files that killed runs have left. If other runs are active, the last of them does this.
     pub(super) fn clean(&self, clean: &Clean<'_>) -> Result<(), String> {
         for path in &self.others {
             if let Ok(lock) = open_base(path)
@@ -163,13 +163,13 @@ impl Base {
         if self.is_alone { clean(&self.path) } else { Ok(()) }
     }
 
-    /// The lock, which a child inherits.
+    /// The lock for a child, which inherits it.
     pub(super) fn inherited(&self) -> Inherited {
         Inherited::new(&self.lock)
     }
 
-    /// Lets other runs use it. It has a job now, so nobody removes it in the moment without a lock that this takes
-    /// (flock(2)).
+    /// Lets other runs use the directory. flock(2) releases the lock for a moment. The directory contains a job now, so
+    /// nobody removes it in that moment.
     pub(super) fn share(&self) {
         let _ = rustix::fs::flock(&self.lock, FlockOperation::LockShared);
     }
@@ -187,9 +187,9 @@ fn is_alone(lock: &OwnedFd) -> bool {
     rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
-/// Makes the base path and takes its lock, alone or else with others, so that no other run removes it.
+/// Makes the base path and locks it, exclusively if possible and otherwise shared, so that no other run removes it.
 ///
-/// Another run may remove it between two steps here, so a base that is not there is made again.
+/// Another run can remove the directory before it is locked. It is then made again.
 fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result<(OwnedFd, bool), String> {
     let mut tries = 0;
     loop {
@@ -198,7 +198,7 @@ fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result
         if caller.knows_root {
             paths::follow(settings, &Manner::START, &mut found);
         } else {
-            // The directories above cannot be told from somebody else's.
+            // The owner of the directories above is not known.
             match rustix::fs::mkdir(settings.base_path.as_str(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => {
@@ -226,20 +226,20 @@ fn lock(host: &TerminalHost, caller: &Caller, settings: &mut Settings) -> Result
     }
 }
 
-/// Those places of [`make_random`] that are there.
+/// The existing directories of [`make_random`].
 fn with_random_names(caller: &Caller) -> Vec<String> {
     let begin = format!("jobns-{}.", caller.outer);
     let names = std::fs::read_dir("/tmp").into_iter().flatten().flatten().map(|entry| entry.file_name());
     let mut found: Vec<String> = names
         .filter(|name| name.as_bytes().starts_with(begin.as_bytes()))
         .filter_map(|name| Some(format!("/tmp/{}", name.to_str()?)))
-        .filter(|path| is_own(path, caller).is_ok())
+        .filter(|path| check_owner(path, caller).is_ok())
         .collect();
     found.sort();
     found
 }
 
-/// As mkdtemp(3) does: a directory of a name that was not taken.
+/// Makes a directory with an unused name, as mkdtemp(3) does.
 fn make_random(uid: u32) -> Result<String, String> {
     let mut last = Errno::EXIST;
     for _ in 0..100 {

@@ -1,11 +1,10 @@
-//! `jobns stamp`: makes a plugin that was built for one micro release of Slurm one for another of the
-//! same line.
+//! `jobns stamp`: makes a plugin for one micro release of Slurm fit another micro release of the same line.
 //!
 //! Slurm loads a plugin only if its `plugin_version` is Slurm's own version, micro release included
-//! (src/common/plugin.c), while the structures that the plugin reads rarely change within a line. A
-//! plugin that took the number from the daemon would always load, also where they did change, and
-//! nobody would have decided it. This leaves the decision to whoever updates Slurm, and is one word of
-//! the file. It cannot change the line: what differs between lines is compiled in.
+//! (src/common/plugin.c). The structures that the plugin reads rarely change within a line. A plugin that took the
+//! version from the daemon would always load, even if the structures have changed. With this command, the administrator
+//! who updates Slurm decides. It changes one word of the file. It cannot change the line, because the differences between
+//! lines are compiled in.
 
 use crate::base::error::Words;
 use crate::cli::help::STAMP;
@@ -22,15 +21,11 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// No plugin is larger.
+/// The maximum size of a plugin.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// `jobns stamp FILE [VERSION]`
-///
-/// # Errors
-///
-/// A sentence, when the file stays as it was.
-pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
+/// `jobns stamp`
+pub(crate) fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     let Some(operands) = options::or_help(&STAMP, parse(arguments))? else { return Ok(ExitCode::SUCCESS) };
     let [file, rest @ ..] = operands.as_slice() else {
         return Err("stamp needs a file; see jobns stamp --help".to_owned());
@@ -45,7 +40,7 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     };
     if (wanted.major, wanted.minor) != (is.major, is.minor) {
         return Err(format!(
-            "{}: is for Slurm {}.{:02} and cannot be made one for {wanted}; hint: make SLURM_VERSION={wanted}",
+            "{}: is for Slurm {}.{:02} and cannot be stamped for {wanted}; hint: make SLURM_VERSION={wanted}",
             path.display(),
             is.major,
             is.minor
@@ -56,11 +51,11 @@ pub fn main(arguments: &[OsString]) -> Result<ExitCode, String> {
     }
     replace(path, &content)?;
     let compared = RELEASES.iter().find(|row| row.line == (is.major, is.minor)).map_or(0, |row| row.compared);
-    let mut said = format!("{}: was for Slurm {is}, is for {wanted}\n", path.display());
+    let mut said = format!("{}: was for Slurm {is}, is now for {wanted}\n", path.display());
     if wanted.micro > compared {
         let _ = writeln!(
             said,
-            "note: the structures of Slurm up to {}.{:02}.{compared} were compared with this plugin's; for {wanted} do so with make abi-check",
+            "note: this plugin was compared with the structures of Slurm up to {}.{:02}.{compared}; for {wanted}, run make abi-check",
             is.major, is.minor
         );
     }
@@ -84,7 +79,7 @@ fn version(text: &str) -> Result<Version, String> {
         text.split('.').map(|part| part.parse().ok().filter(|number| *number < 256)).collect();
     match numbers.as_slice() {
         [Some(major), Some(minor), Some(micro)] => Ok(Version { major: *major, minor: *minor, micro: *micro }),
-        _ => Err(format!("{text:?} is no version of Slurm, such as 26.05.5")),
+        _ => Err(format!("{text:?} is not a version of Slurm, such as 26.05.5")),
     }
 }
 
@@ -93,11 +88,11 @@ pub(super) fn version_of(content: &[u8]) -> Option<Version> {
     find(content).ok().map(|(_, version)| version)
 }
 
-/// Where `plugin_version` is in a plugin of slurm-jobns, and its value.
+/// The offset of `plugin_version` in a plugin of slurm-jobns, and its value.
 fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
     let mut places = content.windows(MARK.len()).enumerate().filter(|(_, window)| window == MARK).map(|(at, _)| at);
     let (Some(mark), None) = (places.next(), places.next()) else {
-        return Err("it is no plugin of slurm-jobns");
+        return Err("it is not a plugin of slurm-jobns");
     };
     let place = mark.checked_sub(4).ok_or("it is damaged")?;
     let word = content.get(place..mark).and_then(|word| word.try_into().ok()).ok_or("it is damaged")?;
@@ -112,16 +107,16 @@ fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = std::fs::metadata(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?.len();
     if size > MAX_SIZE {
-        return Err(format!("{}: it is no plugin of slurm-jobns", path.display()));
+        return Err(format!("{}: it is not a plugin of slurm-jobns", path.display()));
     }
-    std::fs::read(path).map_err(|error| format!("reading {}: {}", path.display(), words(&error)))
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {}", path.display(), words(&error)))
 }
 
-/// A new file in the old one's place: a running slurmd has the old one mapped.
+/// Replaces the file by a new one, because a running slurmd has the old one mapped.
 fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
     let old = std::fs::metadata(path).map_err(|error| format!("{}: {}", path.display(), words(&error)))?;
     if path.is_symlink() {
-        return Err(format!("{} is a symbolic link; hint: name the file that it leads to", path.display()));
+        return Err(format!("{} is a symbolic link; hint: name the file that it points to", path.display()));
     }
     let mut name = path.to_owned().into_os_string();
     name.push(format!(".new.{}", std::process::id()));
@@ -135,7 +130,7 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
     };
     write().map_err(|error: std::io::Error| {
         let _ = std::fs::remove_file(&new);
-        format!("replacing {}: {}", path.display(), words(&error))
+        format!("cannot replace {}: {}", path.display(), words(&error))
     })?;
     let sync = |dir: &Path| -> Result<(), Errno> {
         rustix::fs::fsync(rustix::fs::openat(CWD, dir, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
@@ -157,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_alone_changes_and_the_mode_stays() {
+    fn only_the_version_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("namespace_linux.so");
         std::fs::write(&path, plugin(0x1a_0505)).unwrap();
@@ -169,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_meant_is_refused_and_stays() {
+    fn a_refused_file_does_not_change() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("namespace_linux.so");
         for (content, wanted, why) in [
-            (plugin(0x1a_0505), "25.11.5", "is for Slurm 26.05 and cannot be made one for 25.11.5"),
-            (plugin(0x1a_0505), "26.05", "is no version of Slurm"),
-            (plugin(0x1a_0505), "26.05.256", "is no version of Slurm"),
+            (plugin(0x1a_0505), "25.11.5", "is for Slurm 26.05 and cannot be stamped for 25.11.5"),
+            (plugin(0x1a_0505), "26.05", "is not a version of Slurm"),
+            (plugin(0x1a_0505), "26.05.256", "is not a version of Slurm"),
             (plugin(0x0102_0304), "26.05.5", "it is damaged"),
-            (b"\x7fELF".to_vec(), "26.05.5", "it is no plugin of slurm-jobns"),
-            ([plugin(0x1a_0505), plugin(0x1a_0505)].concat(), "26.05.5", "it is no plugin of slurm-jobns"),
+            (b"\x7fELF".to_vec(), "26.05.5", "it is not a plugin of slurm-jobns"),
+            ([plugin(0x1a_0505), plugin(0x1a_0505)].concat(), "26.05.5", "it is not a plugin of slurm-jobns"),
             (MARK.to_vec(), "26.05.5", "it is damaged"),
         ] {
             std::fs::write(&path, &content).unwrap();

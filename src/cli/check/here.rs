@@ -1,9 +1,8 @@
-//! `--here`: the checks of slurmd's start on this machine, as far as the caller's rights go, and what can
-//! have gone wrong since. Nothing that stays is made: not the base path, and in one that is there a directory
-//! for a moment, as when slurmd starts.
+//! `--here`: the checks that slurmd makes when it starts, as far as the caller's rights allow, and checks of the running
+//! slurmd. Makes nothing permanent: not the base path, and in an existing one only a temporary directory, as slurmd does.
 
-use crate::cli::check::bounded::looking_at;
 use crate::cli::check::loaded;
+use crate::cli::check::watchdog::checking;
 use crate::cli::jobs::trust_slurm_user;
 use crate::config::settings::{Node, NodeSettings};
 use crate::node;
@@ -14,47 +13,47 @@ use crate::node::surroundings;
 use crate::node::surroundings::Slurm;
 use rustix::io::Errno;
 
-/// What was found, in sentences.
+/// The results, as sentences.
 #[derive(Debug, Default)]
 pub(super) struct Here {
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
-    /// Worth knowing, and not wrong.
+    /// Information that is not a problem.
     pub(super) notes: Vec<String>,
-    /// What the caller's rights did not allow.
+    /// Checks that the caller's rights do not allow.
     pub(super) unchecked: Vec<String>,
 }
 
 impl Here {
-    /// Looks at what the file asks for. `found` is what reading it has shown.
-    pub(super) fn look(file: &ConfigFile, node: &Node<'_>, mut found: Findings) -> Self {
+    /// Checks this machine for the settings in the file. `found` contains the findings from reading the file.
+    pub(super) fn check(file: &ConfigFile, node: &Node<'_>, mut found: Findings) -> Self {
         let mut here = Self::default();
         let as_root = rustix::process::geteuid().is_root();
         if let Some(NodeSettings::Enabled(settings)) = &file.parsed.settings {
             let beside = Some(config_directory(&file.path)).filter(|_| file.path != super::STDIN);
-            // A file can be checked before it is where slurmd will read it.
+            // The file need not be in the directory in which slurmd will read it.
             let is_there = |directory: &&str| rustix::fs::stat(format!("{directory}/slurm.conf")).is_ok();
             let directory = beside.filter(is_there).unwrap_or("/etc/slurm");
             let slurm_conf = format!("{directory}/slurm.conf");
             trust_slurm_user(&slurm_conf);
             let slurm = Slurm::new(&std::fs::read(&slurm_conf).unwrap_or_default(), directory, None, node);
             let mut settings = settings.clone();
-            let manner = Manner { makes_bases: false, as_root, looking_at };
+            let manner = Manner { makes_bases: false, as_root, looking_at: checking };
             node::examine(&mut settings, node, &slurm, &manner, &mut found);
             if as_root {
-                looking_at("the slurmd that runs");
-                let loaded = loaded::look(file.file.plugin);
+                checking("the running slurmd");
+                let loaded = loaded::check(file.file.plugin);
                 here.errors.extend(loaded.errors);
                 here.warnings.extend(loaded.warnings);
                 here.notes.extend(loaded.notes);
                 here.notes.extend(surroundings::advice(&settings, &slurm, node.name));
             } else {
-                here.unchecked.push("what the kernel takes, and what belongs to root: only root can tell".to_owned());
+                here.unchecked.push("kernel support, and what belongs to root: only root can check".to_owned());
             }
         }
         for finding in found {
             let lines = match finding.severity {
-                // An ordinary user cannot look everywhere; root can, and slurmd is root.
+                // An ordinary user cannot read everything, but slurmd runs as root.
                 Severity::Fatal if !as_root && finding.errno() == Some(Errno::ACCESS) => &mut here.unchecked,
                 Severity::Fatal | Severity::Error => &mut here.errors,
                 Severity::Warning => &mut here.warnings,

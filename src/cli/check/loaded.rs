@@ -1,5 +1,5 @@
-//! Which plugin the slurmd that runs on this machine has loaded. Where the one that was built for it
-//! does not fit, Slurm takes the next of that name in PluginDir without a word, and that is its own.
+//! The plugin that the running slurmd has loaded. If this plugin does not fit slurmd, Slurm silently loads the next plugin
+//! of that name in PluginDir, which is its own.
 
 use crate::base::trusted_path::check_script;
 use crate::cli::stamp;
@@ -11,28 +11,29 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// More than a plugin can have: ours has one megabyte, with what it needs to be debugged ten.
+/// The maximum size of a plugin. This plugin has one megabyte, or ten with debug information.
 const MAX_PLUGIN: u64 = 64 << 20;
 
-/// What is to be said of each slurmd that runs here.
+/// The results for all running slurmds.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    /// Why new jobs fail, or leave their files.
+pub(super) struct Loaded {
+    /// Reasons why new jobs fail or do not remove their files.
     pub(super) errors: Vec<String>,
     pub(super) warnings: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
-/// Looks for `plugin`, such as `namespace_linux.so`, in the memory of every slurmd of this PID namespace: one in
-/// a container of its own has files of its own. Root is needed. A process of that name counts only if it is
-/// root's and runs a program that nobody else can have written: any user can call a program slurmd, and give it
-/// a file to map.
-pub(super) fn look(plugin: &str) -> Said {
-    let mut said = Said::default();
+/// Looks for `plugin`, such as `namespace_linux.so`, in the mappings of every slurmd in this PID namespace. A slurmd in a
+/// container is skipped, because it has other files. Needs root.
+///
+/// Any user can call a program slurmd and let it map any file. So a process counts only if it runs as root, and if only
+/// root can write to its program.
+pub(super) fn check(plugin: &str) -> Loaded {
+    let mut out = Loaded::default();
     let pid_namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let ours = pid_namespace("self");
     for pid in processes() {
-        // A child of one (before its exec, or what starts its scripts) is no daemon.
+        // A child of slurmd, such as one before its exec, is not a daemon.
         if !is_slurmd(pid)
             || !is_roots(pid)
             || parent(pid).is_some_and(is_slurmd)
@@ -41,17 +42,17 @@ pub(super) fn look(plugin: &str) -> Said {
             continue;
         }
         let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { continue };
-        let Some(Mapped { range, path, deleted }) = mapped(&maps, plugin) else {
-            said.warnings.push(format!(
+        let Some(Mapping { range, path, deleted }) = mapping(&maps, plugin) else {
+            out.warnings.push(format!(
                 "slurmd (process {pid}) has not loaded {plugin}: NamespaceType in slurm.conf does not name it, or did not when slurmd started"
             ));
             continue;
         };
-        // The very file that is mapped, whatever has its name now.
+        // The file that is mapped, even if another file has its name now.
         let content = match read_plugin(&format!("/proc/{pid}/map_files/{range}")) {
             Ok(content) => content,
             Err(why) => {
-                said.warnings.push(format!("slurmd (process {pid}) has loaded {path}, which {why}"));
+                out.warnings.push(format!("slurmd (process {pid}) has loaded {path}, which {why}"));
                 continue;
             }
         };
@@ -59,56 +60,56 @@ pub(super) fn look(plugin: &str) -> Said {
             Some(Some(version)) => {
                 let loaded = format!("slurmd (process {pid}) has loaded {path}, for Slurm {version}");
                 if !deleted {
-                    said.notes.push(loaded);
-                } else if let Some(why) = unlike(path, &version.to_string()) {
-                    said.errors.push(format!("{loaded}, and {why}: new steps fail; install the plugin and restart slurmd"));
+                    out.notes.push(loaded);
+                } else if let Some(why) = misfit(path, &version.to_string()) {
+                    out.errors.push(format!("{loaded}, and {why}: new steps fail; install the plugin and restart slurmd"));
                 } else {
-                    said.warnings.push(format!("{loaded}, which was replaced since; restart slurmd"));
+                    out.warnings.push(format!("{loaded}, which has been replaced since; restart slurmd"));
                 }
-                said.errors.extend(without_remover(pid, path));
+                out.errors.extend(without_remover(pid, path));
             }
-            Some(None) => said.warnings.push(format!(
-                "slurmd (process {pid}) has loaded {path}, which is not of slurm-jobns; hint: its directory must come first in PluginDir, and jobns stamp must say for it what slurmd -V says"
+            Some(None) => out.warnings.push(format!(
+                "slurmd (process {pid}) has loaded {path}, which is not from slurm-jobns; hint: the directory of slurm-jobns must come first in PluginDir, and jobns stamp must print the version of slurmd -V"
             )),
-            // It was unloaded, or slurmd has ended.
+            // The plugin was unloaded, or slurmd has ended.
             None => {}
         }
     }
-    said
+    out
 }
 
-/// Why what a new slurmstepd loads now does not go together with what slurmd has loaded, as far as its version
-/// tells.
-fn unlike(path: &str, version: &str) -> Option<String> {
+/// The reason why the plugin that a new slurmstepd loads does not fit the one that slurmd has loaded, judged by their
+/// versions.
+fn misfit(path: &str, version: &str) -> Option<String> {
     match read_plugin(path) {
         Ok(Some(content)) => match stamp::version_of(&content) {
             Some(now) if now.to_string() == version => None,
-            Some(now) => Some(format!("that file is now one for Slurm {now}")),
-            None => Some("that file is now not of slurm-jobns".to_owned()),
+            Some(now) => Some(format!("that file is now for Slurm {now}")),
+            None => Some("that file is no longer from slurm-jobns".to_owned()),
         },
         Ok(None) => Some("that file is gone".to_owned()),
         Err(why) => Some(format!("that file {why}")),
     }
 }
 
-/// Why nothing removes the files of ended jobs.
+/// The reason why nothing removes the files of ended jobs, if so.
 fn without_remover(slurmd: u32, plugin: &str) -> Option<String> {
     let path = Path::new(plugin).with_file_name(PROGRAM);
     if let Err(error) = check_script(PROGRAM, &path.to_string_lossy()) {
         return Some(error.with_hint("it is installed beside the plugin, from the same build").to_string());
     }
-    // slurmd may have started at this moment, or start it again.
+    // slurmd may be starting it at this moment.
     let mut before = None;
     for _ in 0..8 {
         let now = remover_of(slurmd);
-        // One that ends again and again is there for moments.
+        // A program that keeps ending exists only for moments.
         if now.is_some() && now == before {
             return None;
         }
         before = now;
         std::thread::sleep(Duration::from_millis(300));
     }
-    // It may have ended meanwhile.
+    // slurmd may have ended meanwhile.
     is_slurmd(slurmd).then(|| {
         format!("slurmd (process {slurmd}) has no {PROGRAM} running, so the files of ended jobs stay; see slurmd's log")
     })
@@ -127,12 +128,12 @@ fn is_called(pid: u32, wanted: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == wanted)
 }
 
-/// A process that has ended meanwhile does not count.
+/// False for a process that has ended meanwhile.
 fn is_slurmd(pid: u32) -> bool {
     is_called(pid, "slurmd")
 }
 
-/// Real and effective user are root, and so is the owner of the program, which nobody else can write to.
+/// Whether the real and effective user are root, root owns the program, and nobody else can write to it.
 fn is_roots(pid: u32) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let Some(uids) = status.lines().find_map(|line| line.strip_prefix("Uid:")) else { return false };
@@ -149,13 +150,13 @@ fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
-/// A file that can be a plugin; None when it cannot be read, since it was unloaded or its process has ended.
+/// Reads a plugin. `None` if it cannot be read, because it was unloaded or its process has ended.
 ///
 /// # Errors
 ///
-/// What keeps it from being one.
+/// The reason why the file cannot be a plugin.
 fn read_plugin(path: &str) -> Result<Option<Vec<u8>>, String> {
-    // NONBLOCK: what is no regular file must not be waited for.
+    // NONBLOCK: opening a FIFO must not wait.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let Ok(file) = rustix::fs::openat(CWD, path, flags, Mode::empty()) else { return Ok(None) };
     let Ok(stat) = rustix::fs::fstat(&file) else { return Ok(None) };
@@ -164,26 +165,26 @@ fn read_plugin(path: &str) -> Result<Option<Vec<u8>>, String> {
     }
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size > MAX_PLUGIN {
-        return Err(format!("is no plugin: it has {size} bytes"));
+        return Err(format!("is not a plugin: it has {size} bytes"));
     }
     let mut content = Vec::new();
     Ok(File::from(file).take(MAX_PLUGIN).read_to_end(&mut content).ok().map(|_| content))
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Mapped<'a> {
+struct Mapping<'a> {
     range: &'a str,
     path: &'a str,
     deleted: bool,
 }
 
-/// The first mapping of a file of that name (proc_pid_maps(5)).
-fn mapped<'a>(maps: &'a str, name: &str) -> Option<Mapped<'a>> {
+/// The first mapping of a file with this name (proc_pid_maps(5)).
+fn mapping<'a>(maps: &'a str, name: &str) -> Option<Mapping<'a>> {
     maps.lines().find_map(|line| {
         let (range, rest) = line.split_once(' ')?;
         let path = rest.get(rest.find('/')?..)?;
         let (path, deleted) = path.strip_suffix(" (deleted)").map_or((path, false), |path| (path, true));
-        (path.rsplit('/').next() == Some(name)).then_some(Mapped { range, path, deleted })
+        (path.rsplit('/').next() == Some(name)).then_some(Mapping { range, path, deleted })
     })
 }
 
@@ -198,7 +199,7 @@ mod tests {
         fs::write(path("plugin"), "x").unwrap();
         assert_eq!(read_plugin(&path("plugin")), Ok(Some(b"x".to_vec())));
         File::create(path("large")).unwrap().set_len(6 << 30).unwrap();
-        assert_eq!(read_plugin(&path("large")), Err("is no plugin: it has 6442450944 bytes".to_owned()));
+        assert_eq!(read_plugin(&path("large")), Err("is not a plugin: it has 6442450944 bytes".to_owned()));
         assert_eq!(read_plugin("/dev/zero"), Err("is not a regular file".to_owned()));
         assert_eq!(read_plugin(&path("none")), Ok(None));
     }
@@ -210,9 +211,9 @@ mod tests {
             7f2d1000-7f2d9000 r--p 00000000 08:02 135522      /opt/a b/namespace_linux.so.old\n\
             7f2e1000-7f2e9000 r--p 00000000 08:02 135523      /opt/a b/namespace_linux.so (deleted)\n\
             7f2f1000-7f2f9000 r-xp 00008000 08:02 135523      /opt/a b/namespace_linux.so (deleted)\n";
-        let found = mapped(maps, "namespace_linux.so").unwrap();
-        assert_eq!(found, Mapped { range: "7f2e1000-7f2e9000", path: "/opt/a b/namespace_linux.so", deleted: true });
-        assert_eq!(mapped(maps, "namespace_tmpfs.so"), None);
-        assert!(mapped(maps, "slurmd").is_some_and(|found| !found.deleted));
+        let found = mapping(maps, "namespace_linux.so").unwrap();
+        assert_eq!(found, Mapping { range: "7f2e1000-7f2e9000", path: "/opt/a b/namespace_linux.so", deleted: true });
+        assert_eq!(mapping(maps, "namespace_tmpfs.so"), None);
+        assert!(mapping(maps, "slurmd").is_some_and(|found| !found.deleted));
     }
 }

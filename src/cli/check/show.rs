@@ -1,4 +1,4 @@
-//! The settings of a node, each value with its source: as a table, and as JSON for programs.
+//! Prints the settings of a node, each value with its source, as a table or as JSON.
 
 use crate::cli::check::here::Here;
 use crate::cli::json;
@@ -11,19 +11,19 @@ use crate::config::settings::{Backing, Dir, DisabledWhy, Node, NodeSettings, Set
 use crate::node::config_file::{ConfigFile, File, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
-/// All that is known about a file and a node.
+/// The result of checking a file for a node.
 #[derive(Debug)]
 pub(super) struct Checked<'a> {
     pub(super) file: ConfigFile,
     pub(super) format: File,
     pub(super) node: Node<'a>,
-    /// Names that no node of the cluster has: the line, and a sentence.
+    /// Names in the file that no node of the cluster has: the line, and a sentence.
     pub(super) strangers: Vec<(usize, String)>,
     /// Only with `--here`.
     pub(super) here: Option<Here>,
 }
 
-/// A value as it is shown.
+/// A value to print.
 enum Shown<'a> {
     Flag(bool),
     Number(u32),
@@ -35,7 +35,7 @@ enum Shown<'a> {
 }
 
 impl Checked<'_> {
-    /// Errors and warnings, of the text and of this machine.
+    /// The numbers of errors and warnings, about the text and this machine.
     pub(super) fn counts(&self) -> (usize, usize) {
         let problems = &self.file.parsed.problems;
         let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
@@ -44,8 +44,8 @@ impl Checked<'_> {
         (errors + here.0, warnings + here.1 + self.strangers.len())
     }
 
-    /// All but the name of the node is the same, so that it can be said of both.
-    pub(super) fn says_the_same(&self, other: &Self) -> bool {
+    /// Whether both results are the same except for the name of the node.
+    pub(super) fn has_same_result(&self, other: &Self) -> bool {
         let (a, b) = (&self.file.parsed, &other.file.parsed);
         let is_same = a.settings == b.settings && a.problems == b.problems && a.sources == b.sources;
         is_same && self.file.left_out.is_some() == other.file.left_out.is_some() && self.strangers == other.strangers
@@ -55,7 +55,7 @@ impl Checked<'_> {
         self.strangers.iter().map(|(line, what)| format!("{}:{line}: {what}", self.file.path))
     }
 
-    /// How the file spells a key.
+    /// The name of a key in the file.
     fn key(&self, key: &'static str) -> &'static str {
         self.format.key(key).unwrap_or(key)
     }
@@ -68,7 +68,7 @@ impl Checked<'_> {
         match (&self.here, &self.file.parsed.settings) {
             (Some(here), _) => here.unchecked.clone(),
             (None, Some(NodeSettings::Enabled(_))) => {
-                vec!["whether paths exist and who owns them, scripts, what the kernel takes: see --here".to_owned()]
+                vec!["paths and their owners, scripts, kernel support: see --here".to_owned()]
             }
             (None, _) => Vec::new(),
         }
@@ -107,7 +107,7 @@ impl Checked<'_> {
             }
             Kind::HidePid => Shown::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
             Kind::ProcPaths => Shown::Paths(&settings.proc_keep),
-            // It is that of all directories under the base path.
+            // All directories under the base path have the same mode.
             Kind::Mode => Shown::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
             Kind::Dirs if !has_confs => Shown::Dirs(&settings.dirs),
             Kind::DirConfs if has_confs => Shown::Dirs(&settings.dirs),
@@ -133,7 +133,7 @@ impl Checked<'_> {
         let left_out = self.file.left_out.as_ref().map_or_else(String::new, |left_out| format!("{left_out}, and "));
         match why {
             DisabledWhy::NotConfigured if !left_out.is_empty() => format!("{left_out}there is no {key} for all nodes"),
-            DisabledWhy::NotConfigured => format!("the file gives it no {key}"),
+            DisabledWhy::NotConfigured => format!("the file sets no {key} for it"),
             DisabledWhy::SetToNone => format!("{left_out}{key} is none ({})", self.origin_in_words("base_path")),
         }
     }
@@ -150,7 +150,7 @@ impl Checked<'_> {
         match &self.file.parsed.settings {
             Some(NodeSettings::Enabled(settings)) => {
                 if let Some(left_out) = &self.file.left_out {
-                    let _ = writeln!(out, "note: {left_out}: it gets what is for all nodes");
+                    let _ = writeln!(out, "note: {left_out}: it gets the settings for all nodes");
                 }
                 let _ = writeln!(out, "settings of node {node}:");
                 self.table(settings, &mut out);
@@ -188,7 +188,7 @@ impl Checked<'_> {
         out
     }
 
-    /// One line for each error, and nothing else.
+    /// Only the errors, one on each line.
     pub(super) fn errors(&self) -> String {
         let problems = self.file.parsed.problems.iter().filter(|problem| problem.level == Level::Error);
         let here = self.here.iter().flat_map(|here| &here.errors);
@@ -214,7 +214,7 @@ impl Checked<'_> {
                 [self.key(key).to_owned(), value, self.origin_in_words(key)]
             })
             .collect();
-        // One very long path must not push the sources of all values off the screen.
+        // One very long path must not move the sources of all values off the screen.
         let width = |column: usize, most: usize| {
             let widths = shown.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             widths.filter(|&width| width <= most).max().unwrap_or(0)
@@ -301,15 +301,15 @@ impl Checked<'_> {
                 Some(Origin::BuiltIn) | None => ("built in", None),
             };
             let line = json::or_null(line.map(|line| line.to_string()));
-            // Programs look for the directories in one place, whichever key they come from.
+            // Programs find the directories in one place, no matter which key sets them.
             let key = if *key == "dir_confs" { "dirs" } else { key };
             (self.key(key), json::object([("value", shown), ("from", json::text(from)), ("line", line)]))
         }))
     }
 }
 
-/// The options of a directory, as they could be written in a file.
-pub fn options(dir: &Dir) -> Vec<String> {
+/// The options of a directory, as in a file.
+pub(crate) fn options(dir: &Dir) -> Vec<String> {
     let params: &[_] = if let Backing::Tmpfs(params) = &dir.backing { params } else { &[] };
     dir.flags.names().map(str::to_owned).chain(params.iter().map(ToString::to_string)).collect()
 }

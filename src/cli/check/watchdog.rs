@@ -1,8 +1,8 @@
-//! `--here` in a process of its own, which is given up when it hears nothing from a file system. A process that
-//! waits for a dead file server may not end even after SIGKILL.
+//! Runs `--here` in a child process, and gives up if a file system does not answer. A process that waits for a dead file
+//! server may not end even after SIGKILL.
 //!
-//! The child says on its standard error what it looks at next, so that the answer can name it. All else that
-//! it says is passed on.
+//! The child writes to standard error what it checks next, so the parent can name it. The parent passes on all other
+//! output.
 
 use crate::cli::check::{ERRORS, Options};
 use crate::cli::{answer, complain, json};
@@ -13,22 +13,22 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Less than the 60 seconds after which Slurm kills a `HealthCheckProgram`.
+/// Shorter than the 60 seconds after which Slurm kills a `HealthCheckProgram`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Set in the child.
 const VARIABLE: &str = "JOBNS_CHECK_CHILD";
 
-/// Begins a line of the child that names what it looks at.
+/// The first byte of a line in which the child names what it checks.
 const MARK: u8 = 1;
 
-/// Is this the child?
+/// Whether this process is the child.
 pub(super) fn is_child() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// Says what is looked at next.
-pub(super) fn looking_at(what: &str) {
+/// Tells the parent what this process checks next.
+pub(super) fn checking(what: &str) {
     if is_child() {
         let mut line = vec![MARK];
         line.extend(escape(what).into_bytes());
@@ -37,16 +37,16 @@ pub(super) fn looking_at(what: &str) {
     }
 }
 
-enum Heard {
+enum FromChild {
     Output(Vec<u8>),
-    LookingAt(String),
+    Checking(String),
     /// The end of standard error.
     End,
 }
 
-/// Runs the check in a child. None: there can be no child, and this process does it.
+/// Runs the check in a child. `None` if the child cannot be started; this process then runs the check itself.
 pub(super) fn run(options: &Options, arguments: &[OsString]) -> Option<Result<ExitCode, String>> {
-    // The very file that this process runs, which an update may have replaced.
+    // An update may have replaced the file at the path of this program.
     let mut child = Command::new("/proc/self/exe")
         .arg("check")
         .args(arguments)
@@ -55,19 +55,19 @@ pub(super) fn run(options: &Options, arguments: &[OsString]) -> Option<Result<Ex
         .stderr(Stdio::piped())
         .spawn()
         .ok()?;
-    let (sender, heard) = channel();
+    let (sender, receiver) = channel();
     listen(&mut child, &sender);
     drop(sender);
     let deadline = Instant::now() + TIMEOUT;
     let (mut output, mut at, mut open) = (None, options.file.to_string_lossy().into_owned(), true);
     while output.is_none() || open {
-        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Heard::Output(text)) => output = Some(text),
-            Ok(Heard::LookingAt(what)) => at = what,
-            Ok(Heard::End) => open = false,
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(FromChild::Output(text)) => output = Some(text),
+            Ok(FromChild::Checking(what)) => at = what,
+            Ok(FromChild::End) => open = false,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                // It is not waited for: where it hangs, it may do so for ever.
+                // Do not wait for the child: it may never end.
                 let _ = child.kill();
                 return Some(answer(&gave_up(options, &at)).map(|()| ExitCode::from(ERRORS)));
             }
@@ -80,14 +80,14 @@ pub(super) fn run(options: &Options, arguments: &[OsString]) -> Option<Result<Ex
     Some(Ok(ExitCode::from(code.unwrap_or(ERRORS))))
 }
 
-/// A thread for each of its streams. They end with it, or with this process.
-fn listen(child: &mut Child, sender: &Sender<Heard>) {
+/// Starts a thread for each output stream of the child. The threads end with the child or with this process.
+fn listen(child: &mut Child, sender: &Sender<FromChild>) {
     if let Some(mut out) = child.stdout.take() {
         let sender = sender.clone();
         std::thread::spawn(move || {
             let mut text = Vec::new();
             let _ = out.read_to_end(&mut text);
-            let _ = sender.send(Heard::Output(text));
+            let _ = sender.send(FromChild::Output(text));
         });
     }
     if let Some(err) = child.stderr.take() {
@@ -99,13 +99,13 @@ fn listen(child: &mut Child, sender: &Sender<Heard>) {
                 match line.strip_prefix(&[MARK]) {
                     Some(what) => {
                         let what = String::from_utf8_lossy(what).trim_end().to_owned();
-                        let _ = sender.send(Heard::LookingAt(what));
+                        let _ = sender.send(FromChild::Checking(what));
                     }
                     None => complain(&String::from_utf8_lossy(&line)),
                 }
                 line.clear();
             }
-            let _ = sender.send(Heard::End);
+            let _ = sender.send(FromChild::End);
         });
     }
 }
@@ -113,7 +113,7 @@ fn listen(child: &mut Child, sender: &Sender<Heard>) {
 fn gave_up(options: &Options, at: &str) -> String {
     let file = options.file.to_string_lossy();
     let line = format!(
-        "{at}: no answer for {} seconds; hint: its file system, or the server behind it, may be dead: see mount and the kernel's log",
+        "{at}: no answer for {} seconds; hint: its file system or file server may be dead: see mount and the kernel log",
         TIMEOUT.as_secs()
     );
     if options.json {
@@ -126,7 +126,7 @@ fn gave_up(options: &Options, at: &str) -> String {
             ("problems", none()),
             ("settings", json::or_null(None)),
             ("here", here),
-            ("unchecked", json::list([json::text("all that would have come after that")])),
+            ("unchecked", json::list([json::text("everything after that")])),
         ]) + "\n";
     }
     let line = format!("error: {}\n", escape(&line));
