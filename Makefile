@@ -103,9 +103,10 @@ install-completions:
 	install -m 0644 completions/jobns.fish $(DESTDIR)$(DATADIR)/fish/vendor_completions.d/jobns.fish
 
 install-doc:
-	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples
+	install -d $(DESTDIR)$(DOCDIR)/docs/performance $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md SECURITY.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
-	install -m 0644 docs/* $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 docs/performance/* $(DESTDIR)$(DOCDIR)/docs/performance
 	install -m 0644 examples/* $(DESTDIR)$(DOCDIR)/examples
 
 deb rpm dsc:
