@@ -16,23 +16,23 @@
 //!    └ fork ── job::join: setns by pidfd ── exec slurmstepd (batch, steps)
 //! ```
 //!
-//! | room | what lives there | may do |
+//! | room | content | may use |
 //! |---|---|---|
 //! | [`slurm_version`] | versions of Slurm | nothing |
 //! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
-//! | [`config`] | text to checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
-//! | [`base`] | errors, paths, small files: what every room may use | system calls |
+//! | [`config`] | turns text into checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
+//! | [`base`] | errors, paths, small files: used by every room | system calls |
 //! | [`job`] | the life of a job's namespaces, behind the trait [`job::make::create::StepHost`] | system calls |
-//! | [`node`] | what slurmd makes sure of before the first job | system calls |
-//! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in processes of its own | system calls |
-//! | [`slurm`] | the plugin's C ABI: the only code that knows Slurm's memory | `unsafe`, Slurm's functions |
-//! | [`cli`] | `jobns`: the stand-alone host | standard streams |
+//! | [`node`] | slurmd's checks of the node before the first job | system calls |
+//! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in separate processes | system calls |
+//! | [`slurm`] | the plugin's C ABI: the only code that accesses Slurm's memory | `unsafe`, Slurm's functions |
+//! | [`cli`] | `jobns`, the command | standard streams |
 //!
-//! A room uses those above it in this table only; `tests/rooms` makes sure of that.
+//! A room uses only rooms above it in this table. `tests/rooms` checks this.
 //!
 //! # Reading lists for an audit
 //!
-//! SECURITY.md has them, with their lengths; `tests/audit` compares them with the source.
+//! They are in SECURITY.md, with their lengths. `tests/audit` compares them with the source.
 
 #![deny(unsafe_code)]
 

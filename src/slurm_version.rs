@@ -1,4 +1,4 @@
-//! Versions of Slurm: the one that the plugin is built for, and what differs between releases.
+//! Versions of Slurm: the one that the plugin is built for, and the differences between releases.
 
 use core::fmt;
 
@@ -36,7 +36,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Stands behind `plugin_version` in the file, where `jobns stamp` finds it.
+/// It follows `plugin_version` in the file. `jobns stamp` searches for it.
 pub const MARK: &[u8; 32] = b"<- plugin_version of slurm-jobns";
 
 const fn parse(digits: &str) -> u32 {
@@ -49,13 +49,13 @@ const fn parse(digits: &str) -> u32 {
     value
 }
 
-/// What differs between releases.
+/// The properties of a release line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
     pub line: (u32, u32),
-    /// The newest micro release whose headers or binaries were compared with what is below.
+    /// The newest micro release whose headers or binaries were compared with this row.
     pub compared: u32,
-    /// `namespace_p_stepd_delete` gets a `stepd_step_rec_t *` (26.05), or a `slurm_step_id_t *`.
+    /// `namespace_p_stepd_delete` gets a `stepd_step_rec_t *` (26.05), not a `slurm_step_id_t *`.
     pub delete_gets_step: bool,
     /// In namespace.yaml `~` and `null` are nulls, and a number may have a fraction or an exponent (25.11).
     pub typed_scalars: bool,
@@ -63,7 +63,7 @@ pub struct Release {
     pub slurm_user_id: usize,
 }
 
-/// One row for each release line that is known.
+/// One row for each known release line.
 pub const RELEASES: [Release; 3] = [
     Release { line: (25, 11), compared: 7, delete_gets_step: false, typed_scalars: true, slurm_user_id: 1192 },
     Release { line: (26, 5), compared: 5, delete_gets_step: true, typed_scalars: false, slurm_user_id: 1232 },

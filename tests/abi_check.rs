@@ -1,9 +1,9 @@
 //! `make abi-check SLURM_SRC=DIR`: the offsets, numbers and prototypes that the plugin relies on
 //! (src/slurm/layout.rs, src/slurm/imports.rs), beside those of the headers of a configured Slurm
-//! source tree. For packagers, before a plugin is built, or stamped, for a release that is new.
+//! source tree. For packagers, before a plugin is built or stamped for a new release.
 //!
-//! Without `SLURM_SRC` the tree is a stand-in, written here: it shows that the comparison sees what it
-//! is for, and nothing about Slurm.
+//! Without `SLURM_SRC` the test uses headers that it writes itself: this shows that the comparison finds
+//! differences, and nothing about Slurm.
 
 use slurm_jobns::slurm::layout;
 use slurm_jobns::slurm::layout::{NsFdMap, StepId, conf, gres_job, gres_state, slurm_conf, step};

@@ -1,8 +1,8 @@
-//! Broken configuration files and what is said about them.
+//! Configuration files with errors, and the messages about them.
 //!
 //! Each `tests/config/NAME.yaml` is read for node `n1`; the rendered problems must be
-//! `NAME.expected`. After a change on purpose, `UPDATE_EXPECTED=1 cargo test --test config` writes
-//! them anew: read the difference before you commit it.
+//! `NAME.expected`. After an intended change, `UPDATE_EXPECTED=1 cargo test --test config` writes
+//! the expected files again: read the difference before you commit it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 

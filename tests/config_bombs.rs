@@ -1,7 +1,7 @@
-//! The worst inputs of the configuration's readers cost at most 50 ms and 32 MiB.
+//! The worst inputs for the readers of the configuration cost at most 50 ms and 32 MiB.
 //!
-//! Memory is counted by an allocator, byte by byte. Time is what the thread had a CPU for, and the
-//! test allows more than is promised, since other processes share the caches.
+//! An allocator counts the bytes of memory. Time is the CPU time of the thread; the test allows more
+//! than is promised, since other processes share the caches.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 #![allow(clippy::format_push_string, reason = "short beats fast here")]

@@ -1,7 +1,7 @@
-//! Cases for `tests/config_libslurm`, which asks libslurm's own hostlist functions, and our verdicts.
+//! Cases for `tests/config_libslurm`, which calls libslurm's own hostlist functions, and our verdicts.
 //!
-//! `LIBSLURM_CASES=FILE` has them written: so many as `LIBSLURM_COUNT` says (200,000), from the seed
-//! `LIBSLURM_SEED` (1), one a line: list, tab, node, tab, and `y`, `n` or `e` for refused.
+//! With `LIBSLURM_CASES=FILE` they are written to FILE: `LIBSLURM_COUNT` cases (200,000) from the seed
+//! `LIBSLURM_SEED` (1), one a line: list, tab, node, tab, and `y`, `n`, or `e` for refused.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 

@@ -1,12 +1,12 @@
-//! The YAML dialect: what Slurm 26.05 makes of an input, and what we make of it.
+//! The YAML dialect: how Slurm 26.05 reads an input, and how we read it.
 //!
-//! Each row has Slurm's verdict and ours in the same words, and where the two differ, the reason.
-//! `tests/dialect` confirms Slurm's column: it feeds every row to a real slurmd.
+//! Each row has Slurm's verdict and ours in the same words, and the reason if the two differ.
+//! `tests/dialect` checks Slurm's column: a real slurmd reads every row.
 //!
-//! A verdict is `refused`, `off` (no base path), `none` (switched off), or what is asked about:
-//! the value of the key that the row is about.
+//! A verdict is `refused`, `off` (no base path), `none` (disabled), or the value of the key that the row
+//! is about.
 //!
-//! Some rows are others where the tests are built for Slurm 25.11, which knows nulls and numbers by their looks.
+//! Some rows are different if the tests are built for Slurm 25.11, which recognises nulls and numbers by their form.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 #![allow(clippy::format_push_string, reason = "short beats fast here")]

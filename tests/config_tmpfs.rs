@@ -1,7 +1,7 @@
-//! Broken files of namespace/tmpfs and what is said about them, and what good ones mean.
+//! Files of namespace/tmpfs with errors, the messages about them, and the meaning of valid files.
 //!
 //! Each `tests/config/tmpfs/NAME.conf` is read for node `n1`; the rendered problems must be
-//! `NAME.expected`, written anew by `UPDATE_EXPECTED=1 cargo test --test config_tmpfs`.
+//! `NAME.expected`, which `UPDATE_EXPECTED=1 cargo test --test config_tmpfs` writes again.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 

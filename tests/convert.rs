@@ -1,7 +1,7 @@
 //! `jobns convert` as its users see it.
 //!
-//! Each file of tests/config/convert is converted for two nodes. What is written, what is said and the exit status must be
-//! `NAME.expected`, and `jobns check` must find no error in what is written. `UPDATE_EXPECTED=1 cargo test --test convert`
+//! Each file of tests/config/convert is converted for two nodes. The output, the messages and the exit status must be
+//! `NAME.expected`, and `jobns check` must find no error in the output. `UPDATE_EXPECTED=1 cargo test --test convert`
 //! writes the expected files again.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]

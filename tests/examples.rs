@@ -1,7 +1,7 @@
 //! The configurations in `examples/` are accepted without a warning and mean what their comments say, and README.md shows
 //! the first of them.
 //!
-//! `jobns check` reads each for the nodes that it is about, as its first lines tell a reader to do.
+//! `jobns check` reads each for its nodes, as its first lines tell a reader to do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 

@@ -1,9 +1,9 @@
-//! Code that runs after clone3 (`job/child.rs`, the script's child, the command's child of `jobns
-//! run`) and after fork (`job/join.rs`) allocates nothing. Here an allocator proves it: in the process
-//! of a test and in no other it works; anywhere else it ends the process with status 77.
+//! Code that runs after clone3 (`job/make/child.rs`, the script's child, the command's child of `jobns
+//! run`) and after fork (`job/join.rs`) allocates nothing. An allocator proves this: it works only in the
+//! process of a test, and ends any other process with status 77.
 //!
-//! The allocator knows the test's process by its pid, which a clone does not share. Root is needed,
-//! as for everything that makes namespaces.
+//! The allocator recognises the test's process by its pid, which a clone does not share. The tests need
+//! root, like everything that makes namespaces.
 
 use rustix::fd::AsFd;
 use rustix::process::getpid;

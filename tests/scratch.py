@@ -1,4 +1,4 @@
-"""What tests/faults and tests/attack stand on: empty directories of a mount namespace, and jobns there."""
+"""Shared by tests/faults and tests/attack: empty directories in a mount namespace, and jobns there."""
 import os
 import subprocess
 

@@ -1,42 +1,39 @@
-//! The directory of a job before it has its name: until its state file is written.
+//! Base paths, and the directory of a job before it gets its name, which is when its state file is written.
 
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::io::write_all;
-use crate::base::trusted_path::{self, Missing, NO_LINKS, c_path, is_administrator};
-use crate::base::trusted_path::{BENEATH, open_beneath};
+use crate::base::trusted_path::{self, BENEATH, Missing, NO_LINKS, c_path, is_administrator, open_beneath};
 use crate::config::spelling::key;
-use rustix::fd::AsFd;
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::CWD;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
-/// Begins the name of a job's directory until its state file is written.
+/// The name of a job's directory begins with this until its state file is written.
 pub const UNFINISHED: &str = ".new.";
 
-/// Makes a job directory that has no name yet.
+/// Makes a job directory under its temporary name.
 ///
 /// # Errors
 ///
-/// EWOULDBLOCK: another that is being made has it.
+/// EWOULDBLOCK: another process is making it.
 pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, FailedCall> {
     loop {
         match rustix::fs::mkdirat(base, name, Mode::RWXU) {
-            // One was killed here before.
+            // A process that was killed has left it.
             Err(Errno::EXIST) => match remove_unfinished(base, name) {
                 Err(failed) if failed.errno != Errno::NOENT => return Err(failed),
                 _ => continue,
             },
             result => result.named("mkdirat")?,
         }
-        // Somebody may remove it as left over before it is locked, and then it is made again.
+        // Before it is locked, another process may remove it as left over. Then it is made again.
         let tree = match open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
             Err(Errno::NOENT) => continue,
             tree => tree.named("openat2")?,
         };
-        // For as long as we live nobody takes it for left over. Where the filesystem has no such locks,
-        // nobody can get one to remove it either.
+        // The lock marks it as in use for as long as this process lives. If the file system has no such locks,
+        // no process can get the lock that removing it needs.
         let _ = rustix::fs::flock(&tree, FlockOperation::LockExclusive);
         let inode = rustix::fs::fstat(&tree).named("fstat")?.st_ino;
         match rustix::fs::statat(base, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -47,11 +44,11 @@ pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<Owned
     }
 }
 
-/// Removes a job directory that has no name yet: in `base`, `name` begins with [`UNFINISHED`].
+/// Removes a job directory that still has its temporary name, which begins with [`UNFINISHED`].
 ///
 /// # Errors
 ///
-/// When it is still there: EWOULDBLOCK if its maker lives (its lock).
+/// The directory is still there. EWOULDBLOCK: the process that makes it is alive and has locked it.
 pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), FailedCall> {
     let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2")?;
     rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive).named("flock")?;
@@ -61,8 +58,7 @@ pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(),
     rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR).named("unlinkat")
 }
 
-/// Opens a base directory that was found trusted when slurmd started, and makes sure that it still
-/// is what it was.
+/// Opens a base directory that was trusted when slurmd started, and checks its owner and mode again.
 pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     let intention = || format!("open {} {path}", key("base_path"));
     let base =
@@ -72,7 +68,7 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
         return Err(Error::because(
             intention(),
             format!(
-                "it belongs to uid {} with mode {:04o}; it must be root's, and nobody else may write to it",
+                "it belongs to uid {} and has mode {:04o}; it must belong to root, and only root may write to it",
                 stat.st_uid,
                 stat.st_mode & 0o7777
             ),
@@ -81,12 +77,12 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     Ok(base)
 }
 
-/// Opens a base directory for a new job. `may_make` (`auto_base_path`): one that is gone is made, as when slurmd
+/// Opens a base directory for a new job. With `may_make` (`auto_base_path`) it is made if it is gone, as when slurmd
 /// starts.
 pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
     match open_base(path) {
         Err(error) if error.errno() == Some(Errno::NOENT) && may_make => {
-            // A link in its path would be a new one: those of the start were followed then.
+            // Links in its path were resolved when slurmd started. One that is found now is new.
             let made = trusted_path::open_dir("base_path", path, Missing::Make)?;
             open_base(&made.path)
         }
@@ -97,16 +93,16 @@ pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Makes what the first steps of each job make in a base directory, and removes it. `bytes` is how long a state file can
-/// become.
+/// Tries to make in a base directory what each job makes there first, and removes it. `bytes` is the largest size of a
+/// state file.
 pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     let path = format!("{base_path}/{UNFINISHED}0");
     let base = open_base(base_path)?;
-    // No job has this number. If we are killed, the next start of slurmd removes it as left over.
+    // No job has this number. If this process is killed, the next start of slurmd removes the directory.
     let name = &c_path(&format!("{UNFINISHED}0"))?;
     let intention = || format!("make jobs' directories in base_path {base_path}");
     let tree = match make_unfinished(base.as_fd(), name) {
-        // Somebody else tries at this moment.
+        // Another process is trying at this moment.
         Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(()),
         result => result.trying_to(intention)?,
     };
@@ -117,13 +113,14 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
         write_all(file.as_fd(), &vec![0; bytes]).doing("write", intention)
     };
     let filled = fill();
-    // With it goes the lock.
+    // This releases the lock.
     drop(tree);
     let removed = remove_unfinished(base.as_fd(), name).trying_to(|| format!("remove {path}"));
     filled.and(removed)
 }
 
-/// Makes `<parent>/<name>`, root's alone, which must not exist, and opens it. When it cannot be opened, it is gone again.
+/// Makes `<parent>/<name>`, accessible to root only, and opens it. It must not exist. If it cannot be opened it is
+/// removed again.
 pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, FailedCall> {
     rustix::fs::mkdirat(parent, name, Mode::RWXU).named("mkdirat")?;
     let dir = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2");
@@ -132,8 +129,8 @@ pub fn make_private_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, 
     })
 }
 
-/// Renames to a name that is not taken: EEXIST where it is. Of two directories, only one that we alone
-/// write to may be `to_dir`: some file systems (ZFS before 2.2, NFS) cannot do both in one step.
+/// Renames to a name that must not exist; else the error is EEXIST. Only root may be able to write to `to_dir`: some
+/// file systems (ZFS before 2.2, NFS) cannot check and rename in one step.
 pub fn rename_new(from_dir: BorrowedFd<'_>, from: &CStr, to_dir: BorrowedFd<'_>, to: &CStr) -> Result<(), FailedCall> {
     match rustix::fs::renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL) => match rustix::fs::statat(to_dir, to, AtFlags::SYMLINK_NOFOLLOW) {

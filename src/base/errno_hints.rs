@@ -1,10 +1,9 @@
-//! What stands behind an errno that misleads: which limit of the system was reached, its value, and
-//! where it is set. Only read when something has failed.
+//! Explains misleading errnos: which limit of the system was reached, its value, and where it is
+//! set. Reads the values only after a failure.
 
 use crate::base::error::Error;
 use crate::base::io::read_file;
 use rustix::io::Errno;
-use std::fmt::Write as _;
 
 /// Longer than any sysctl; enough of a mount table to find what is mounted over /proc.
 const BUFFER: usize = 1 << 20;
@@ -21,25 +20,25 @@ fn sysctl(name: &str) -> String {
     format!("{name} = {}", value.as_deref().unwrap_or("?"))
 }
 
-/// `clone3(2)` and calls that make mounts say ENOSPC, and it has nothing to do with a disk: a detached mount
-/// lives in a mount namespace of its own.
+/// For ENOSPC of `clone3(2)` and of calls that make mounts, which has nothing to do with a disk: a detached mount
+/// is in a mount namespace of its own.
 #[must_use]
 pub fn of_namespaces() -> String {
     let limits = ["mnt", "pid", "user", "ipc"].map(|kind| sysctl(&format!("user.max_{kind}_namespaces")));
     format!("a limit on namespaces was reached: {} (sysctl), or 32 levels of nesting", limits.join(", "))
 }
 
-/// `move_mount(2)` says ENOSPC.
+/// For ENOSPC of `move_mount(2)`.
 #[must_use]
 pub fn of_mounts() -> String {
     let mounts = text("/proc/self/mountinfo").map_or(0, |table| table.lines().count());
     format!(
-        "a mount namespace can have no more mounts than {} (sysctl), and a job starts with those of the node, {mounts}",
+        "the limit on mounts in a mount namespace was reached: {} (sysctl); a job starts with the node's {mounts} mounts",
         sysctl("fs.mount-max")
     )
 }
 
-/// Adds which limit was reached, by the call and its errno, to an error that has no hint yet.
+/// Adds a hint to an error that has none: the limit that was reached, derived from the call and its errno.
 #[must_use]
 pub fn of_call(error: Error) -> Error {
     match error.errno() {
@@ -66,22 +65,18 @@ pub fn of_call(error: Error) -> Error {
 /// (`mount_too_revealing`, `fs/namespace.c`).
 #[must_use]
 pub fn of_proc() -> String {
-    let mut hint = "in a user namespace the kernel gives a fresh /proc only where nothing is mounted over a part of \
-                    the old one, or makes it read-only; here there is "
-        .to_owned();
+    let hint = "in a user namespace the kernel allows a fresh /proc only if nothing is mounted over a part of the old \
+                one or makes a part read-only; ";
     let table = text("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with("/proc/"));
-    let mut found = points.take(8).peekable();
-    if found.peek().is_none() {
-        return hint + "nothing of the kind, so look for a policy (AppArmor, SELinux, a container)";
+    let found: Vec<&str> = points.take(8).collect();
+    if found.is_empty() {
+        return format!("{hint}this node has no such mount, so look for a policy (AppArmor, SELinux, a container)");
     }
-    for (index, point) in found.enumerate() {
-        let _ = write!(hint, "{}{point}", if index == 0 { "" } else { ", " });
-    }
-    hint + "; unmount that, or take CLONE_NEWUSER or CLONE_NEWPID from clone_ns_flags"
+    format!("{hint}unmount {}, or remove CLONE_NEWUSER or CLONE_NEWPID from clone_ns_flags", found.join(", "))
 }
 
-/// clone3's errnos mislead: ENOSPC has nothing to do with a disk.
+/// The error of a failed `clone3(2)`, with a hint: ENOSPC, for example, has nothing to do with a disk.
 #[must_use]
 pub fn clone_error(intention: String, errno: Errno) -> Error {
     let error = Error::call(intention, "clone3", errno);
@@ -99,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_space_is_of_the_disk_only_where_a_file_is_made() {
+    fn no_space_means_the_disk_only_where_a_file_is_made() {
         let hint = |call| of_call(Error::call("try", call, Errno::NOSPC)).to_string();
         for call in ["open_tree", "fsopen", "fsmount", "clone3", "unshare"] {
             assert!(hint(call).contains("user.max_mnt_namespaces = "), "{}", hint(call));

@@ -1,5 +1,5 @@
-//! What went wrong, for the person who reads the log: the intention in words, the path, the system
-//! call, the errno in words, and what to do.
+//! Errors for the log: what was being done, to which path, the system call that failed, its errno in
+//! words, and what to do.
 
 use core::fmt;
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ enum Cause {
 }
 
 impl Error {
-    /// `intention` completes "cannot …"; `call` is the system call that said `errno`.
+    /// `intention` completes "cannot …"; `call` is the system call that returned `errno`.
     pub fn call(intention: impl Into<String>, call: &'static str, errno: Errno) -> Self {
         Self { intention: intention.into(), cause: Cause::Call(call, errno), hint: None }
     }
@@ -40,7 +40,7 @@ impl Error {
         self.hint.is_some()
     }
 
-    /// The errno, where a system call failed.
+    /// The errno, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self.cause {
@@ -81,7 +81,7 @@ pub struct Words(pub Errno);
 
 impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Those that our calls return in practice (errno(3)); the rest by number.
+        // The errnos that occur in practice (errno(3)). Others are shown as numbers.
         let (name, words) = match self.0 {
             Errno::PERM => ("EPERM", "operation not permitted"),
             Errno::NOENT => ("ENOENT", "no such file or directory"),
@@ -135,14 +135,14 @@ impl<T> Doing<T> for Result<T, Errno> {
     }
 }
 
-/// A system call that failed, in a function that makes several. What for is the caller's to say.
+/// A system call that failed, in a function that makes several. The caller adds the intention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedCall {
     pub name: &'static str,
     pub errno: Errno,
 }
 
-/// Says which call it was that failed.
+/// Names the call that failed.
 pub trait Named<T> {
     fn named(self, call: &'static str) -> Result<T, FailedCall>;
 }

@@ -11,8 +11,8 @@
 use core::ffi::CStr;
 use core::fmt;
 
-/// At most N-1 bytes of text, NUL-terminated. What does not fit is an error of `write!`, and the
-/// text is then cut.
+/// At most N-1 bytes of text, NUL-terminated. If more is written, `write!` returns an error and the
+/// text is cut.
 #[derive(Clone, Debug)]
 pub struct FixedText<const N: usize> {
     bytes: [u8; N],
@@ -31,17 +31,13 @@ impl<const N: usize> FixedText<N> {
         CStr::from_bytes_with_nul(self.bytes.get(..=self.len)?).ok()
     }
 
-    /// Text for a log line: as C string up to the first NUL.
+    /// The text up to the first NUL, for a log line.
     #[must_use]
     pub fn as_log_text(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
     }
 
-    /// Adds bytes, all or none.
-    ///
-    /// # Errors
-    ///
-    /// When they do not fit with a NUL behind them.
+    /// Appends all bytes, or none if they and the final NUL do not fit.
     pub fn push(&mut self, more: &[u8]) -> fmt::Result {
         let end = self.len.checked_add(more.len()).ok_or(fmt::Error)?;
         if end >= N {
@@ -64,7 +60,7 @@ impl<const N: usize> fmt::Write for FixedText<N> {
         if self.push(s.as_bytes()).is_ok() {
             return Ok(());
         }
-        // Keep what fits: a cut log line says more than none.
+        // Keep what fits: a truncated log line is better than none.
         let room = N.saturating_sub(1).saturating_sub(self.len);
         let _ = self.push(s.as_bytes().get(..room).unwrap_or(&[]));
         Err(fmt::Error)
@@ -77,7 +73,7 @@ mod tests {
     use core::fmt::Write as _;
 
     #[test]
-    fn holds_what_fits_and_cuts_the_rest() {
+    fn keeps_what_fits_and_cuts_the_rest() {
         let mut text = FixedText::<8>::new();
         write!(text, "{}", 1234).unwrap();
         assert_eq!(text.as_c_str(), Some(c"1234"));

@@ -1,4 +1,4 @@
-//! Reading small files into a buffer, and writing all of one. Allocates nothing.
+//! Reads small files into a buffer, and writes whole buffers. Allocates nothing.
 
 use crate::base::error::{FailedCall, Named};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -6,22 +6,13 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
-/// Reads a file of no more than the buffer's size, which also is what an open file descriptor
-/// limit and a signal may interrupt.
-///
-/// # Errors
-///
-/// `openat(2)`, `read(2)`; EFBIG when the file does not fit.
+/// Reads a file that is smaller than the buffer; else the error is EFBIG.
 pub fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], FailedCall> {
     let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).named("openat")?;
     read_all(file.as_fd(), buffer).named("read")
 }
 
-/// Reads from `file` to its end.
-///
-/// # Errors
-///
-/// `read(2)`; EFBIG when it does not fit.
+/// Reads `file` to its end, which must come before that of the buffer; else the error is EFBIG.
 pub fn read_all<'a>(file: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
     let mut len: usize = 0;
     loop {
@@ -39,11 +30,7 @@ pub fn read_all<'a>(file: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<&'a [u
     Ok(buffer.get(..len).unwrap_or_default())
 }
 
-/// Writes all of `rest`.
-///
-/// # Errors
-///
-/// `write(2)`. A part may have been written.
+/// Writes all of `rest`. After an error, a part may have been written.
 pub fn write_all(file: BorrowedFd<'_>, mut rest: &[u8]) -> Result<(), Errno> {
     while !rest.is_empty() {
         let written = rustix::io::retry_on_intr(|| rustix::io::write(file, rest))?;

@@ -1,11 +1,11 @@
-//! What is in a directory, and which of its names can be a job's.
+//! The names in a directory, and which of them can be job ids.
 
 use crate::base::error::{Doing, Error};
-use rustix::fd::BorrowedFd;
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use std::mem::MaybeUninit;
 
-/// The names in a directory that are text, as ours all are.
+/// The names in a directory, except those that are not UTF-8: the plugin makes none.
 pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Error> {
     let mut names = Vec::new();
     visit(dir, path, |name| {
@@ -15,7 +15,14 @@ pub(crate) fn names(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<String>, Erro
     Ok(names)
 }
 
-/// Shows `see` each of those names until it returns false: a directory may have a million.
+/// The same for the directory at `path`.
+pub(crate) fn names_at(path: &str) -> Result<Vec<String>, Error> {
+    let dir = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing("openat", || format!("list {path}"))?;
+    names(dir.as_fd(), path)
+}
+
+/// Calls `see` with each of these names until it returns false: a directory may have a million.
 pub(crate) fn visit(dir: BorrowedFd<'_>, path: &str, mut see: impl FnMut(&str) -> bool) -> Result<(), Error> {
     let dir = rustix::fs::openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", || format!("list {path}"))?;
@@ -34,7 +41,7 @@ pub(crate) fn visit(dir: BorrowedFd<'_>, path: &str, mut see: impl FnMut(&str) -
     Ok(())
 }
 
-/// A number as we write it: no sign, no leading zero. `007` is somebody else's directory.
+/// Is `name` a number as the plugin writes it, without sign and leading zero? The plugin did not make `007`.
 pub(crate) fn is_job_id(name: &str) -> bool {
     name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
 }

@@ -1,9 +1,9 @@
-//! Where lines go that an administrator reads.
+//! The destination of lines for the administrator.
 
 use core::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// How much an administrator wants to know of a line.
+/// Decides whether a line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Error,
@@ -11,19 +11,19 @@ pub enum Level {
     Info,
     /// Only with `DebugFlags=Namespace`.
     Debug,
-    /// Only with `DebugFlags=Script`: what is run, and that it failed.
+    /// Only with `DebugFlags=Script`: a script starts, or has failed.
     Script,
-    /// With either flag: that a script has ended, and what it printed.
+    /// With either flag: a script has ended, and its output.
     ScriptEnd,
 }
 
-/// Where lines go.
+/// Takes log lines.
 pub trait Log: Sync {
     /// Logs one line.
     fn log(&self, level: Level, line: fmt::Arguments<'_>);
 }
 
-/// Keeps the lines, which are shown later in their place.
+/// Collects lines that are shown later.
 #[derive(Debug, Default)]
 pub struct Lines(Mutex<Vec<(Level, String)>>);
 

@@ -1,17 +1,17 @@
-//! What every room may use. Nothing here knows of a job.
+//! Code that every room may use. Nothing here knows about jobs.
 //!
 //! | file | what it does |
 //! |---|---|
 //! | [`error`] | one error: what was being done, the call that failed, what to do |
-//! | [`errno_hints`] | what an errno means that misleads: which limit was reached |
-//! | [`log`] | where lines go |
-//! | [`io`] | small files, numbers |
+//! | [`errno_hints`] | explains misleading errnos: which limit was reached |
+//! | [`log`] | the destination of log lines |
+//! | [`io`] | reads and writes small files |
 //! | [`fixed_text`] | text without allocation |
-//! | [`trusted_path`] | paths that nobody but root can exchange |
-//! | [`base_dir`] | base paths, and a job's directory before it has its name |
-//! | [`listing`] | what is in a directory |
+//! | [`trusted_path`] | paths that only root can change |
+//! | [`base_dir`] | base paths, and a job's directory before it gets its name |
+//! | [`listing`] | the names in a directory |
 //! | [`mountinfo`] | the mounts of a mount namespace |
-//! | [`spool`] | small files of text in slurmd's spool directory |
+//! | [`spool`] | small text files in slurmd's spool directory |
 
 #![forbid(unsafe_code)]
 

@@ -8,14 +8,14 @@ pub(crate) struct Mount<'a> {
     pub id: &'a str,
     /// `major:minor`
     pub device: &'a str,
-    /// What of the file system is mounted, from the root of that.
+    /// The mounted directory, as a path from the root of the file system.
     pub root: Cow<'a, str>,
     pub point: Cow<'a, str>,
-    /// The kind of file system.
+    /// The type of the file system.
     pub kind: &'a str,
 }
 
-/// The mounts that a process sees; `process` is a number or `self`. Not all mount points have text as names.
+/// The mount table of a process; `process` is a number or `self`. Bytes that are not UTF-8 are replaced.
 pub(crate) fn table_of(process: &str) -> std::io::Result<String> {
     std::fs::read(format!("/proc/{process}/mountinfo")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -30,7 +30,7 @@ pub(crate) fn mounts(table: &str) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
-/// Blanks, line breaks and backslashes are in octal.
+/// Blanks, tabs, newlines and backslashes are written in octal.
 fn unescape(path: &str) -> Cow<'_, str> {
     if !path.contains('\\') {
         return Cow::Borrowed(path);

@@ -1,14 +1,14 @@
-//! Small files of text in slurmd's spool directory.
+//! Small text files in slurmd's spool directory.
 
 use crate::base::error::{Doing, Error};
 use crate::base::io::{read_all, write_all};
-use crate::base::trusted_path::{NO_LINKS, c_path, is_trusted_owner, open_beneath};
+use crate::base::trusted_path::{NO_LINKS, c_path, is_roots_file, open_beneath};
 use crate::config::lines::{BadLine, Lines};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Does the file have to be there after a power cut?
+/// Must the file survive a power cut?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PowerCut {
     Survives,
@@ -20,24 +20,21 @@ fn open_spool(spool: &str, flags: OFlags, intention: impl Fn() -> String) -> Res
         .doing("openat", intention)
 }
 
-/// What is in the file, which has at most `max` bytes. None: there is no such file.
+/// The content of a file of less than `max` bytes; None if it does not exist.
 ///
 /// # Errors
 ///
-/// When the file is there and cannot be read, or is not root's alone.
+/// The file exists but cannot be read, or not only root can write to it.
 pub fn read(spool: &str, name: &str, max: usize) -> Result<Option<Vec<u8>>, Error> {
     let intention = || format!("read {spool}/{name}");
-    // The path of the spool directory may contain links; the file itself is not a link.
+    // The path of the spool directory may contain symbolic links; the file itself must not be one.
     let dir = open_spool(spool, OFlags::PATH, intention)?;
     let file = match open_beneath(dir.as_fd(), &c_path(name)?, OFlags::RDONLY | OFlags::NONBLOCK, NO_LINKS) {
         Err(Errno::NOENT) => return Ok(None),
         result => result.doing("openat2", intention)?,
     };
     let stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-        || !is_trusted_owner(stat.st_uid)
-        || stat.st_mode & 0o022 != 0
-    {
+    if !is_roots_file(&stat, 0o022) {
         return Err(Error::because(intention(), "it is not root's alone"));
     }
     let mut buffer = vec![0_u8; max];
@@ -46,20 +43,16 @@ pub fn read(spool: &str, name: &str, max: usize) -> Result<Option<Vec<u8>>, Erro
     Ok(Some(buffer))
 }
 
-/// The lines behind `header`. The file was replaced as a whole, so its last line has an end.
+/// The lines after `header`. Files are only ever replaced as a whole, so one without a final newline is damaged.
 ///
 /// # Errors
 ///
-/// When it is of another format, or cut.
+/// The text has another format, or is cut.
 pub fn lines<'a>(header: &'static str, text: &'a [u8]) -> Result<Lines<'a>, BadLine> {
     if text.ends_with(b"\n") { Lines::after(header, text) } else { Err(BadLine(header)) }
 }
 
-/// Replaces the file, whole or not at all. Until then the text is in the file `new`.
-///
-/// # Errors
-///
-/// When it cannot be written.
+/// Replaces the file atomically: the text is written to the file `new`, which is then renamed.
 pub fn replace(spool: &str, name: &str, new: &str, text: &str, power_cut: PowerCut) -> Result<(), Error> {
     let intention = || format!("write {spool}/{name}");
     let dir = open_spool(spool, OFlags::RDONLY, intention)?;

@@ -1,12 +1,11 @@
-//! Directories and scripts that nobody but root (or, for `jobns run` as an ordinary user, that
-//! user) can exchange. Slurm's own user, `SlurmUser`, counts as root: it holds the keys with which
-//! credentials are signed, and slurmd runs as root what a valid credential asks for.
+//! Directories and scripts that only root (or, for `jobns run` as an ordinary user, that user) can
+//! change. `SlurmUser` counts as root: it has the keys with which credentials are signed, and slurmd
+//! runs as root what a valid credential asks for.
 //!
-//! A path is trusted when every component of it belongs to a trusted owner and no other user may
-//! write to it. Then the path means the same thing at every later use, and only then may root's
-//! code open it again by name. A sticky directory such as /tmp is no exception by itself: it is
-//! tolerated as a parent because what is below it must again belong to a trusted owner, and the
-//! sticky bit keeps others from renaming that.
+//! A path is trusted if every component of it belongs to a trusted owner and no other user may
+//! write to it. Then the path means the same thing at every later use, and only then may root open
+//! it again by name. A sticky directory such as /tmp is allowed as a parent: the next component must
+//! again belong to a trusted owner, and the sticky bit keeps others from renaming it.
 
 use crate::base::error::{Doing, Error};
 use crate::config::spelling::setting;
@@ -16,59 +15,50 @@ use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Symbolic links that root made are followed this often (`/var/spool` may be one), then no more.
+/// The most symbolic links that are followed in one path. Root made them; `/var/spool` may be one.
 const MAX_LINKS: usize = 8;
 
-/// How our own paths are opened: no link of any kind, not even one of /proc.
+/// For a path without any link, not even one of /proc.
 pub const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_MAGICLINKS);
 
-/// How a name directly below one of our directories is opened: it stays below and on the same mount.
+/// For a name directly below an open directory: the path stays below it and on the same mount.
 pub const BENEATH: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH).union(ResolveFlags::NO_XDEV);
 
-/// A trusted directory: opened, and by the name without links that it was found under.
+/// A trusted directory that is open, and its path without links.
 #[derive(Debug)]
 pub struct TrustedDir {
     pub fd: OwnedFd,
     pub path: String,
-    /// The first directory or link on the way that belongs to `SlurmUser`.
+    /// The first component that belongs to `SlurmUser`.
     pub of_slurm_user: Option<String>,
 }
 
-/// The uid of `SlurmUser`; 0 where it is root, or not known.
+/// The uid of `SlurmUser`; 0 if it is root or unknown.
 static SLURM_USER: AtomicU32 = AtomicU32::new(0);
 
-/// Counts `SlurmUser` as root from here on, where administrators' files are concerned. What the plugin makes itself is
-/// root's in any case.
+/// From now on `SlurmUser` counts as root for administrators' files. What the plugin makes belongs to root in any case.
 pub fn trust_slurm_user(uid: u32) {
     SLURM_USER.store(uid, Ordering::Relaxed);
 }
 
-/// `SlurmUser`, if it is another than root.
+/// `SlurmUser`, unless it is root.
 #[must_use]
 pub fn slurm_user() -> Option<u32> {
     Some(SLURM_USER.load(Ordering::Relaxed)).filter(|&uid| uid != 0)
 }
 
-/// Those who decide what root does on this node.
+/// Does this user decide what root does on this node?
 #[must_use]
 pub fn is_administrator(uid: u32) -> bool {
     is_trusted_owner(uid) || slurm_user() == Some(uid)
 }
 
-/// A path as C string; an inner NUL is an error in words.
-///
-/// # Errors
-///
-/// When there is a NUL in it.
+/// A path as C string. A NUL inside is an error.
 pub fn c_path(path: &str) -> Result<CString, Error> {
     CString::new(path).map_err(|_| Error::because(format!("use the path {path:?}"), "it contains a NUL byte"))
 }
 
-/// `openat2`, again when a rename elsewhere made it give up (EAGAIN, openat2(2)).
-///
-/// # Errors
-///
-/// `openat2(2)`.
+/// `openat2(2)`, tried again when a rename elsewhere made it give up (EAGAIN).
 pub fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     for _ in 0..64 {
         match rustix::fs::openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -79,34 +69,33 @@ pub fn open_beneath(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, resolve: Re
     Err(Errno::AGAIN)
 }
 
-/// What a walk does about components that do not exist.
+/// How a walk treats components that do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     Refuse,
-    /// Make them: mode 0711 the directory itself, since the names in it are the ids of jobs, and 0755 what is
-    /// above it.
+    /// Makes them: the directory itself with mode 0711, since the names in it are job ids, those above it with 0755.
     Make,
-    /// Make them, all with mode 0755.
+    /// Makes them, all with mode 0755.
     MakeForAll,
 }
 
-/// Opens the directory at `path`, following links that a trusted owner made, and checks every
+/// Opens the directory at `path`, follows links that a trusted owner made, and checks every
 /// component. `what` names the path in errors, such as "`base_path`".
 ///
 /// # Errors
 ///
-/// A component that others can write to, that belongs to somebody else, that is no directory, or
-/// that is missing and not to be made.
+/// A component is writable by others, belongs to someone else, is not a directory, or is missing and
+/// not to be made.
 pub fn open_dir(what: &str, path: &str, missing: Missing) -> Result<TrustedDir, Error> {
     follow_links(what, path, missing, Others::Refuse)
 }
 
-/// Opens the directory at `path`, which others may be able to change, such as /tmp: on the way no link
-/// of theirs is followed, only an administrator's. `path` of the result has no link in it.
+/// Opens the directory at `path`, which others may be able to change, such as /tmp. It follows only
+/// links of administrators. The `path` of the result contains no link.
 ///
 /// # Errors
 ///
-/// As of [`open_dir`], but for what others can write to.
+/// As [`open_dir`], except that components may be writable by others.
 pub fn open_dir_of_anybody(what: &str, path: &str) -> Result<TrustedDir, Error> {
     follow_links(what, path, Missing::Refuse, Others::NoLinks)
 }
@@ -123,17 +112,17 @@ fn follow_links(what: &str, path: &str, missing: Missing, others: Others) -> Res
     Err(Error::because(format!("open {what} {path}"), "too many symbolic links"))
 }
 
-/// What a walk does about components that others can change.
+/// How a walk treats components that others can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Others {
     Refuse,
-    /// From there on it follows no link.
+    /// Follows no link below them.
     NoLinks,
 }
 
 enum Walk {
     Found(OwnedFd),
-    /// A component was a link: the whole path with it replaced.
+    /// A component was a link. This is the whole path with the link replaced by its target.
     Link(String),
 }
 
@@ -148,7 +137,7 @@ fn walk(
     let intention = || format!("use {what} {path}");
     let mut here = open_beneath(CWD, &c_path("/")?, DIRECTORY, NO_LINKS).doing("openat2", intention)?;
     let mut seen = String::new();
-    // Why others can change what is below.
+    // Why others can change the components below.
     let mut exposed = None;
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
     for (index, name) in names.iter().enumerate() {
@@ -158,19 +147,19 @@ fn walk(
             Err(Errno::NOENT) if missing != Missing::Refuse => {
                 let mode = if rest.is_empty() && missing == Missing::Make { 0o711 } else { 0o755 };
                 match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(mode)) {
-                    // Whoever was faster is checked below like any other.
+                    // A directory that another process made first is checked below like any other.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(Error::call(format!("make {what} {seen}/{name}"), "mkdirat", errno)),
                 }
                 open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS)
             }
-            // O_DIRECTORY on a link that NO_SYMLINKS does not follow.
+            // The component is a link, which NO_SYMLINKS does not follow, or not a directory.
             Err(Errno::LOOP | Errno::NOTDIR) => match read_link(here.as_fd(), &name_c) {
                 Ok(link) => {
                     let refuse = |why: &str| Err(refuse_link(what, &seen, name, why));
                     note_slurm_user(of_slurm_user, link.owner, || format!("{seen}/{name}"));
                     return match (exposed, is_administrator(link.owner)) {
-                        (Some(why), _) => refuse(&format!("that others could exchange: {why}")),
+                        (Some(why), _) => refuse(&format!("that others could replace: {why}")),
                         (None, false) => refuse(&format!("of uid {}", link.owner)),
                         (None, true) => follow(what, &seen, name, &link.target, rest).map(Walk::Link),
                     };
@@ -183,7 +172,7 @@ fn walk(
             let error = Error::call(intention(), "openat2", errno);
             match errno {
                 Errno::NOENT => error.with_hint(format!(
-                    "{seen}/{name} does not exist; make it, or set {} where that applies",
+                    "{seen}/{name} does not exist; make it, or set {} if that applies",
                     setting("auto_base_path", "true")
                 )),
                 Errno::NOTDIR => error.with_hint(format!("{seen}/{name} is not a directory")),
@@ -204,7 +193,7 @@ fn walk(
     Ok(Walk::Found(here))
 }
 
-/// Remembers the first thing of `SlurmUser`'s.
+/// Remembers the first component that belongs to `SlurmUser`.
 fn note_slurm_user(first: &mut Option<String>, owner: u32, what: impl FnOnce() -> String) {
     if !is_trusted_owner(owner) && is_administrator(owner) && first.is_none() {
         *first = Some(what());
@@ -216,7 +205,7 @@ struct Link {
     owner: u32,
 }
 
-/// Both of one and the same link, whatever the name means a moment later.
+/// Reads target and owner of the same link, whatever `name` means a moment later.
 fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> Result<Link, Errno> {
     let link = open_beneath(dir, name, OFlags::PATH | OFlags::NOFOLLOW, NO_LINKS)?;
     let target = rustix::fs::readlinkat(&link, c"", Vec::new())?;
@@ -225,10 +214,10 @@ fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> Result<Link, Errno> {
 
 fn refuse_link(what: &str, seen: &str, name: &str, why: &str) -> Error {
     Error::because(format!("use {what} {seen}/{name}"), format!("it is a symbolic link {why}"))
-        .with_hint("write the real path instead")
+        .with_hint("write the path without the link instead")
 }
 
-/// The path after replacing the link `seen/name` by its target. No component of `seen` is a link.
+/// The path with the link `seen/name` replaced by its target. No component of `seen` is a link.
 fn follow(what: &str, seen: &str, name: &str, target: &CStr, rest: &[&str]) -> Result<String, Error> {
     let refuse = |why: &str| refuse_link(what, seen, name, why);
     let mut target = target.to_str().map_err(|_| refuse("to a name that is not UTF-8"))?;
@@ -238,7 +227,7 @@ fn follow(what: &str, seen: &str, name: &str, target: &CStr, rest: &[&str]) -> R
         from = from.rsplit_once('/').map_or("", |(above, _)| above);
         target = behind.trim_start_matches('/');
     }
-    // What it leads up from could be a link itself.
+    // The component before the ".." could be a link.
     if target.split('/').any(|part| part == "..") {
         return Err(refuse("with \"..\" inside or at the end of its target"));
     }
@@ -247,24 +236,32 @@ fn follow(what: &str, seen: &str, name: &str, target: &CStr, rest: &[&str]) -> R
     Ok(if path.is_empty() { "/".to_owned() } else { path })
 }
 
-/// Permission bits, without set-group-ID, which a directory inherits from one that has it.
+/// Permission bits without set-group-ID, which a directory inherits from its parent.
 #[must_use]
 pub const fn mode_of(stat: &Stat) -> u32 {
     stat.st_mode & 0o5777
 }
 
-/// Root, and the user that this process runs as.
+/// Is this root, or the user that this process runs as?
 #[must_use]
 pub fn is_trusted_owner(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Why others could change what `stat` describes; None when they cannot.
+/// Is this a regular file of root, and has nobody else these permissions (mode bits)?
+#[must_use]
+pub fn is_roots_file(stat: &Stat, permissions: u32) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && is_trusted_owner(stat.st_uid)
+        && stat.st_mode & permissions == 0
+}
+
+/// Why others could change what `stat` describes; None if they cannot.
 fn writable_by_others(stat: &Stat) -> Option<&'static str> {
     if stat.st_mode & 0o002 != 0 {
         Some("every user can write to it")
     } else if stat.st_mode & 0o020 != 0 {
-        // Where there is an access control list, these bits are the most that anybody in it has.
+        // With an access control list, these bits are the most that any entry in it can grant.
         Some("its group can write to it")
     } else {
         None
@@ -277,7 +274,7 @@ fn check_owner(what: &str, path: &str, component: &str, stat: &Stat, last: bool)
     };
     if !is_administrator(stat.st_uid) {
         return refuse(
-            format!("it belongs to {}, who could exchange what is in it", user(stat.st_uid)),
+            format!("it belongs to {}, who could replace its content", user(stat.st_uid)),
             "it and every directory above it must belong to root or SlurmUser",
         );
     }
@@ -285,13 +282,13 @@ fn check_owner(what: &str, path: &str, component: &str, stat: &Stat, last: bool)
     match writable_by_others(stat) {
         Some(why) if last || !sticky => refuse(
             format!("{why} (mode {:04o})", stat.st_mode & 0o7777),
-            "take away the write permission of group and others, or choose another place",
+            "remove the write permission of group and others, or choose another directory",
         ),
         _ => Ok(()),
     }
 }
 
-/// A uid with its name, if the node's own list of users has it.
+/// A uid with its name, if /etc/passwd has it.
 fn user(uid: u32) -> String {
     let text = std::fs::read("/etc/passwd").unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -307,11 +304,7 @@ fn user(uid: u32) -> String {
     }
 }
 
-/// Checks that the program at `path` is a file that only root can change, and that it may be executed.
-///
-/// # Errors
-///
-/// As of [`check_script`].
+/// Checks that the program at `path` is an executable file that only root can change.
 pub fn check_program(name: &str, path: &str) -> Result<(), Error> {
     match check_script(name, path)? {
         None => Ok(()),
@@ -321,12 +314,12 @@ pub fn check_program(name: &str, path: &str) -> Result<(), Error> {
     }
 }
 
-/// Checks that the script at `path` is a file that only administrators can change, and that it may be executed.
-/// Returns what of the path belongs to `SlurmUser`.
+/// Checks that the script at `path` is an executable file that only administrators can change.
+/// Returns the first component of the path that belongs to `SlurmUser`.
 ///
 /// # Errors
 ///
-/// What is wrong with it, by name. `Error::errno` is ENOENT when it does not exist.
+/// `Error::errno` is ENOENT if the script does not exist.
 pub fn check_script(key: &str, path: &str) -> Result<Option<String>, Error> {
     let mut of_slurm_user = None;
     let mut wanted = path.to_owned();
@@ -339,13 +332,13 @@ pub fn check_script(key: &str, path: &str) -> Result<Option<String>, Error> {
     Err(Error::because(format!("use {key} {path}"), "too many symbolic links"))
 }
 
-/// Where the script is, if this is a link to it.
+/// As [`check_script`]. If `path` is a link, returns where it leads.
 fn check_script_at(key: &str, path: &str, of_slurm_user: &mut Option<String>) -> Result<Option<String>, Error> {
     let intention = || format!("use {key} {path}");
     let (dir, name) = path.rsplit_once('/').unwrap_or_default();
-    // No link in a directory that others can write to is followed: each one on the way is refused.
+    // A directory that others can write to is refused, so no link in one is followed.
     let dir = open_dir(key, if dir.is_empty() { "/" } else { dir }, Missing::Refuse).map_err(|error| {
-        // Say that it is missing in the same way whichever part of the path is.
+        // The error is the same whichever part of the path is missing.
         if error.errno() == Some(Errno::NOENT) { Error::call(intention(), "openat2", Errno::NOENT) } else { error }
     })?;
     if of_slurm_user.is_none() {
@@ -367,10 +360,7 @@ fn check_script_at(key: &str, path: &str, of_slurm_user: &mut Option<String>) ->
         _ => return Err(Error::because(intention(), "it is not a regular file")),
     }
     if !is_administrator(stat.st_uid) {
-        return Err(Error::because(
-            intention(),
-            format!("it belongs to {}, not to root, who would run it", user(stat.st_uid)),
-        ));
+        return Err(Error::because(intention(), format!("it belongs to {}, but root would run it", user(stat.st_uid))));
     }
     if let Some(why) = writable_by_others(&stat) {
         return Err(Error::because(intention(), format!("{why}, and root would run it")).with_hint("chmod go-w"));
@@ -398,7 +388,7 @@ mod tests {
         assert_eq!(open_dir("base_path", &base, Missing::Make).unwrap().path, base);
         let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&base), mode(base.strip_suffix("/b").unwrap())), (0o711, 0o755));
-        // One that is there is left as it is.
+        // An existing one is left as it is.
         chmod(base.as_ref(), 0o755);
         open_dir("base_path", &base, Missing::Make).unwrap();
         assert_eq!(mode(&base), 0o755);
@@ -457,7 +447,7 @@ mod tests {
             assert!(text.contains("a symbolic link of uid 65534"), "{text}");
             assert!(open(&path("theirs/link")).is_err());
         }
-        // As a place to mount on it is fine.
+        // As a mount point it is allowed.
         assert_eq!(open_dir_of_anybody("it", &path("theirs")).unwrap().path, path("theirs"));
         assert_eq!(open_dir_of_anybody("it", &path("sticky")).unwrap().path, path("sticky"));
     }
@@ -472,7 +462,7 @@ mod tests {
         chmod(&script, 0o644);
         assert!(check_script("init_script", path).unwrap_err().to_string().contains("not executable"));
         chmod(&script, 0o775);
-        // Even root's: what the bits of the group allow, an access control list can give to anybody.
+        // Also if the group is root's: an access control list can grant anyone what the group bits allow.
         assert!(check_script("init_script", path).unwrap_err().to_string().contains("its group can write"));
         chmod(&script, 0o702);
         assert!(check_script("init_script", path).unwrap_err().to_string().contains("every user can write"));
@@ -498,7 +488,7 @@ mod tests {
             assert_eq!(check_script("init_script", &path(name)).unwrap(), None, "{name}");
         }
         let refused = |name: &str| check_script("init_script", &path(name)).unwrap_err().to_string();
-        // The link is a user's, lies where a user can exchange it, or leads to where a user can exchange the script.
+        // The link belongs to a user, is where a user can replace it, or leads to where a user can replace the script.
         symlink("v1/script", path("user")).unwrap();
         std::os::unix::fs::lchown(path("user"), Some(65534), Some(65534)).unwrap();
         assert!(refused("user").contains("symbolic link of uid 65534"), "{}", refused("user"));
@@ -543,7 +533,7 @@ mod tests {
         assert_eq!(check_script("init_script", &path("etc/script")).unwrap(), Some(path("etc")));
         assert_eq!(check_script("init_script", &path("link")).unwrap(), Some(path("link")));
         assert!(check_program("jobns-remover", &path("etc/script")).is_err());
-        // Who else can write there is refused as ever, and what the plugin makes is root's.
+        // Other users that can write there are refused as before, and what the plugin makes is root's.
         chmod(path("etc").as_ref(), 0o775);
         assert!(
             open_dir("base_path", &path("etc/base"), Missing::Refuse).unwrap_err().to_string().contains("its group")

@@ -28,7 +28,7 @@ use crate::job::record::live_jobs::live_jobs;
 use crate::job::record::namespaces::describe;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
-use crate::job::remove::dead_jobs::{Live, Sight, SightOf, Verdict};
+use crate::job::remove::dead_jobs::{JobEntry, Live, MadeBy, Verdict};
 use crate::job::remove::delete::Epilog;
 use crate::node::config_file::{File, config_directory};
 use crate::remover::status::{Status, Tree};
@@ -73,7 +73,7 @@ fn parse(command: &'static Command, arguments: &[OsString]) -> Result<Options, S
 /// A job directory and its base path.
 struct Seen {
     base: String,
-    sight: Sight,
+    sight: JobEntry,
 }
 
 /// Finds the job directories under all base paths of the node.
@@ -88,8 +88,8 @@ fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<
                 Err(error) if error.errno() == Some(Errno::NOENT) => continue,
                 Err(error) => return Err(error.to_string()),
             };
-            let sights =
-                dead_jobs::look(host, open.as_fd(), &path, &registry.node, &live).map_err(|error| error.to_string())?;
+            let sights = dead_jobs::job_entries(host, open.as_fd(), &path, &registry.node, &live)
+                .map_err(|error| error.to_string())?;
             seen.extend(sights.into_iter().map(|sight| Seen { base: path.clone(), sight }));
         }
     }
@@ -176,13 +176,13 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
     for Seen { base, sight } in seen {
         let job = sight.job.id();
         let (user, holder, namespaces) = match &sight.job {
-            SightOf::Ours(found) => (
+            MadeBy::Ours(found) => (
                 escape(&found.record.header.user),
                 found.record.holder.map_or_else(|| "-".to_owned(), |holder| holder.pid.as_raw_nonzero().to_string()),
                 describe(found.record.namespaces, ","),
             ),
-            SightOf::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost in a power failure".to_owned()),
-            SightOf::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
+            MadeBy::Lost(_) => ("-".to_owned(), "-".to_owned(), "state lost in a power failure".to_owned()),
+            MadeBy::Slurms(leftover) => (name_or_id(leftover.uid()), "-".to_owned(), "Slurm's plugin".to_owned()),
         };
         let directory = format!("{}/{job}", escape(base));
         let age = shown_age(age(base, job));
@@ -245,11 +245,11 @@ fn as_json(
     let number = |number: u64| number.to_string();
     let jobs = seen.iter().map(|Seen { base, sight }| {
         let job = sight.job.id();
-        let record = if let SightOf::Ours(found) = &sight.job { Some(&found.record) } else { None };
+        let record = if let MadeBy::Ours(found) = &sight.job { Some(&found.record) } else { None };
         let (user, uid) = match &sight.job {
-            SightOf::Ours(found) => (Some(found.record.header.user.clone()), Some(found.record.header.uid)),
-            SightOf::Slurms(leftover) => (user_name(leftover.uid()), Some(leftover.uid())),
-            SightOf::Lost(_) => (None, None),
+            MadeBy::Ours(found) => (Some(found.record.header.user.clone()), Some(found.record.header.uid)),
+            MadeBy::Slurms(leftover) => (user_name(leftover.uid()), Some(leftover.uid())),
+            MadeBy::Lost(_) => (None, None),
         };
         let namespaces = record.map(|record| describe(record.namespaces, ", "));
         let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
@@ -258,7 +258,7 @@ fn as_json(
         json::object([
             ("job", number(job.into())),
             ("base", json::text(base)),
-            ("plugin", json::text(if matches!(sight.job, SightOf::Slurms(_)) { "slurm" } else { "ours" })),
+            ("plugin", json::text(if matches!(sight.job, MadeBy::Slurms(_)) { "slurm" } else { "ours" })),
             ("state", json::text(state(sight.verdict))),
             ("user", json::or_null(user.as_deref().map(json::text))),
             ("uid", json::or_null(uid.map(|uid| number(uid.into())))),

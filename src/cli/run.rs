@@ -239,7 +239,7 @@ fn read(host: &TerminalHost, options: &Options, node: &Node<'_>) -> Result<(Conf
     }
     match file.parsed.settings.take() {
         Some(NodeSettings::Enabled(settings)) => Ok((file, settings)),
-        Some(NodeSettings::Disabled(why)) => Err(surroundings::off(&file, node.name, why)),
+        Some(NodeSettings::Disabled(why)) => Err(surroundings::why_disabled(&file, node.name, why)),
         None => Err(format!("{}: it cannot be read", file.path)),
     }
 }

@@ -1,12 +1,12 @@
-//! What must be done in the job's mount namespace by code that may not run in the clone3 child.
+//! Runs code in the job's mount namespace that must not run in the clone3 child.
 //!
-//! `switch_g_fs_init` is Slurm's code and may allocate and lock, so it runs on a thread of the
-//! extern slurmstepd that has entered the mount namespace, not in the raw child. A thread may do so
-//! once it has a root and working directory of its own (`CLONE_FS`, setns(2)); no other thread is
-//! moved. The thread ends with it.
+//! `switch_g_fs_init` is Slurm's code and may allocate and lock. So it runs on a thread of the
+//! extern slurmstepd that has entered the mount namespace. A thread can do so once it no longer shares
+//! its root and working directory with other threads (`CLONE_FS`, setns(2)); the other threads stay
+//! where they are. The thread ends when the work is done.
 //!
-//! The thread stays in the host's user namespace: root there may mount in a namespace whose owner is
-//! below it.
+//! The thread stays in the host's user namespace: root there may mount in a namespace that a user
+//! namespace below it owns.
 
 use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
@@ -16,7 +16,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
-/// Covers the directories `paths`, there, with an empty read-only tmpfs each.
+/// Covers each of the directories `paths` in that mount namespace with an empty read-only tmpfs.
 pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
     if paths.is_empty() {
         return Ok(());
@@ -62,7 +62,7 @@ pub(super) fn on_thread_inside(
     })
 }
 
-/// What a base is covered with: an empty tmpfs, read-only, detached.
+/// The empty, read-only, detached tmpfs that covers a base path.
 pub fn cover(base_path: &str) -> Result<OwnedFd, Error> {
     let make = || {
         let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;

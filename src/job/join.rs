@@ -1,9 +1,9 @@
 //! Enters the namespaces of a job.
 //!
-//! It runs in a forked child of a threaded slurmd, just before that becomes a slurmstepd. glibc's
-//! fork makes malloc usable there, but not every lock of the process, and none of our locks; so it
-//! allocates nothing, locks nothing, writes nothing but its own stack, and leaves no descriptor.
-//! It uses only what was recorded when the job was created, not today's configuration.
+//! This runs in a forked child of a threaded slurmd, just before the child becomes a slurmstepd. glibc's
+//! fork makes malloc usable there, but not every lock of the process. So this code allocates nothing,
+//! takes no lock, writes only to its own stack, and leaves no descriptor open. It uses only what was
+//! recorded when the job was created, not today's configuration.
 //!
 //! `tests/no_alloc.rs` runs this with an allocator that ends the process.
 
@@ -21,7 +21,7 @@
 use crate::base::error::Words;
 use crate::base::fixed_text::FixedText;
 use crate::base::io::read_all;
-use crate::base::trusted_path::{NO_LINKS, is_trusted_owner};
+use crate::base::trusted_path::{NO_LINKS, is_roots_file};
 use crate::config::spelling::key;
 use crate::job::record::process::{BootId, Identity};
 use crate::job::record::state::{MAX_SIZE, PinNumbers, State};
@@ -30,29 +30,29 @@ use crate::sys::process::setns;
 use core::fmt;
 use core::fmt::Write as _;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The longest path of a state file: Linux' PATH_MAX.
 const PATH_MAX: usize = 4096;
 
-/// Why a job's namespaces were not entered. Displaying it allocates nothing.
+/// Why a job's namespaces were not entered. Formatting it allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinError {
     /// `base_path` is too long.
     Path,
-    /// There is no state file: no such job here, or it is being removed.
+    /// The state file cannot be opened. ENOENT: there is no such job here, or it is being removed.
     OpenState(Errno),
     ReadState(Errno),
-    /// Somebody else could have written it.
+    /// The state file could have been written by someone else.
     NotOurs,
-    /// It is not of this format.
+    /// The state file has another format.
     Malformed,
-    /// It is another job's, or another boot's.
+    /// The state file belongs to another job, node or boot.
     Stale,
-    /// Set-up has not come to its end.
+    /// Set-up has not finished.
     NotReady,
-    /// The holder has ended, and what keeps the namespaces is gone or does not do.
+    /// The holder has ended, and the descriptors that keep the namespaces are gone or are not enough.
     HolderGone(Errno),
     Enter(Errno),
 }
@@ -64,7 +64,7 @@ impl fmt::Display for JoinError {
             Self::OpenState(Errno::NOENT) => {
                 write!(
                     f,
-                    "it has no state file under {0}: its set-up failed, it has ended, {0} was changed while it ran, or the plugin was switched on since it began",
+                    "it has no state file under {0}: its set-up failed, it has ended, {0} was changed while it ran, or it started before the plugin was enabled",
                     key("base_path")
                 )
             }
@@ -72,7 +72,7 @@ impl fmt::Display for JoinError {
             Self::ReadState(errno) => write!(f, "reading its state file: {}", Words(*errno)),
             Self::NotOurs => f.write_str("its state file does not belong to root alone"),
             Self::Malformed => f.write_str("its state file is damaged"),
-            Self::Stale => f.write_str("its state file is of another job, node or boot"),
+            Self::Stale => f.write_str("its state file belongs to another job, node or boot"),
             Self::NotReady => f.write_str("its namespaces are still being set up"),
             Self::HolderGone(errno) => {
                 write!(f, "the process that holds its namespaces has ended: {}", Words(*errno))
@@ -82,18 +82,18 @@ impl fmt::Display for JoinError {
     }
 }
 
-/// What to do about a PID namespace whose holder, its PID 1, has ended. It takes no new process.
+/// How to treat a PID namespace whose holder, its PID 1, has ended. No new process can be made in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadPid {
-    /// An error: a step is not to run outside of it.
+    /// An error: a step must not run outside of it.
     Fails,
-    /// Enter the others: what Slurm itself still has to do in the job's directories when the job has ended.
+    /// Enter only the other namespaces: Slurm still has work in the job's directories after the job has ended.
     IsLeftOut,
 }
 
-/// Enters all namespaces of job `job`, which is under one of `bases`: the one of its state file, or, after
-/// a switch-over, the one in which Slurm's own plugin has made it. On an error none was entered, or
-/// the caller must not go on.
+/// Enters all namespaces of job `job`, by its state file under one of `bases`, or, after a switch-over, by
+/// what Slurm's own plugin has left there. After an error the caller must not continue: some namespaces may
+/// have been entered.
 pub fn join<'b>(
     bases: impl Iterator<Item = &'b str> + Clone,
     node: &str,
@@ -122,8 +122,8 @@ pub fn join<'b>(
 /// As [`join`], by the state file under `base_path`.
 fn join_below(base_path: &str, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
     let (file, size) = open_state(base_path, job)?;
-    // After a fork each page of the stack that is written to is a page fault, so it is a small buffer that
-    // is filled with zeros, where that does.
+    // After a fork, each page of the stack that is written to costs a page fault. So the buffer, which is
+    // filled with zeros, is small if possible.
     if size < USUAL_SIZE as u64 {
         enter(&read_state(&file, &mut [0_u8; USUAL_SIZE])?, node, boot, job, dead)
     } else {
@@ -131,7 +131,7 @@ fn join_below(base_path: &str, node: &str, boot: BootId, job: u32, dead: DeadPid
     }
 }
 
-/// More than a state file has, unless a job has many base paths.
+/// Larger than a state file, unless the job has many base paths.
 const USUAL_SIZE: usize = 2048;
 
 #[inline(never)]
@@ -139,7 +139,7 @@ fn join_by_large_state(file: &OwnedFd, node: &str, boot: BootId, job: u32, dead:
     enter(&read_state(file, &mut [0_u8; MAX_SIZE])?, node, boot, job, dead)
 }
 
-/// Enters the namespaces that `state` tells of, if they are those of `job`.
+/// Enters the namespaces that `state` names, if they belong to `job`.
 fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32, dead: DeadPid) -> Result<(), JoinError> {
     if state.header.id != job || state.header.node != node || state.boot != boot.as_bytes() {
         return Err(JoinError::Stale);
@@ -159,7 +159,7 @@ fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32, dead: DeadPid) -
     }
 }
 
-/// The state file of `job`, if nobody else could have written it, and its size.
+/// The state file of `job`, if only root could have written it, and its size.
 fn open_state(base_path: &str, job: u32) -> Result<(OwnedFd, u64), JoinError> {
     let mut path = FixedText::<PATH_MAX>::new();
     write!(path, "{base_path}/{job}/.ns/state").map_err(|_| JoinError::Path)?;
@@ -168,10 +168,7 @@ fn open_state(base_path: &str, job: u32) -> Result<(OwnedFd, u64), JoinError> {
         rustix::fs::openat2(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty(), NO_LINKS)
             .map_err(JoinError::OpenState)?;
     let stat = rustix::fs::fstat(&file).map_err(JoinError::ReadState)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-        || stat.st_mode & 0o077 != 0
-        || !is_trusted_owner(stat.st_uid)
-    {
+    if !is_roots_file(&stat, 0o077) {
         return Err(JoinError::NotOurs);
     }
     Ok((file, stat.st_size.unsigned_abs()))
@@ -182,8 +179,8 @@ fn read_state<'a>(file: &OwnedFd, buffer: &'a mut [u8]) -> Result<State<'a>, Joi
     State::parse(text).map_err(|_| JoinError::Malformed)
 }
 
-/// Enters what Slurm's own plugin has mounted on `<base>[/<node>]/<job>/.ns/{pid,user,mnt}`, in the
-/// order in which it does so itself, or, if it is namespace/tmpfs, on `.ns`.
+/// Enters the namespaces that Slurm's own plugin has mounted on `<base>[/<node>]/<job>/.ns/{pid,user,mnt}`, in
+/// the order in which it enters them itself. namespace/tmpfs has mounted one on `.ns`.
 fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), JoinError> {
     let kinds =
         [("/pid", NamespaceFlags::PROCESS_ID), ("/user", NamespaceFlags::USER), ("/mnt", NamespaceFlags::MOUNT)];
@@ -191,12 +188,12 @@ fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), Join
     for ((name, kind), slot) in kinds.into_iter().zip(&mut opened) {
         match open_namespace(base_path, below, job, name) {
             Ok(fd) => *slot = Some((fd, kind)),
-            // Of the other two the job need not have one.
+            // The job need not have the other two.
             Err(JoinError::OpenState(Errno::NOENT | Errno::NOTDIR)) if kind != NamespaceFlags::MOUNT => {}
             Err(JoinError::OpenState(Errno::NOTDIR)) => {
                 *slot = Some((open_namespace(base_path, below, job, "")?, kind));
             }
-            // Ours are links: a job whose state file was removed.
+            // This plugin makes links: the state file of the job was removed.
             Err(JoinError::OpenState(Errno::LOOP)) => return Err(JoinError::OpenState(Errno::NOENT)),
             Err(error) => return Err(error),
         }
@@ -215,15 +212,15 @@ fn open_namespace(base_path: &str, below: &str, job: u32, name: &str) -> Result<
     rustix::fs::openat2(CWD, path, flags, Mode::empty(), NO_LINKS).map_err(JoinError::OpenState)
 }
 
-/// Enters by the descriptors that the extern slurmstepd keeps, when the holder is gone.
+/// Enters the namespaces by the descriptors that the extern slurmstepd keeps, if the holder is gone.
 fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(), JoinError> {
     let gone = JoinError::HolderGone(holder_gone);
     if state.namespaces.contains(NamespaceFlags::PROCESS_ID) && dead == DeadPid::Fails {
         return Err(gone);
     }
     let pins = state.pins.ok_or(gone)?;
-    // While this is open the number is the slurmstepd's, so the paths below are as well, as long as
-    // it lives; that is looked at again once they are open.
+    // The paths below belong to the slurmstepd as long as it lives. This is checked again once they are
+    // open.
     let stepd = state.stepd.open().map_err(|_| gone)?;
     let user = open_pin(&state.stepd, &pins, |pins| pins.user)?;
     let ipc = open_pin(&state.stepd, &pins, |pins| pins.ipc)?;

@@ -1,39 +1,38 @@
-//! Ends processes that are known by what they use: a job's directory, or a script that started them.
+//! Ends the processes of a job, found by its mount namespace or directories, and those that a script has started.
 
-use crate::base::listing::{is_job_id, names};
+use crate::base::listing::{is_job_id, names_at};
 use crate::base::log::{Level, Log};
 use crate::base::mountinfo::{Mount, mounts, table_of};
 use crate::job::record::process::stat_field;
 use crate::sys::process::{has_ended, wait_ended};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Rounds after which processes that go on forking are left.
+/// After this many rounds, processes that continue to fork are left alone.
 const MAX_ROUNDS: usize = 32;
 
-/// A process that waits for a dead file server does not end, and nobody waits longer for it.
+/// The longest wait: a process that waits for a dead file server does not end.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Ancestors that are looked at.
+/// The most ancestors that are examined.
 const MAX_DEPTH: usize = 256;
 
-/// What tells the processes of a job that has no PID namespace.
+/// Identifies the processes of a job that has no PID namespace.
 #[derive(Debug, Default)]
 pub struct Members<'a> {
-    /// The job's mount namespace, where something still keeps it.
+    /// The job's mount namespace, if it still exists.
     pub namespace: Option<BorrowedFd<'a>>,
     /// The job's directories, for processes that have made a mount namespace of their own.
     pub directories: Vec<OwnedFd>,
-    /// Whose processes those are. Others are left: an administrator may have mounted a job's directory elsewhere, and
-    /// every namespace that was made since has a copy of that mount.
+    /// The user of those processes. Others are left alone: an administrator may have mounted a job's directory
+    /// elsewhere, and every namespace that was made since has a copy of that mount.
     pub uid: u32,
 }
 
 /// Kills every process in the job's mount namespace, and every process of its user in a namespace that was copied from
-/// it. False when some do not end.
+/// it. Returns false if some do not end.
 pub fn kill_members(host: &dyn Log, job: u32, members: &Members<'_>) -> bool {
     let own = namespace_of("self");
     let namespace = members.namespace.and_then(|fd| rustix::fs::fstat(fd).ok()).map(|stat| (stat.st_dev, stat.st_ino));
@@ -55,7 +54,7 @@ pub fn kill_members(host: &dyn Log, job: u32, members: &Members<'_>) -> bool {
     outcome.all_ended
 }
 
-/// `proc_pid_status(5)`; who owns `/proc/<pid>` is another thing for a process that cannot be dumped.
+/// The real uid of a process. The owner of `/proc/<pid>` is another one if the process is not dumpable.
 pub(crate) fn real_uid(pid: Pid) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
@@ -65,13 +64,13 @@ fn namespace_of(process: &str) -> Option<(u64, u64)> {
     rustix::fs::stat(format!("/proc/{process}/ns/mnt").as_str()).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// Where a directory is, in the words of `proc_pid_mountinfo(5)`.
+/// The place of a directory, in the terms of `proc_pid_mountinfo(5)`.
 struct Place {
     /// `major:minor`
     device: String,
     /// From the root of the file system.
     path: String,
-    /// The directory that contains it, from our root.
+    /// The directory that contains it, from the root of this process.
     base: String,
 }
 
@@ -89,8 +88,8 @@ impl Place {
         Some(Self { device: device.to_owned(), path: format!("{root}{below}"), base })
     }
 
-    /// Does the mount namespace of `pid` contain a mount of it, or of something in it? What root's scripts have mounted
-    /// below the base path is copied into the namespaces of other jobs, and does not count.
+    /// Does the mount namespace of `pid` contain a mount of it, or of something in it? Mounts below the base path do
+    /// not count: root's scripts made them, and the namespaces of other jobs have copies.
     fn is_mounted_for(&self, pid: Pid) -> bool {
         let table = table_of(&pid.as_raw_nonzero().to_string()).unwrap_or_default();
         mounts(&table).any(|Mount { device, root, point, .. }| {
@@ -101,24 +100,20 @@ impl Place {
     }
 }
 
-/// What `leader`, a child that lives, has started and not made a daemon of: its descendants and the members of
-/// its session. When it has ended, nothing tells any more who its descendants were.
+/// The processes that `leader`, a live child, has started, except daemons: its descendants and the members of its
+/// session. Once it has ended, its descendants can no longer be found.
 #[derive(Debug)]
 pub(super) struct Started {
     leader: Pid,
-    /// Those that were there, with their start times.
+    /// Those that were found first, with their start times.
     known: Vec<(Pid, u64)>,
 }
 
 impl Started {
     pub fn by(leader: Pid) -> Self {
         let mut started = Self { leader, known: Vec::new() };
-        let proc =
-            rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let found = proc.ok().and_then(|proc| names(proc.as_fd(), "/proc").ok()).unwrap_or_default();
-        let pids = found.iter().filter(|name| is_job_id(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?));
-        started.known =
-            pids.filter(|pid| started.has(*pid)).filter_map(|pid| Some((pid, stat_field(pid, 22).ok()?))).collect();
+        let pids = processes().into_iter().filter(|pid| started.has(*pid));
+        started.known = pids.filter_map(|pid| Some((pid, stat_field(pid, 22).ok()?))).collect();
         started
     }
 
@@ -133,10 +128,17 @@ impl Started {
                 || ancestors.any(|ancestor| ancestor == self.leader || is_known(ancestor)))
     }
 
-    /// Kills them, and what they have started since. The leader itself is the caller's, who has not reaped it.
+    /// Kills them, and the processes that they have started since, but not the leader. The caller must not have reaped
+    /// the leader.
     pub fn kill(&self) {
         kill_every(|pid| self.has(pid));
     }
+}
+
+/// All processes in /proc.
+fn processes() -> Vec<Pid> {
+    let names = names_at("/proc").unwrap_or_default();
+    names.iter().filter(|name| is_job_id(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 struct Outcome {
@@ -144,29 +146,21 @@ struct Outcome {
     all_ended: bool,
 }
 
-/// Kills every process of which `is_member` says so.
+/// Kills every process for which `is_member` is true.
 fn kill_every(is_member: impl FnMut(Pid) -> bool) -> Outcome {
     kill_every_within(TIMEOUT, is_member)
 }
 
 fn kill_every_within(timeout: Duration, mut is_member: impl FnMut(Pid) -> bool) -> Outcome {
     let mut outcome = Outcome { killed: 0, all_ended: true };
-    let Ok(proc) =
-        rustix::fs::openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    else {
-        return outcome;
-    };
     let start = Instant::now();
-    // One that forks while we look is found in the next round.
+    // A child that is forked during the search is found in the next round.
     for _ in 0..MAX_ROUNDS {
-        let found = names(proc.as_fd(), "/proc").unwrap_or_default();
-        let pids =
-            found.iter().filter(|name| is_job_id(name)).filter_map(|name| name.parse().ok().and_then(Pid::from_raw));
-        // All of them before the first is killed: with a parent goes what tells of the children. A process is known
-        // again by its start time, so that few descriptors are open at once.
+        // Find all of them before the first is killed: children are found by their parents. A process is recognised by
+        // its start time, so that few descriptors are open at once.
         let mut members: Vec<(Pid, u64)> = Vec::new();
         let mut is_whole = true;
-        for pid in pids {
+        for pid in processes() {
             if start.elapsed() >= timeout {
                 is_whole = false;
                 break;
@@ -180,7 +174,7 @@ fn kill_every_within(timeout: Duration, mut is_member: impl FnMut(Pid) -> bool) 
         let mut last = None;
         for (pid, began) in members {
             let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            // What has ended, and is only not reaped, is still listed.
+            // A process that has ended and was not reaped is still listed.
             if stat_field(pid, 22) != Ok(began) || has_ended(pidfd.as_fd()).unwrap_or(true) {
                 continue;
             }
@@ -204,6 +198,7 @@ fn kill_every_within(timeout: Duration, mut is_member: impl FnMut(Pid) -> bool) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags};
 
     #[test]
     #[ignore = "needs root"]
@@ -225,11 +220,11 @@ mod tests {
         };
         assert!(is_seen_at(elsewhere.path()));
         std::fs::create_dir(top.path().join("script")).unwrap();
-        assert!(!is_seen_at(&top.path().join("script")), "what a script of root's has mounted in the base path");
+        assert!(!is_seen_at(&top.path().join("script")), "a script of root has mounted it in the base path");
     }
 
     #[test]
-    fn a_look_that_was_cut_short_is_no_proof_that_all_have_ended() {
+    fn an_interrupted_search_does_not_prove_that_all_have_ended() {
         let nobody = |timeout| kill_every_within(timeout, |_| false);
         assert!(nobody(TIMEOUT).all_ended);
         assert!(!nobody(Duration::ZERO).all_ended);

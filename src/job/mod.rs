@@ -1,17 +1,17 @@
-//! The life of a job's namespaces, independent of who asks for it.
+//! The life of a job's namespaces, independent of the program that uses this code.
 //!
-//! Slurm (`slurm/`), the removal program (`remover/`), the command `jobns` and the tests are hosts of this code: they give
-//! it a [`Log`](crate::base::log::Log), and to [`make::create`] a [`StepHost`](make::create::StepHost).
+//! The hosts of this code are Slurm (`slurm/`), the removal program (`remover/`), the command `jobns` and the tests.
+//! They pass it a [`Log`](crate::base::log::Log), and [`make::create`] a [`StepHost`](make::create::StepHost).
 //!
 //! | room or file | runs in | what it does |
 //! |---|---|---|
-//! | [`make`] | extern slurmstepd, and the clone3 child | makes them |
-//! | [`inside`] | a thread of the extern slurmstepd | what must happen in the job's mount namespace |
-//! | [`join`] | a forked child of slurmd | enters them; no allocation |
-//! | [`dead_end`] | any slurmstepd | what a login gets that must not go on |
-//! | [`remove`] | extern slurmstepd, the removal program | ends them and removes the files |
-//! | [`script`], [`kill`] | both | runs a script, ends processes |
-//! | [`record`] | all | what is known of a job and of the node |
+//! | [`make`] | extern slurmstepd, and the clone3 child | makes the namespaces |
+//! | [`inside`] | a thread of the extern slurmstepd | acts in the job's mount namespace |
+//! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
+//! | [`dead_end`] | any slurmstepd | makes the PID namespace that ends a login |
+//! | [`remove`] | extern slurmstepd, the removal program | ends the namespaces and removes the files |
+//! | [`script`], [`kill`] | both | run a script, end processes |
+//! | [`record`] | all | the records of jobs and of the node |
 
 #![forbid(unsafe_code)]
 
@@ -35,13 +35,13 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Job {
     pub header: Header<String>,
-    /// The SLUID as Slurm prints it; empty when there is none.
+    /// The SLUID as Slurm prints it; empty if there is none.
     pub sluid_text: String,
-    /// What every script that sets it up gets.
+    /// The environment of every script that sets it up.
     pub environment: Environment,
     /// The path of slurm.conf, for the epilog.
     pub slurm_conf: Option<String>,
-    /// This boot's.
+    /// The id of this boot.
     pub boot: BootId,
 }
 
@@ -49,7 +49,7 @@ pub struct Job {
 #[derive(Clone, Debug, Default)]
 pub struct LiveJobs(pub BTreeSet<u32>);
 
-/// A time as `0.571`, in milliseconds: with floating point, the plugin would be 20 kB larger.
+/// Shows a time in milliseconds, such as `0.571`. With floating point the plugin would be 20 kB larger.
 #[derive(Clone, Copy, Debug)]
 pub struct Milliseconds(pub Duration);
 

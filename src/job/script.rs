@@ -1,5 +1,5 @@
-//! Runs an administrator's script: as root, with the environment given and no other, with a time
-//! limit for it and all that it started, and with a bound on what is kept of its output.
+//! Runs an administrator's script: as root, with only the given environment, with a time limit for the
+//! script and the processes that it starts, and with a limit on the output that is kept.
 
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::log::{Level, Log};
@@ -20,20 +20,20 @@ use std::ffi::CString;
 use std::num::NonZeroI32;
 use std::time::{Duration, Instant};
 
-/// So much of a script's output is kept for the log; the rest is read and dropped.
+/// How much of a script's output is kept for the log. The rest is read and dropped.
 const MAX_OUTPUT: usize = 16 * 1024;
 
-/// From SIGTERM to SIGKILL: time enough to unmount and remove what a script had begun with, and little beside
-/// the 10 seconds that a job waits for a script anyway. Slurm's plugins leave it 10 ms, in which a shell hardly
-/// starts the first command of its trap.
+/// The time from SIGTERM to SIGKILL. It is enough to unmount and remove what the script has made, and short
+/// compared with the 10 seconds that a job waits for a script by default. Slurm's plugins give a script 10 ms, in
+/// which a shell barely starts the first command of its trap.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The environment of a script: what is here, and nothing of our own.
+/// The whole environment of a script. Nothing is inherited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(Vec<CString>);
 
 impl Environment {
-    /// What scripts of a job get in any case, and the epilog no more: of a job that ran no more is known.
+    /// The variables that every script gets. The epilog gets no others: nothing else is recorded of the job.
     #[must_use]
     pub(crate) fn of_job(job: u32, uid: u32, gid: u32, user: &str, node: &str, slurm_conf: Option<&str>) -> Self {
         let new = Self::default()
@@ -48,7 +48,7 @@ impl Environment {
         }
     }
 
-    /// A value with a NUL, which no C caller can have given, is cut there.
+    /// A value is cut at a NUL. No C caller can pass one.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref().split(|&byte| byte == 0).next().unwrap_or_default();
@@ -66,10 +66,11 @@ struct ProgramPlan<'a> {
     output: BorrowedFd<'a>,
 }
 
-/// The child: root, host namespaces, a copy of a threaded process, so system calls only.
+/// Entry point of the child. It is root in the host's namespaces and a copy of a threaded process, so it only makes
+/// system calls.
 extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     let prepare = || -> Result<(), Errno> {
-        // A session of its own, so that the time limit reaches what it started.
+        // A new session, so that the time limit applies to all processes in it.
         rustix::process::setsid()?;
         rustix::stdio::dup2_stdin(plan.input)?;
         rustix::stdio::dup2_stdout(plan.output)?;
@@ -81,16 +82,12 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     if prepare().is_ok() {
         execveat(CWD, plan.path, plan.argv, plan.envp);
     }
-    // As shells do for a command that cannot be executed (exit status in sh(1p)).
+    // The status that a shell returns for a command that cannot be executed (sh(1p)).
     exit_group(127)
 }
 
-/// Starts a program in a session of its own, with these standard descriptors and no other. Its end is told by its
-/// pidfd only: the daemon's own waits do not see it.
-///
-/// # Errors
-///
-/// `clone3(2)`. A program that cannot be executed ends with status 127.
+/// Starts a program in a new session, with these standard descriptors and no others. Only its pidfd tells when it ends:
+/// the daemon's own wait calls do not see it. A program that cannot be executed ends with status 127.
 pub(crate) fn start(
     path: &CString,
     argv: Vec<CString>,
@@ -104,11 +101,8 @@ pub(crate) fn start(
     spawn(NamespaceFlags::empty(), ExitSignal::Silent, &plan, exec_program).named("clone3")
 }
 
-/// Runs `script` for a job.
-///
-/// # Errors
-///
-/// When it cannot be started, ends with another status than 0, or takes too long; it is ended then.
+/// Runs `script` for a job. It fails if the script cannot be started, ends with a status other than 0, or takes too
+/// long and is killed.
 pub(crate) fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environment: Environment) -> Result<(), Error> {
     let begin = Instant::now();
     let path = &script.path;
@@ -121,7 +115,7 @@ pub(crate) fn run(host: &dyn Log, job: u32, key: &str, script: &Script, environm
         Ok(output) => {
             host.log(Level::ScriptEnd, format_args!("job {job}: {key} {path}: ended: status=0 ms={ms}: {output}"));
         }
-        // Why, the error says.
+        // The error has the reason.
         Err(_) => host.log(Level::Script, format_args!("job {job}: {key} {path}: failed: ms={ms}")),
     }
     result.map(drop)
@@ -137,7 +131,7 @@ fn run_to_end(
     let wait_key = format!("{key}_wait");
     let (key, wait_key) = (spelling::key(key), spelling::key(&wait_key));
     let intention = || format!("run {key} {}", script.path);
-    // Made sure of at every run: the file may have changed since slurmd started.
+    // Checked at every run: the file may have changed since slurmd started.
     crate::base::trusted_path::check_script(key, &script.path)?;
     let path = crate::base::trusted_path::c_path(&script.path)?;
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
@@ -153,13 +147,13 @@ fn run_to_end(
     let in_time = collect(&reader, child.pidfd.as_fd(), deadline, &mut output);
     if !matches!(in_time, Ok(true)) {
         let started = Started::by(child.pid);
-        // Its number is that of its group, and cannot be another's before we reap.
+        // Its pid is the number of its group, and stays its own until it is reaped.
         let _ = rustix::process::kill_process_group(child.pid, Signal::TERM);
         let _ = collect(&reader, child.pidfd.as_fd(), Instant::now() + GRACE, &mut output);
-        // While it is there, what it started is known by it.
+        // The processes that it started can be found only while it exists.
         started.kill();
         let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
-        // A script in uninterruptible sleep cannot be killed; do not wait for that.
+        // A script in uninterruptible sleep cannot be killed. Do not wait longer.
         let _ = wait_ended(child.pidfd.as_fd(), 1000);
     }
     let printed = || {
@@ -195,8 +189,8 @@ fn run_to_end(
     }
 }
 
-/// Reads output until the script has ended (true) or the deadline has passed (false). What it left
-/// behind may hold the pipe open for as long as it likes.
+/// Reads output until the script has ended (true) or the deadline has passed (false). Processes that the
+/// script leaves behind may keep the pipe open.
 fn collect(reader: &OwnedFd, pidfd: BorrowedFd<'_>, deadline: Instant, output: &mut Vec<u8>) -> Result<bool, Errno> {
     let mut pipe_open = true;
     loop {
@@ -220,17 +214,17 @@ fn collect(reader: &OwnedFd, pidfd: BorrowedFd<'_>, deadline: Instant, output: &
         if ended {
             return Ok(true);
         }
-        // One that prints without end must not keep us from looking at the clock.
+        // A script that prints without end must not prevent the timeout.
         if left.is_zero() {
             return Ok(false);
         }
     }
 }
 
-/// Reads what is there, keeps the first part of it; false at the end of file.
+/// Reads the output that is available, up to a limit. Returns false at the end of file.
 fn drain(reader: &OwnedFd, output: &mut Vec<u8>) -> bool {
     let mut buffer = [0_u8; 4096];
-    // A pipe holds 64 KiB: bounded, whatever the writer does meanwhile.
+    // The size of a pipe is 64 KiB. The writer may fill it again meanwhile, so stop after two.
     for _ in 0..32 {
         match rustix::io::read(reader, &mut buffer[..]) {
             Ok(0) => return false,
@@ -246,7 +240,7 @@ fn drain(reader: &OwnedFd, output: &mut Vec<u8>) -> bool {
     true
 }
 
-/// One line for the log: control characters and other bytes outside of text are escaped.
+/// One line for the log. Control characters are escaped, and bytes that are not UTF-8 are replaced.
 fn printable(output: &[u8]) -> String {
     String::from_utf8_lossy(output.trim_ascii())
         .chars()
@@ -275,14 +269,14 @@ mod tests {
         assert_eq!(environment.0, [c"A=x".to_owned(), c"B=".to_owned()]);
     }
 
-    /// What comes of it, and what `DebugFlags=Script` shows.
+    /// The result, and the lines for `DebugFlags=Script`.
     fn run_logged(script: &Script, environment: Environment) -> (Result<(), Error>, Vec<(Level, String)>) {
         let lines = Lines::default();
         let result = super::run(&lines, 7, "init_script", script, environment);
         (result, lines.into_inner())
     }
 
-    /// What it printed.
+    /// The output of the script.
     fn run(script: &Script, environment: Environment) -> Result<String, Error> {
         run_to_end("init_script", script, environment.0, &|_| {})
     }
@@ -337,7 +331,7 @@ mod tests {
         let (_dir, ok) =
             script("#!/bin/sh\necho \"$A\"; /usr/bin/env | /usr/bin/wc -l; exec 2>&1; read x || echo eof\n", 10);
         let text = run(&ok, Environment::default().with("A", "1 2")).unwrap();
-        // A, and what sh sets by itself (PWD, and in some shells SHLVL and _).
+        // A, and what sh itself sets (PWD, and in some shells SHLVL and _).
         assert!(text.starts_with("1 2 | ") && text.ends_with("| eof"), "{text}");
         let (_dir, bad) = script("#!/bin/sh\nprintf 'no\\033disk\\n' >&2; exit 3\n", 10);
         let text = run(&bad, Environment::default()).unwrap_err().to_string();
@@ -358,7 +352,7 @@ mod tests {
         let text = run(&hung, Environment::default()).unwrap_err().to_string();
         assert!(text.contains("longer than 1 seconds"), "{text}");
         std::thread::sleep(Duration::from_millis(100));
-        // A child, a session of a grandchild's own, a process group of its own.
+        // A child, a grandchild in a new session, one in a new process group.
         for name in ["script.pid", "script.own", "script.group"] {
             let pid = std::fs::read_to_string(dir.path().join(name)).unwrap();
             let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();

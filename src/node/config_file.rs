@@ -1,4 +1,4 @@
-//! The configuration file: which of the two it is, reading it safely, and what it says about one node.
+//! The configuration file: reads one of the two kinds safely, for one node.
 
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path::is_trusted_owner;
@@ -16,18 +16,18 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-/// A file beside slurm.conf. A constant of functions and not an enumeration, so that a plugin contains only the parser
-/// of its own file.
+/// A kind of configuration file. Not an enumeration but constants with functions, so that each plugin contains only the
+/// parser of its own file.
 #[derive(Clone, Copy, Debug)]
 pub struct File {
     pub name: &'static str,
     /// The plugin that reads it.
     pub(crate) plugin: &'static str,
-    /// A line or two that are enough.
+    /// A hint with a minimal file.
     example: &'static str,
     parse: fn(&str, &[u8], &Node<'_>, Include<'_>) -> Parsed,
     pub(crate) format: Flavour,
-    /// That nothing in it is for this node alone.
+    /// The sentence that no entry of the file names this node.
     left_out: fn(&str) -> String,
 }
 
@@ -37,38 +37,38 @@ impl PartialEq for File {
     }
 }
 
-/// Of namespace/linux.
+/// The file of namespace/linux.
 pub const NAMESPACE_YAML: File = File {
     name: "namespace.yaml",
     plugin: "namespace_linux.so",
-    example: "write one beside slurm.conf; two lines do: \"defaults:\" and \"  base_path: /some/dir\"",
+    example: "write one beside slurm.conf; two lines are enough: \"defaults:\" and \"  base_path: /some/dir\"",
     parse: |path, text, node, _| parse_namespace_yaml(path, text, node),
     format: Flavour::Linux,
     left_out: |node| format!("no entry of node_confs names node {node}"),
 };
 
-/// Of namespace/tmpfs.
+/// The file of namespace/tmpfs.
 pub const JOB_CONTAINER_CONF: File = File {
     name: "job_container.conf",
     plugin: "namespace_tmpfs.so",
-    example: "write one beside slurm.conf; one line does: \"BasePath=/some/dir\"",
+    example: "write one beside slurm.conf; one line is enough: \"BasePath=/some/dir\"",
     parse: |path, text, node, include| parse_job_container_conf(path, text, node, include),
     format: Flavour::Tmpfs,
     left_out: |node| format!("no line with NodeName names node {node}"),
 };
 
-/// What a file says about one node.
+/// A file as read for one node.
 #[derive(Debug)]
 pub struct ConfigFile {
     pub file: File,
     pub path: String,
     pub parsed: Parsed,
-    /// That nothing in the file is for this node alone, where it has something for others.
+    /// The sentence that no entry names this node, if entries name others.
     pub left_out: Option<String>,
 }
 
 impl File {
-    /// Reads `<directory>/<name>` as slurmd does, for one node. The findings are about who can change it.
+    /// Reads `<directory>/<name>` as slurmd does, for one node. The findings say who can change it.
     pub(crate) fn read(self, directory: &str, node: &Node<'_>) -> Result<(ConfigFile, Findings), Error> {
         let path = format!("{directory}/{}", self.name);
         self.read_trusted(path, directory, node).map_err(|error| match error.errno() {
@@ -77,7 +77,7 @@ impl File {
         })
     }
 
-    /// Reads the file at `path`, and what it includes from `directory`, if nobody else can write to it.
+    /// Reads the file at `path`, and the files that it includes from `directory`, if no other user can write to them.
     pub(crate) fn read_trusted(
         self,
         path: String,
@@ -86,7 +86,7 @@ impl File {
     ) -> Result<(ConfigFile, Findings), Error> {
         let mut found = Findings::default();
         let text = read_trusted(&path, &mut found)?;
-        // Beside slurm.conf, as parse_config.c looks for it, unless it is a path.
+        // A relative name means a file beside slurm.conf, as in parse_config.c.
         let file = self.parse(path, &text, node, &mut |name| {
             let path = if name.starts_with('/') { name.to_owned() } else { format!("{directory}/{name}") };
             read_trusted(&path, &mut found).map_err(|error| error.to_string())
@@ -94,7 +94,7 @@ impl File {
         Ok((file, found))
     }
 
-    /// How the file spells a key of namespace.yaml; None when it has no such key.
+    /// The spelling of a key of namespace.yaml in this file; None if it has no such key.
     pub(crate) fn key(self, key: &'static str) -> Option<&'static str> {
         keys::spelled(key, self.format)
     }
@@ -107,7 +107,7 @@ impl File {
 }
 
 impl ConfigFile {
-    /// Where the value of a key comes from; None for a key that the node does not have.
+    /// Where the value of a key comes from; None if it is not set for the node.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<Origin> {
         self.parsed.sources.iter().find(|source| source.key == key).map(|source| source.origin)
@@ -135,7 +135,7 @@ impl ConfigFile {
         format!("{}{line}: {finding}", self.path)
     }
 
-    /// The problems of the text.
+    /// Adds the problems of the text.
     pub(crate) fn problems(&self, found: &mut Findings) {
         for problem in &self.parsed.problems {
             found.problem(problem);
@@ -143,8 +143,7 @@ impl ConfigFile {
     }
 }
 
-/// Reads a file that decides what root does, if root decides what is in it. Through one descriptor, so that what was
-/// checked is what is read.
+/// Reads a file that decides what root does, if only root can change it. Checks and reads the same descriptor.
 fn read_trusted(path: &str, found: &mut Findings) -> Result<Vec<u8>, Error> {
     let file = open(path, OFlags::NONBLOCK).doing("openat", || format!("read {path}"))?;
     who_can_change(&file, path, found)?;
@@ -155,7 +154,7 @@ pub(crate) fn open(path: impl Arg, flags: OFlags) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC | flags, Mode::empty())
 }
 
-/// Refuses a file that every user can change, and warns of one that somebody else than root can.
+/// Refuses a file that every user can change, and warns of one that a user other than root can change.
 pub(crate) fn who_can_change(file: &OwnedFd, path: &str, found: &mut Findings) -> Result<(), Error> {
     let intention = || format!("read {path}");
     let stat = rustix::fs::fstat(file).doing("fstat", intention)?;
@@ -173,7 +172,7 @@ pub(crate) fn who_can_change(file: &OwnedFd, path: &str, found: &mut Findings) -
     Ok(())
 }
 
-/// One byte more than the parser takes, so that it and not we say that it is too long.
+/// Reads at least one byte more than the parser accepts, so that the parser reports a file that is too long.
 pub(crate) fn read_text(file: impl AsFd) -> Result<Vec<u8>, Errno> {
     let mut text = Vec::new();
     let mut chunk = vec![0_u8; 64 * 1024];

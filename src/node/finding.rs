@@ -1,4 +1,4 @@
-//! What an examination finds. Text is made of it where it is shown: in slurmd's log and by `jobns`.
+//! The results of an examination. slurmd's log and `jobns` turn them into text.
 
 use crate::base::errno_hints;
 use crate::base::error::Error;
@@ -8,7 +8,7 @@ use crate::config::problem::Problem;
 use core::fmt;
 use rustix::io::Errno;
 
-/// What a finding means for the node.
+/// The consequence of a finding for the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// slurmd does not start.
@@ -16,20 +16,20 @@ pub enum Severity {
     /// slurmd starts, and jobs fail until it changes.
     Error,
     Warning,
-    /// Worth knowing, and not wrong.
+    /// Worth knowing, but not wrong.
     Note,
 }
 
-/// Where the reason for a finding is.
+/// The place that a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
-    /// In the node, or the finding says where.
+    /// The node. Or the text of the finding has the place.
     Node,
-    /// In the file.
+    /// The configuration file.
     File,
-    /// In this line of the file.
+    /// This line of the file.
     Line(usize),
-    /// Where the file sets this key of namespace.yaml; "dirs" also stands for "dir_confs".
+    /// The line in which the file sets this key of namespace.yaml. "dirs" also means "dir_confs".
     Key(&'static str),
 }
 
@@ -54,14 +54,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The errno, where a system call failed.
+    /// The errno, if a system call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         if let What::Error(error) = &self.what { error.errno() } else { None }
     }
 }
 
-/// Without the place in the file, but for a problem of its text, which has its own.
+/// Without the place in the file. Only a problem of the file's text has its place.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.what {
@@ -72,7 +72,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that was found so far.
+/// All findings so far.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
@@ -117,11 +117,7 @@ impl Findings {
         self.0.iter().any(|finding| finding.severity == Severity::Fatal)
     }
 
-    /// Logs each finding as `line` words it, but for those that are fatal.
-    ///
-    /// # Errors
-    ///
-    /// Those that are.
+    /// Logs each finding with the text that `line` returns. The fatal ones are not logged but returned as the error.
     pub fn log(self, host: &dyn Log, line: impl Fn(&Finding) -> String) -> Result<(), Vec<String>> {
         let mut fatal = Vec::new();
         for finding in self {

@@ -1,4 +1,4 @@
-//! What the kernel, and the policies that it enforces, let jobs do on this node. Only trying tells.
+//! Tries out what jobs ask of the kernel on this node, and of the policies that it enforces.
 
 use crate::base::errno_hints::clone_error;
 use crate::base::error::{Doing, Error};
@@ -31,14 +31,14 @@ use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
-/// Tries out what every job asks of the kernel, then what the first one would find out at once.
+/// Tries out what every job asks of the kernel, and warns of what jobs might not expect.
 pub(super) fn examine(settings: &Settings, found: &mut Findings) {
     try_out(settings, found);
     if !found.has_fatal() {
         try_limits_and_holder(settings, found);
     }
-    tell_of_devices(settings, found);
-    tell_of_other_procs(settings, found);
+    warn_of_devices(settings, found);
+    warn_of_other_procs(settings, found);
 }
 
 /// Tries out what the settings ask of the kernel.
@@ -47,7 +47,7 @@ pub(crate) fn try_out(settings: &Settings, found: &mut Findings) {
     found.check("clone_ns_flags", try_namespaces(plan::namespaces(settings), plan::proc_parameters(settings)));
     if settings.namespaces.pid {
         match proc_keep::keep(&settings.proc_keep) {
-            Ok(kept) => tell_of_kept(&settings.proc_keep, &kept, found),
+            Ok(kept) => warn_of_missing(&settings.proc_keep, &kept, found),
             Err(error) => found.fatal("proc_keep", error),
         }
     }
@@ -56,7 +56,7 @@ pub(crate) fn try_out(settings: &Settings, found: &mut Findings) {
     }
 }
 
-/// That a user namespace can have limits of its own, and that nothing forbids to execute the holder.
+/// Checks that the limits of a user namespace can be set, and that the holder can be executed.
 pub fn try_limits_and_holder(settings: &Settings, found: &mut Findings) {
     let limits = NodeLimits::read(settings).and_then(|node| {
         let Some(node) = node else { return Ok(Vec::new()) };
@@ -70,7 +70,7 @@ pub fn try_limits_and_holder(settings: &Settings, found: &mut Findings) {
     found.check(About::Node, try_to_hold(plan::namespaces(settings)));
 }
 
-/// Writes the limits of a job in a user namespace that is gone with the child.
+/// Writes the limits of a job in a user namespace that ends with the child.
 fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
     let intention = || format!("limit a new user namespace: write to {}", ns_limits::DIRECTORY);
     let trial = LimitsTrial(limits.lay_out()?);
@@ -83,16 +83,16 @@ fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
         Ended::Exited(0) => Ok(()),
         Ended::Exited(errno) => Err(Error::call(intention(), "write", Errno::from_raw_os_error(errno))),
         Ended::Killed(signal) => {
-            Err(Error::because(intention(), format!("the process that tried was killed by signal {signal}")))
+            Err(Error::because(intention(), format!("the test process was killed by signal {signal}")))
         }
     }
     .map_err(|error| error.with_hint(ns_limits::WITHOUT))
 }
 
-/// How long the holder's exec may take: a policy's daemon may be asked.
+/// How long the exec of the holder may take. The kernel may ask the daemon of a policy.
 const EXEC_TIMEOUT_MS: u32 = 30_000;
 
-/// Executes the holder as a job's, in namespaces that are gone with it.
+/// Executes the holder as for a job, in namespaces that end with it.
 fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
     let intention = || "start the program that holds a job's namespaces, from memory (memfd:jobns-holder)".to_owned();
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).doing("pipe2", intention)?;
@@ -106,10 +106,10 @@ fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
         spawn(namespaces, ExitSignal::Silent, &trial, try_holder).map_err(|errno| clone_error(intention(), errno))?
     };
-    // The child's copy is the only one now, and is closed by its exec.
+    // Now only the child has the writing end, and its exec closes it.
     drop(trial);
     let said = hear(&reader);
-    // It ends by nothing else. What has ended before has not started as it should.
+    // Nothing else ends the holder. If it has ended already, it did not start correctly.
     let _ = rustix::process::pidfd_send_signal(&child.pidfd, Signal::KILL);
     let ended = reap(child.pidfd.as_fd()).doing("waitid", intention)?;
     let refused = |error: Error| {
@@ -130,7 +130,7 @@ fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
     }
 }
 
-/// An errno from the pipe, 0 when it was closed without, None when nothing comes.
+/// The errno from the pipe; 0 if it was closed without one, None after the time limit.
 fn hear(reader: &OwnedFd) -> Result<Option<i32>, Errno> {
     let mut fds = [PollFd::new(reader, PollFlags::IN)];
     if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timespec(EXEC_TIMEOUT_MS))))? == 0 {
@@ -141,9 +141,9 @@ fn hear(reader: &OwnedFd) -> Result<Option<i32>, Errno> {
     Ok(Some(i32::from_ne_bytes(errno)))
 }
 
-/// Tells where else than at /proc a job finds the processes of the node, against which `CLONE_NEWPID` is
-/// there: below `PID/root` are the private directories of other jobs of the same user.
-fn tell_of_other_procs(settings: &Settings, found: &mut Findings) {
+/// Warns of a procfs outside /proc. `CLONE_NEWPID` is to hide the node's processes, but there a job sees them,
+/// and below `PID/root` the private directories of other jobs of the same user.
+fn warn_of_other_procs(settings: &Settings, found: &mut Findings) {
     let Ok(table) = table_of("self") else { return };
     let mut covers: Vec<&str> = settings.dirs.iter().map(|dir| dir.path.as_str()).collect();
     covers.extend(settings.hide_base_path.then_some(settings.base_path.as_str()));
@@ -153,18 +153,18 @@ fn tell_of_other_procs(settings: &Settings, found: &mut Findings) {
         found.warn(
             "clone_ns_flags",
             format!(
-                "CLONE_NEWPID: the node has its processes also at {}, where jobs see them and, below PID/root, the private directories of other jobs of their user; hint: unmount that, or chmod 700 a directory above it",
+                "CLONE_NEWPID: there is another procfs at {}, where jobs see all processes and, below PID/root, the private directories of other jobs of the same user; hint: unmount it, or chmod 700 a directory above it",
                 procs.join(", ")
             ),
         );
     }
 }
 
-/// The mount points of a procfs in a mountinfo(5) that are not /proc and show processes.
+/// The mount points in this mount table, other than /proc, of a procfs that shows processes.
 fn other_procs(table: &str) -> Vec<String> {
     let mut found: Vec<String> = mounts(table)
         .filter(|Mount { root, point, kind, .. }| {
-            // A file such as /proc/sys/kernel, bound somewhere, shows no process.
+            // A bind mount of, for example, /proc/sys/kernel shows no process.
             let first = root.trim_start_matches('/').split('/').next().unwrap_or_default();
             let is_of_processes = root == "/" || first.bytes().all(|byte| byte.is_ascii_digit());
             *kind == "proc" && point != "/proc" && is_of_processes
@@ -175,7 +175,7 @@ fn other_procs(table: &str) -> Vec<String> {
     found
 }
 
-/// No directory above it is root's alone.
+/// Can users reach this path? Not if a directory above it is accessible to root only.
 fn others_get_to(path: &str) -> bool {
     let above = std::iter::successors(path.rsplit_once('/'), |(path, _)| path.rsplit_once('/'));
     !above
@@ -184,8 +184,8 @@ fn others_get_to(path: &str) -> bool {
         .any(|above| rustix::fs::stat(above).is_ok_and(|stat| stat.st_mode & 0o011 == 0 && stat.st_uid == 0))
 }
 
-/// Tells what of `proc_keep` is not there to be kept, now: it may come before the first job.
-fn tell_of_kept(paths: &[String], kept: &[Kept], found: &mut Findings) {
+/// Warns of paths of `proc_keep` without anything to keep now. It may be mounted before the first job.
+fn warn_of_missing(paths: &[String], kept: &[Kept], found: &mut Findings) {
     for (path, kept) in paths.iter().zip(kept) {
         let why = match kept {
             Kept::Mount(..) | Kept::WithAnother => continue,
@@ -194,15 +194,15 @@ fn tell_of_kept(paths: &[String], kept: &[Kept], found: &mut Findings) {
         };
         found.warn(
             "proc_keep",
-            format!("proc_keep {path}: {why}; jobs see there what the kernel has, until that changes"),
+            format!("proc_keep {path}: {why}; until that changes, jobs see the kernel's own file there"),
         );
     }
 }
 
-/// Tells what `ConstrainDevices` of cgroup.conf loses on this node. Slurm constrains devices by BPF
-/// programs, and a slurmstepd in a user namespace may load one with a token only (Slurm's
-/// documentation of namespace/linux; Linux 6.9). Whether devices are constrained, the plugin cannot tell.
-fn tell_of_devices(settings: &Settings, found: &mut Findings) {
+/// Reports the effect on `ConstrainDevices` of cgroup.conf. Slurm constrains devices with BPF programs, and a
+/// slurmstepd in a user namespace can load one only with a token (Linux 6.9; Slurm's documentation of
+/// namespace/linux). The plugin does not know whether devices are constrained.
+fn warn_of_devices(settings: &Settings, found: &mut Findings) {
     if !settings.namespaces.user {
         return;
     }
@@ -224,8 +224,8 @@ extern "C" fn exit_at_once((): &()) -> ! {
     exit_group(0)
 }
 
-/// Makes the namespaces for a moment and, in a PID namespace, a fresh /proc there, which the kernel can
-/// refuse where a user namespace is new as well.
+/// Makes the namespaces for a moment. In a PID namespace it also makes a fresh /proc, which the kernel can
+/// refuse if there is also a new user namespace.
 fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> Result<(), Error> {
     let try_them = || {
         let _blocked = SignalsBlocked::new()?;
@@ -242,12 +242,12 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
         Ended::Exited(errno) => Err(proc_error(proc, "fsmount", Errno::from_raw_os_error(errno))),
         Ended::Killed(signal) => Err(Error::because(
             format!("make new namespaces ({})", describe(namespaces, ", ")),
-            format!("the process that tried was killed by signal {signal}"),
+            format!("the test process was killed by signal {signal}"),
         )),
     }
 }
 
-/// Tries out every system call that create, join and delete need, in their cheapest form. `base_path` exists.
+/// Tries out the system calls that create, join and delete need, in their cheapest form. `base_path` exists.
 fn probe(base_path: &str, found: &mut Findings) {
     let mut check = |call: &'static str, since: &str, result: Result<(), Errno>| {
         if let Err(errno) = result {
@@ -262,7 +262,7 @@ fn probe(base_path: &str, found: &mut Findings) {
     check("openat2", "5.6", root.map(|_| ()));
     let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
     check("pidfd_open", "5.3", pidfd.map(|_| ()));
-    // Where it will be needed: what has locked mounts below it may not be cloned.
+    // On the base path itself: a mount with locked mounts below it cannot be cloned.
     let tree =
         rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
     match tree {
@@ -273,7 +273,7 @@ fn probe(base_path: &str, found: &mut Findings) {
         }
         Err(errno) => check("open_tree", "5.2", Err(errno)),
     }
-    // Jobs would fail for want of it, each for itself.
+    // Without it every job would fail.
     found.check(About::Node, holder::program("jobns").map(|_| ()));
 }
 

@@ -1,14 +1,13 @@
-//! One examination of a node: is the file read as its author meant it, and can this node do what it asks for? slurmd
-//! makes it before the first job, `jobns check --here` at any time, `jobns run` in part. What cannot be done is said
-//! all at once.
+//! Examines a node: is the configuration valid, and can this node do what it asks for? slurmd does this before the
+//! first job, `jobns check --here` at any time, and `jobns run` does a part of it. All problems are reported at once.
 //!
-//! | file | what it looks at |
+//! | file | what it examines |
 //! |---|---|
-//! | [`config_file`] | which file, who can change it, what it says about this node |
-//! | [`paths`], [`targets`] | base paths, scripts; where the private directories go |
-//! | [`surroundings`] | what Slurm and jobs need that the settings would cover |
-//! | [`kernel`] | what the kernel and its policies let jobs do |
-//! | [`finding`] | what is found, with types |
+//! | [`config_file`] | the configuration file, who can change it, its settings for this node |
+//! | [`paths`], [`targets`] | base paths and scripts; the mount points of the private directories |
+//! | [`surroundings`] | whether the settings would cover what Slurm and jobs need |
+//! | [`kernel`] | whether the kernel and its policies allow what jobs need |
+//! | [`finding`] | the types of the results |
 
 #![forbid(unsafe_code)]
 
@@ -27,20 +26,20 @@ use finding::{About, Findings};
 use paths::Manner;
 use surroundings::Slurm;
 
-/// Finds out whether this node can do what the settings ask for. Afterwards their paths have no links in them.
+/// Examines whether this node can do what the settings ask for, and replaces their paths by paths without links.
 pub(crate) fn examine(settings: &mut Settings, node: &Node<'_>, slurm: &Slurm, manner: &Manner, found: &mut Findings) {
     paths::follow(settings, manner, found);
     if manner.as_root && !found.has_fatal() {
         paths::write(settings, manner, found);
     }
-    surroundings::look(settings, slurm, node, found);
+    surroundings::examine(settings, slurm, node, found);
     if manner.as_root {
         (manner.looking_at)("the kernel");
         kernel::examine(settings, found);
     }
 }
 
-/// A file that was read when slurmd started, what it comes to, and all that was found.
+/// The file that slurmd read when it started, the resulting settings, and all findings.
 #[derive(Debug)]
 pub struct Prepared {
     pub file: ConfigFile,
@@ -49,11 +48,7 @@ pub struct Prepared {
     pub found: Findings,
 }
 
-/// Reads the file in `directory` and prepares the node for it.
-///
-/// # Errors
-///
-/// When it cannot be read at all.
+/// Reads the file in `directory` and prepares the node for it. Fails if the file cannot be read.
 pub fn prepare(file: File, directory: &str, node: &Node<'_>, slurm: &Slurm) -> Result<Prepared, Error> {
     let (mut file, mut found) = file.read(directory, node)?;
     for (line, what) in cluster::strangers(&file.parsed.nodes, &slurm.nodes, node.name) {
@@ -64,12 +59,12 @@ pub fn prepare(file: File, directory: &str, node: &Node<'_>, slurm: &Slurm) -> R
     match &mut settings {
         Some(NodeSettings::Enabled(settings)) if !found.has_fatal() => {
             if let Some(left_out) = &file.left_out {
-                found.note(About::File, format!("{left_out}: it gets what is for all nodes"));
+                found.note(About::File, format!("{left_out}: it gets the settings for all nodes"));
             }
             examine(settings, node, slurm, &Manner::START, &mut found);
         }
         Some(NodeSettings::Disabled(why)) => {
-            let why = surroundings::off(&file, node.name, *why);
+            let why = surroundings::why_disabled(&file, node.name, *why);
             found.note(About::Node, format!("jobs on this node get no private directories or namespaces: {why}"));
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! The paths that the settings name, on this node: base paths, private directories, scripts.
+//! Examines the paths in the settings on this node: base paths, private directories, scripts.
 
 use crate::base::base_dir::{open_base, try_to_write};
 use crate::base::errno_hints;
@@ -17,24 +17,23 @@ use rustix::fd::AsFd;
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-/// How an examination goes about it.
+/// How an examination is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// Missing base paths are made, if the settings say so. Else nothing is made that stays, and it is found out
-    /// whether they can be.
+    /// Make missing base paths, if the settings say so. Otherwise only check whether they could be made.
     pub makes_bases: bool,
-    /// As root, who alone can try out what jobs get.
+    /// Run as root. Only root can try out what jobs get.
     pub as_root: bool,
-    /// Told what is looked at next, which may take for ever.
+    /// Called with the name of what is examined next, which may take forever.
     pub looking_at: fn(&str),
 }
 
 impl Manner {
-    /// Of slurmd's start, and of `jobns run`.
+    /// For the start of slurmd, and for `jobns run`.
     pub const START: Self = Self { makes_bases: true, as_root: true, looking_at: |_| {} };
 }
 
-/// Makes the base directories, follows links of root's in the paths, and looks at the scripts.
+/// Makes the base directories, follows root's links in the paths, and checks the scripts.
 pub fn follow(settings: &mut Settings, manner: &Manner, found: &mut Findings) {
     let mut of_slurm_user = Vec::new();
     let may_make = settings.auto_base_path;
@@ -60,19 +59,19 @@ pub fn follow(settings: &mut Settings, manner: &Manner, found: &mut Findings) {
         (manner.looking_at)(&script.path);
         match check_script(key(name), &script.path) {
             Ok(component) => of_slurm_user.extend(component),
-            // It may be on a file system that is mounted later. Until then jobs fail, and say so.
+            // It may be on a file system that is mounted later. Until then jobs fail with an error.
             Err(error) if error.errno() == Some(Errno::NOENT) && settings.scripts_may_be_missing => {
                 found.error(name, format!("{error}; every job on this node fails until it exists"));
             }
             Err(error) if error.errno() == Some(Errno::NOENT) => found.fatal(
                 name,
-                error.with_hint("put it there; if its file system is mounted later: scripts_may_be_missing: true (ScriptsMayBeMissing=true in job_container.conf)"),
+                error.with_hint("install it; if its file system is mounted later, set scripts_may_be_missing: true (ScriptsMayBeMissing=true in job_container.conf)"),
             ),
             Err(error) => found.fatal(name, error),
         }
     }
-    tell_of_slurm_user(of_slurm_user, found);
-    // After the links are followed, two bases may have become one, or one a private directory.
+    warn_of_slurm_user(of_slurm_user, found);
+    // Without links, two bases may be the same directory, or a base may be a private directory.
     if !found.has_fatal()
         && let Err(why) = check::settings(settings).and_then(|()| wire::fits(settings))
     {
@@ -80,13 +79,14 @@ pub fn follow(settings: &mut Settings, manner: &Manner, found: &mut Findings) {
     }
 }
 
-/// The base path; None where it will be made. What exists of the way to one that is not there must be safe now.
+/// Opens the base path, and may make it. None: slurmd will make it. The directories above a missing one must be safe
+/// now.
 fn open_or_make(what: &str, base: &str, may_make: bool, manner: &Manner) -> Result<Option<TrustedDir>, Error> {
     let missing = if may_make && manner.makes_bases { Missing::Make } else { Missing::Refuse };
     match trusted_path::open_dir(what, base, missing) {
         Err(error) if error.errno() == Some(Errno::NOENT) && may_make && !manner.makes_bases => {
             let parent = nearest_existing(base);
-            // A base below the root directory itself has no parent to be looked at.
+            // The root directory is always safe.
             let is_safe = parent == "/" || trusted_path::open_dir(what, parent, Missing::Refuse).is_ok();
             if is_safe { Ok(None) } else { Err(error) }
         }
@@ -94,7 +94,7 @@ fn open_or_make(what: &str, base: &str, may_make: bool, manner: &Manner) -> Resu
     }
 }
 
-/// The path, or the directory above it that exists.
+/// The path, or the nearest directory above it that exists.
 pub(super) fn nearest_existing(path: &str) -> &str {
     let mut path = path;
     while rustix::fs::stat(path).is_err() {
@@ -106,22 +106,23 @@ pub(super) fn nearest_existing(path: &str) -> &str {
     path
 }
 
-/// What `SlurmUser` can exchange. It is no boundary: it signs credentials, and so decides anyway what root does here.
-fn tell_of_slurm_user(mut paths: Vec<String>, found: &mut Findings) {
+/// Warns of paths that `SlurmUser` can change. This is not a security boundary: SlurmUser signs credentials and can
+/// therefore decide what root does on this node anyway.
+fn warn_of_slurm_user(mut paths: Vec<String>, found: &mut Findings) {
     paths.sort_unstable();
     paths.dedup();
     if let Some(uid) = trusted_path::slurm_user().filter(|_| !paths.is_empty()) {
         found.warn(
             About::File,
             format!(
-                "{} belongs to SlurmUser (uid {uid}), who can so change what root does on this node; hint: chown root",
+                "{} belongs to SlurmUser (uid {uid}), who can therefore change what root does on this node; hint: chown root",
                 paths.join(", ")
             ),
         );
     }
 }
 
-/// Each base path, the main one first, with the key that it comes from.
+/// All base paths, the main one first, each with the key that sets it.
 pub(super) fn bases(settings: &Settings) -> Vec<(&'static str, &str)> {
     let mut bases = vec![("base_path", settings.base_path.as_str())];
     for base in dead_jobs::other_bases(settings) {
@@ -132,11 +133,11 @@ pub(super) fn bases(settings: &Settings) -> Vec<(&'static str, &str)> {
     bases
 }
 
-/// Makes and removes in every base path what each job makes. Only trying tells: a file system may be read-only, full,
-/// out of inodes, over root's quota or broken. For a base path that is not there yet, what it would be made in is asked.
+/// Makes and removes in every base path what each job makes. This must be tried: a file system may be read-only, full,
+/// out of inodes, over root's quota or broken. If a base path does not exist yet, its parent must be writable.
 ///
-/// A file system that is full is no reason to refuse while it has something of jobs: their steps need slurmd, and
-/// slurmd is what removes what is left of them.
+/// slurmd still starts on a full file system that contains jobs or their remains: their steps need slurmd, and slurmd
+/// removes what is left of them.
 pub fn write(settings: &Settings, manner: &Manner, found: &mut Findings) {
     for (key, base) in bases(settings) {
         (manner.looking_at)(base);

@@ -1,8 +1,8 @@
-//! What else is in and around the base paths and private directories: what jobs and Slurm itself need and would not see
-//! any more, and what they lose without need. And what is said of a node that gets nothing.
+//! Examines what else is in and around the base paths and private directories: what jobs and Slurm need but would no
+//! longer see. Also explains why a node is disabled.
 
 use crate::base::error::Error;
-use crate::base::listing::names;
+use crate::base::listing::names_at;
 use crate::base::mountinfo::{mounts, table_of};
 use crate::config::path::is_at_or_below;
 use crate::config::settings::{DisabledWhy, Node, Settings};
@@ -11,14 +11,12 @@ use crate::config::{cluster, slurm_conf};
 use crate::node::config_file::ConfigFile;
 use crate::node::finding::Findings;
 use crate::node::paths;
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Names that one line has.
+/// The most names in one line.
 const MOST_NAMES: usize = 8;
 
-/// What Slurm has told, or what slurm.conf says.
+/// Facts from Slurm or from slurm.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slurm {
     pub spool: String,
@@ -27,13 +25,13 @@ pub struct Slurm {
     pub munge_socket: String,
     /// `TmpFS`
     pub tmp: String,
-    /// The nodes that slurm.conf names; empty where it does not name all.
+    /// The nodes in slurm.conf; empty if it does not name all.
     pub nodes: Vec<String>,
 }
 
 impl Slurm {
-    /// `text` is that of slurm.conf, empty where it cannot be read. slurmd knows its spool directory; else it is the
-    /// one that slurm.conf names.
+    /// `text` is that of slurm.conf, or empty if it cannot be read. slurmd knows its spool directory. If `spool` is
+    /// None, slurm.conf names it.
     #[must_use]
     pub fn new(text: &[u8], directory: &str, spool: Option<&str>, node: &Node<'_>) -> Self {
         let named = || slurm_conf::path(text, "SlurmdSpoolDir", node);
@@ -47,23 +45,23 @@ impl Slurm {
     }
 }
 
-/// Why a node gets nothing.
+/// Why the plugin is disabled on a node.
 #[must_use]
-pub fn off(file: &ConfigFile, node: &str, why: DisabledWhy) -> String {
+pub fn why_disabled(file: &ConfigFile, node: &str, why: DisabledWhy) -> String {
     let (path, base_path) = (&file.path, key("base_path"));
     match (why, &file.left_out) {
-        (DisabledWhy::NotConfigured, None) => format!("{path} gives node {node} no {base_path}"),
+        (DisabledWhy::NotConfigured, None) => format!("{path} sets no {base_path} for node {node}"),
         (DisabledWhy::NotConfigured, Some(left_out)) => {
             format!("{path}: {left_out}, and there is no {base_path} for all nodes")
         }
         (DisabledWhy::SetToNone, None) => format!("{path} sets {base_path} to none for node {node}"),
         (DisabledWhy::SetToNone, Some(left_out)) => {
-            format!("{path}: {left_out}, and for all nodes {base_path} is none")
+            format!("{path}: {left_out}, and {base_path} is set to none for all nodes")
         }
     }
 }
 
-/// A private directory, or a hidden base path: nothing that is there on the node is there in a job.
+/// A private directory or a hidden base path, in which jobs do not see what the node has there.
 struct Cover<'a> {
     path: &'a str,
     is_base: bool,
@@ -75,16 +73,16 @@ fn covers(settings: &Settings) -> Vec<Cover<'_>> {
     dirs.chain(bases.map(|(_, path)| Cover { path, is_base: true })).collect()
 }
 
-/// Refuses what would take from jobs what Slurm needs there: each step reads its script from slurmd's spool directory,
-/// and every command reads slurm.conf and asks munge. Warns of what else would be gone. The paths of the settings have
-/// no links in them.
-pub(super) fn look(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
+/// Refuses settings that would hide what Slurm needs in jobs: each step reads its script from slurmd's spool directory,
+/// and every command reads slurm.conf and asks munge. Warns of other things that jobs would not see. The paths of the
+/// settings have no links in them.
+pub(super) fn examine(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
     let covers = covers(settings);
     let munge = slurm.munge_socket.rsplit_once('/').map_or("", |(directory, _)| directory);
     let needed = [
         ("SlurmdSpoolDir", slurm.spool.as_str(), "where steps find their scripts"),
         ("the directory of slurm.conf", &slurm.directory, "which every command of Slurm reads"),
-        ("the directory of munge's socket", munge, "without which no command of Slurm can prove who it is"),
+        ("the directory of munge's socket", munge, "which every command of Slurm needs for authentication"),
     ];
     for (what, path, why) in needed {
         let Some(real) = real_path(path) else { continue };
@@ -95,23 +93,22 @@ pub(super) fn look(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &
             } else {
                 ("dirs", format!("make {} private", cover.path), "remove it from the list".to_owned())
             };
-            found.fatal(about, Error::because(intention, format!("{what} ({path}) lies in it, {why}")).with_hint(hint));
+            found.fatal(about, Error::because(intention, format!("{what} ({path}) is in it, {why}")).with_hint(hint));
         }
     }
     if settings.hide_base_path {
-        tell_of_hidden(settings, slurm, node, found);
+        warn_of_hidden(settings, slurm, node, found);
     }
     if !settings.shared {
-        tell_of_autofs(&covers, found);
+        warn_of_autofs(&covers, found);
     }
 }
 
-/// Tells what jobs lose with a hidden base path.
-fn tell_of_hidden(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
+/// Warns of what a hidden base path hides from jobs.
+fn warn_of_hidden(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &mut Findings) {
     let table = table_of("self").unwrap_or_default();
     let hide = setting("hide_base_path", "true");
-    let keep =
-        format!("hint: give {} a directory of its own, or leave {} out", key("base_path"), key("hide_base_path"));
+    let keep = format!("hint: use a separate directory for {}, or remove {}", key("base_path"), key("hide_base_path"));
     for (_, base) in paths::bases(settings) {
         let mut hidden: Vec<String> = mounts(&table)
             .filter(|mount| mount.point != base && is_at_or_below(&mount.point, base))
@@ -127,13 +124,13 @@ fn tell_of_hidden(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found: &m
         }
         if real_path(&slurm.tmp).is_some_and(|real| is_at_or_below(&real, base)) {
             let tmp = &slurm.tmp;
-            found.warn("base_path", format!("{hide}: jobs will not see TmpFS ({tmp}), which lies in {base}; {keep}"));
+            found.warn("base_path", format!("{hide}: jobs will not see TmpFS ({tmp}), which is in {base}; {keep}"));
         }
     }
 }
 
-/// Tells of file systems that are mounted on demand, which do not come to jobs that run.
-fn tell_of_autofs(covers: &[Cover<'_>], found: &mut Findings) {
+/// Warns of file systems that are mounted on demand, because they do not appear in running jobs.
+fn warn_of_autofs(covers: &[Cover<'_>], found: &mut Findings) {
     let Ok(table) = table_of("self") else { return };
     let mut points = on_demand(&table);
     points.retain(|point| !covers.iter().any(|cover| is_at_or_below(point, cover.path)));
@@ -150,7 +147,7 @@ fn tell_of_autofs(covers: &[Cover<'_>], found: &mut Findings) {
     }
 }
 
-/// The mount points of autofs. Those of systemd in /proc and the like are for nobody's files.
+/// The mount points of autofs, except those of systemd in /proc, /sys and /dev, which are not for files.
 fn on_demand(table: &str) -> Vec<String> {
     let is_for_files = |point: &str| !["/proc", "/sys", "/dev"].iter().any(|top| is_at_or_below(point, top));
     mounts(table)
@@ -167,13 +164,13 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-/// The path without links; None where there is nothing of that name.
+/// The path without links; None if it does not exist.
 fn real_path(path: &str) -> Option<String> {
     let real = std::fs::canonicalize(path).ok()?;
     real.to_str().map(str::to_owned)
 }
 
-/// What `check --here` advises: a base path that has jobs in it and nothing else can be hidden at no price.
+/// Advice for `check --here`: a base path that contains only jobs can be hidden at no cost.
 #[must_use]
 pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> {
     let all: Vec<&str> = paths::bases(settings).into_iter().map(|(_, base)| base).collect();
@@ -183,27 +180,25 @@ pub fn advice(settings: &Settings, slurm: &Slurm, node: &str) -> Option<String> 
     };
     (!settings.hide_base_path && all.iter().all(has_only_jobs)).then(|| {
         format!(
-            "{} has nothing in it but directories of jobs: {} takes the ids of other jobs out of sight and costs nothing",
+            "{} contains only directories of jobs: {} hides the ids of other jobs and costs nothing",
             all.join(", "),
             setting("hide_base_path", "true")
         )
     })
 }
 
-/// The entries of a base path that neither this plugin nor Slurm's has made. Empty where there is no such directory
-/// yet; None where it cannot be read.
+/// The entries of a base path that neither this plugin nor Slurm's has made. Empty if the directory does not exist yet;
+/// None if it cannot be read.
 fn others(base: &str, node: &str) -> Option<Vec<String>> {
     let is_of_jobs = |name: &str| {
         let id = name.strip_prefix(".new.").unwrap_or(name);
-        // Debian's build of Slurm's plugin puts the node's name above the jobs.
+        // Debian's build of Slurm's plugin puts jobs below a directory with the node's name.
         (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())) || name == ".trash" || name == node
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = match rustix::fs::openat(CWD, base, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Some(Vec::new()),
-        directory => directory.ok()?,
+    let mut found = match names_at(base) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Some(Vec::new()),
+        names => names.ok()?,
     };
-    let mut found = names(directory.as_fd(), base).ok()?;
     found.retain(|name| !is_of_jobs(name));
     found.sort_unstable();
     Some(found)
@@ -225,10 +220,10 @@ mod tests {
         }
     }
 
-    /// What is fatal and what is not, each behind its key.
+    /// The fatal findings and the others, each after its key.
     fn said(settings: &Settings, slurm: &Slurm) -> (Vec<String>, Vec<String>) {
         let mut found = Findings::default();
-        look(settings, slurm, &NODE, &mut found);
+        examine(settings, slurm, &NODE, &mut found);
         let (mut fatal, mut others) = (Vec::new(), Vec::new());
         for finding in found {
             let About::Key(key) = finding.about else { panic!("{finding:?}") };

@@ -1,4 +1,5 @@
-//! Where the private directories go on this node: without links, each directory once.
+//! Resolves the mount points of the private directories on this node: removes links, and finds directories that are
+//! named twice.
 
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path;
@@ -9,20 +10,19 @@ use crate::config::settings::{Backing, Dir};
 use crate::node::finding::{About, Findings};
 use rustix::io::Errno;
 
-/// A directory that was looked at.
+/// A directory that was found.
 struct Seen {
     device: u64,
     inode: u64,
-    /// Where it is in the list.
+    /// Its place in the list.
     index: usize,
 }
 
-/// Follows an administrator's links in the paths, now: in the job none is followed. Where values of the job are in a
-/// path, that is done to the directories above the first of them. What is the same directory by another name gets the
-/// same private directory.
+/// Follows administrators' links in the paths, because the job follows none. If a path contains values of the job, only
+/// the directories above the first of them are resolved. A directory with two names gets one private directory.
 pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut Findings) {
     let mut seen: Vec<Seen> = Vec::new();
-    // As written, and without links: in mount order, so that what is around a directory comes before it.
+    // The paths as written, and without links. In mount order, outer directories come first.
     let mut resolved: Vec<(String, String)> = Vec::new();
     let mut done: Vec<Dir> = Vec::with_capacity(dirs.len());
     for mut dir in std::mem::take(dirs) {
@@ -30,7 +30,7 @@ pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut
         let around = resolved.iter().rev().find_map(|(outer, path)| Some((path, path_below(&written, outer)?)));
         let mut same = None;
         if let Some((outer, below)) = around {
-            // Made for each job in the private directory around it: what the node has there is hidden.
+            // It is made for each job in the outer private directory, which hides the node's own.
             dir.path = format!("{outer}/{below}");
         } else {
             looking_at(&dir.path);
@@ -66,7 +66,7 @@ pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut
                 other.path
             ),
         );
-        // Where one is a link to the other, there is one place to mount on.
+        // If one is a link to the other, there is only one mount point.
         if dir.path != other.path {
             dir.backing = Backing::SameAs(other.path.clone());
             done.push(dir);
@@ -77,7 +77,7 @@ pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut
     *dirs = done;
 }
 
-/// With the links the order may have changed: of several names of one directory, the first has what backs it.
+/// Moves the backing of a directory with several names to the first of them. Links may have changed the order.
 fn originals_first(dirs: &mut [Dir]) {
     for index in 0..dirs.len() {
         let Some(Dir { path, backing: Backing::SameAs(other), .. }) = dirs.get(index) else { continue };
@@ -94,7 +94,7 @@ fn originals_first(dirs: &mut [Dir]) {
     }
 }
 
-/// The device and inode of the directory; None where its path is known only when the job is.
+/// Resolves one path. Returns the device and inode of the directory; None if the path depends on the job.
 fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Error> {
     let (fixed, rest) = fixed_part(&dir.path);
     if fixed.is_empty() {
@@ -106,11 +106,11 @@ fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Er
     if target.path == fixed {
         return Ok(identity);
     }
-    // What a link leads to is no pattern.
+    // The target of a link is not a pattern.
     if target.path.contains('\\') {
         return Err(Error::because(
             format!("make {} private", dir.path),
-            format!("{fixed} is a symbolic link to {}, and no path can have a backslash", target.path),
+            format!("{fixed} is a symbolic link to {}, but paths cannot contain a backslash", target.path),
         ));
     }
     let real = if rest.is_empty() { target.path } else { format!("{}{rest}", target.path.replace('%', "%%")) };
@@ -119,7 +119,7 @@ fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Er
     Ok(identity)
 }
 
-/// The path up to the name with the first `%` in it, and what is behind. All of it, where there is none.
+/// Splits a path before the first component with a `%`. If there is none, the first part is the whole path.
 fn fixed_part(path: &str) -> (&str, &str) {
     let Some(percent) = path.find('%') else { return (path, "") };
     let slash = path.get(..percent).and_then(|before| before.rfind('/')).unwrap_or(0);
@@ -188,13 +188,13 @@ mod tests {
         assert_eq!(resolved("/%u").unwrap(), "/%u");
         assert!(resolved(&path("bad/%u")).is_err());
         assert_eq!(resolved(&path("missing/%u")).unwrap_err().errno(), Some(Errno::NOENT));
-        // One that a user can exchange.
+        // One that a user can replace.
         symlink("real", path("theirs")).unwrap();
         std::os::unix::fs::lchown(path("theirs"), Some(65534), Some(65534)).unwrap();
         assert!(resolved(&path("theirs/%u")).unwrap_err().to_string().contains("symbolic link of uid 65534"));
     }
 
-    /// What becomes of the directories, what is fatal, and what else is found.
+    /// The resolved directories, the fatal findings, and the others.
     fn all(mut dirs: Vec<Dir>) -> (Vec<(String, Backing)>, Vec<String>, Vec<String>) {
         let mut found = Findings::default();
         resolve_all(&mut dirs, |_| {}, &mut found);

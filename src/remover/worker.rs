@@ -292,10 +292,10 @@ fn job(
         let fd = open_base(base)?;
         let ask = || live_jobs(&options.spool, &options.node).ok();
         let live = Live::new(&ask);
-        let Some(sight) = dead_jobs::look_at(&host, fd.as_fd(), base, name, &options.node, &live)? else {
+        let Some(entry) = dead_jobs::job_entry(&host, fd.as_fd(), base, name, &options.node, &live)? else {
             return Ok(Outcome::Gone);
         };
-        if sight.verdict != Verdict::Dead {
+        if entry.verdict != Verdict::Dead {
             return Ok(Outcome::Gone);
         }
         let node = Node {
@@ -305,7 +305,7 @@ fn job(
             epilog: options.epilog.as_ref().map(|script| Epilog { script, slurm_conf: Some(&options.slurm_conf) }),
             removal: Removal::InProgram,
         };
-        Ok(match dead_jobs::act(&host, &node, &fd, base, sight) {
+        Ok(match dead_jobs::delete_if_dead(&host, &node, &fd, base, entry) {
             Became::Gone => Outcome::Gone,
             Became::Busy => Outcome::Busy,
             Became::InPlace(record, _lock) => {

@@ -1,7 +1,7 @@
-//! The symbols that Slurm looks up. Each takes C values, calls `plugin`, and converts the result.
+//! The symbols that Slurm looks up. Each converts its C arguments, calls safe code, and converts the result.
 //!
-//! No panic leaves an entry point: unwinding into C is undefined, and an abort would take the node's
-//! daemon down. A panic is a defect; it is logged, and the entry point fails.
+//! No panic leaves an entry point: unwinding into C is undefined behaviour, and an abort would end the node's
+//! daemon. A panic is a defect. It is logged, and the entry point fails.
 
 use crate::base::log::{Level, Log};
 use crate::slurm::flavour;
@@ -29,9 +29,9 @@ unsafe extern "C" {
     fn __errno_location() -> *mut c_int;
 }
 
-/// slurmd returns errno where an entry point failed, and takes 0 for success.
+/// slurmd returns errno if an entry point fails, and 0 would mean success.
 fn set_errno_io() {
-    // SAFETY: the address of this thread's errno, valid as long as the thread.
+    // SAFETY: this is the address of this thread's errno, valid as long as the thread.
     unsafe { __errno_location().write(linux_raw_sys::errno::EIO.cast_signed()) }
 }
 
@@ -41,7 +41,7 @@ fn log_error(line: &str) {
     }
 }
 
-/// Runs an entry point; a panic or a failure is logged and gives `failed`.
+/// Runs an entry point. Logs a panic or a failure and returns `failed`.
 fn entry<T>(name: &str, failed: T, run: impl FnOnce() -> Result<T, plugin::Failure>) -> T {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => value,
@@ -67,17 +67,16 @@ fn success(result: Result<(), plugin::Failure>) -> Result<c_int, plugin::Failure
     result.map(|()| SLURM_SUCCESS)
 }
 
-/// `int init(void)`. In a program that is neither slurmd nor slurmstepd there is nothing to do.
+/// `int init(void)`. Does nothing in a program that is neither slurmd nor slurmstepd.
 #[unsafe(no_mangle)]
 pub extern "C" fn init() -> c_int {
     match catch_unwind(imports::load) {
         Ok(Ok(Some(imports))) => {
-            // Into Slurm's log, with the place in the code, and not to standard error.
+            // Panics are logged with the place in the code, rather than written to standard error.
             std::panic::set_hook(Box::new(|panic| log_error(&panic.to_string())));
             let status = entry("init", SLURM_ERROR, || success(in_slurmd::init(imports)));
             if status != SLURM_SUCCESS {
-                // Else Slurm would load the next plugin of this name, and with it run jobs with less than is
-                // configured.
+                // Otherwise Slurm would load the next plugin of this name, and jobs would get less than is configured.
                 imports.fatal(c"slurm-jobns: the namespace plugin cannot be used, see above");
             }
             status
@@ -91,17 +90,16 @@ pub extern "C" fn init() -> c_int {
     }
 }
 
-/// `void fini(void)`. Called in slurmd only, after its configuration was freed.
+/// `void fini(void)`. Only slurmd calls it, after its configuration was freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn fini() {
-    // The library may be unloaded next.
+    // The library may be unloaded afterwards.
     let _ = catch_unwind(remover::stop);
 }
 
 /// `int namespace_p_restore(char *dir_name, bool recover)`
 ///
-/// The directory is slurmd's spool directory, and the jobs found there tell what lives, also where
-/// slurmd was started with `-c`: a job that lives keeps its files.
+/// Ignores `recover`: live jobs keep their files even if slurmd was started with `-c`.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_restore(_dir_name: *mut c_char, _recover: bool) -> c_int {
     entry("restore", SLURM_ERROR, || success(in_slurmd::restore()))
@@ -115,7 +113,7 @@ fn descriptor<'a>(fd: c_int) -> Result<BorrowedFd<'a>, plugin::Failure> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// `int namespace_p_send_stepd(int fd)`. Called by several threads at once.
+/// `int namespace_p_send_stepd(int fd)`. Several threads may call it at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_send_stepd(fd: c_int) -> c_int {
     entry("send_stepd", SLURM_ERROR, || success(in_slurmd::send_stepd(descriptor(fd)?)))
@@ -129,7 +127,7 @@ pub extern "C" fn namespace_p_recv_stepd(fd: c_int) -> c_int {
 
 /// # Safety
 ///
-/// As [`Step::from_raw`].
+/// The same as for [`Step::from_raw`].
 unsafe fn step_of(step: *const u8) -> Result<Step, plugin::Failure> {
     // SAFETY: by the contract of this function.
     unsafe { Step::from_raw(step) }.ok_or_else(|| "Slurm passed no step".to_owned())
@@ -148,7 +146,7 @@ pub unsafe extern "C" fn namespace_p_stepd_create(step: *const u8) -> c_int {
 
 /// `int namespace_p_stepd_delete(stepd_step_rec_t *)`, in 25.11 `(slurm_step_id_t *)`.
 ///
-/// The argument is not looked at: what is deleted is what this process has made.
+/// Ignores the argument: it deletes what this process has made.
 #[unsafe(no_mangle)]
 pub extern "C" fn namespace_p_stepd_delete(_step: *const c_void) -> c_int {
     entry("stepd_delete", SLURM_ERROR, || success(in_slurmstepd::stepd_delete()))
@@ -178,8 +176,8 @@ pub unsafe extern "C" fn namespace_p_join(step_id: *const StepId, _uid: u32, ste
     }
 }
 
-/// `int namespace_p_join_external(slurm_step_id_t *step_id, list_t *fd_map)`: the number of entries,
-/// or -1. Called by several threads at once.
+/// `int namespace_p_join_external(slurm_step_id_t *step_id, list_t *fd_map)`. Returns the number of entries,
+/// or -1. Several threads may call it at once.
 ///
 /// # Safety
 ///
@@ -203,7 +201,7 @@ pub unsafe extern "C" fn namespace_p_join_external(step_id: *const StepId, fd_ma
 }
 
 /// `bool namespace_p_can_bpf(stepd_step_rec_t *step)`. False makes Slurm skip device constraints
-/// unless there is a token, so it is also the answer for a failure.
+/// unless there is a token, so it is also the result of a failure.
 ///
 /// # Safety
 ///

@@ -1,6 +1,5 @@
-//! What sets this build apart from that of the other of Slurm's two namespace plugins: the names, and that only one of
-//! them is on for a node. Behind this file they are one; what differs beyond that is in the settings
-//! ([`Settings`](crate::config::settings::Settings)).
+//! The differences between the builds for Slurm's two namespace plugins: the names, and the check that only one of them
+//! is enabled for a node. All other differences are in the settings ([`Settings`](crate::config::settings::Settings)).
 
 use crate::base::listing::names;
 use crate::config::flavour::Flavour;
@@ -9,7 +8,7 @@ use rustix::fd::{AsFd, IntoRawFd};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-/// A C string with zeros up to its length.
+/// A C string, filled up with zeros.
 const fn c_array<const LENGTH: usize>(text: &str) -> [u8; LENGTH] {
     let mut array = [0; LENGTH];
     array.split_at_mut(text.len()).0.copy_from_slice(text.as_bytes());
@@ -27,42 +26,41 @@ const NAME_TEXT: &str = match Flavour::OWN {
 /// `plugin_name`
 pub const NAME: [u8; NAME_TEXT.len() + 1] = c_array(NAME_TEXT);
 
-/// Begins every line, so that it is found in a log of many plugins.
+/// The beginning of every log line.
 pub const PREFIX: &str = match Flavour::OWN {
     Flavour::Linux => "namespace/linux: ",
     Flavour::Tmpfs => "namespace/tmpfs: ",
 };
 
-/// The configuration.
+/// The configuration file.
 pub const FILE: File = match Flavour::OWN {
     Flavour::Linux => NAMESPACE_YAML,
     Flavour::Tmpfs => JOB_CONTAINER_CONF,
 };
 
-// One node, one of the two plugins.
+// Only one of the two plugins may be enabled for a node.
 //
-// `NamespaceType` may list both. Where both are on for a node, a process would enter the mount
-// namespace of the one and then that of the other, and so have the directories of the last only:
-// weaker than configured, and without a word. The two know nothing of each other but that they live
-// in one slurmd, so each leaves a mark there that the other finds: a memory file with its name,
-// which ends with the process or its next exec.
+// `NamespaceType` may list both. If both were enabled for a node, a process would enter the mount
+// namespace of one and then that of the other, and silently have only the directories of the second:
+// less than configured. Both plugins are in the same slurmd, so each leaves a mark there that the other
+// finds: a memfd with its name, which ends with the process or its next exec.
 
 fn mark(flavour: Flavour) -> String {
     format!("jobns on: {}", flavour.plugin_type())
 }
 
-/// Marks this slurmd as one in which `own` gives jobs their namespaces. Some when another does so
-/// already: why `own` must not.
+/// Marks this slurmd as one in which `own` gives jobs their namespaces. If the other plugin already does,
+/// returns why `own` must not.
 pub fn claim(own: Flavour) -> Option<String> {
     for other in Flavour::ALL.into_iter().filter(|other| *other != own) {
         if is_marked(&mark(other)).unwrap_or(false) {
             let other = other.plugin_type();
             return Some(format!(
-                "{other} is also enabled for this node, and a job can be in the mount namespace of one of them only; hint: set base_path (BasePath) to none for this node in the file of the other"
+                "{other} is also enabled for this node, but a job can be in only one mount namespace; hint: set base_path (BasePath) to none for this node in the file of one of the two plugins"
             ));
         }
     }
-    // Without the mark the other one is not refused: no reason to refuse this one.
+    // Without the mark the other plugin is not refused. That is no reason to refuse this one.
     if let Ok(mark) = rustix::fs::memfd_create(mark(own), MemfdFlags::CLOEXEC) {
         let _: i32 = mark.into_raw_fd();
     }
@@ -86,7 +84,7 @@ mod tests {
     #[test]
     fn the_second_is_refused() {
         assert_eq!(claim(Flavour::Linux), None);
-        // slurmd reads its configuration again in the same process: not after a re-exec.
+        // If slurmd reads its configuration again in the same process, the mark is its own.
         assert_eq!(claim(Flavour::Linux), None);
         assert!(claim(Flavour::Tmpfs).is_some_and(|why| why.contains("namespace/linux is also enabled")));
     }

@@ -6,8 +6,8 @@ use crate::slurm::step::{Step, c_text};
 use crate::slurm::version::version;
 use core::ffi::{c_int, c_void};
 
-/// `gpu:a100:2,…`: what the job has of each GRES on this node. None where it has none, or where
-/// the place of the count in this version is not known.
+/// The GRES of the job on this node, as `gpu:a100:2,…`. None if it has none, or if the offset of the count in
+/// this version of Slurm is not known.
 #[must_use]
 pub fn of_step(step: Step, imports: &Imports) -> Option<Vec<u8>> {
     let list = step.gres_list();
@@ -17,7 +17,7 @@ pub fn of_step(step: Step, imports: &Imports) -> Option<Vec<u8>> {
     }
     let mut walk = GresWalk { total_offset, text: Vec::new() };
     // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
-    // call (slurmstepd_job.h); `walk` outlives it and is used by `add_gres` alone.
+    // call (slurmstepd_job.h). `walk` outlives it, and only `add_gres` uses it.
     unsafe {
         (imports.list_for_each)(list, add_gres as *mut c_void, (&raw mut walk).cast());
     }
@@ -29,7 +29,7 @@ struct GresWalk {
     text: Vec<u8>,
 }
 
-/// A `ListForF` over `gres_state_t`. Must not unwind: it does nothing that could panic.
+/// A `ListForF` over `gres_state_t`. It must not unwind, and does nothing that could panic.
 unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
     let read = |at: *mut c_void, offset: usize| {
         // SAFETY: `at` is a live structure with a pointer at `offset` (layout::gres_state and
@@ -43,9 +43,9 @@ unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
     if data.is_null() {
         return 0;
     }
-    // SAFETY: `walk` is the GresWalk of `of_step`, which nobody else uses during the walk.
+    // SAFETY: `walk` is the GresWalk of `of_step`, which nothing else uses during the walk.
     let walk = unsafe { &mut *walk.cast::<GresWalk>() };
-    // SAFETY: `total_gres` of a live gres_job_state_t.
+    // SAFETY: it is `total_gres` of a live gres_job_state_t.
     let total = unsafe { data.cast::<u8>().add(walk.total_offset).cast::<u64>().read_unaligned() };
     // SAFETY: both are `char *`, null or C strings that live as long as the structure.
     let (name, kind) = unsafe {

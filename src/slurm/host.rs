@@ -1,4 +1,4 @@
-//! Slurm as a host of the core.
+//! Slurm as the host of `job/`.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,7 @@ pub struct SlurmHost {
     pub imports: &'static Imports,
 }
 
-/// slurmstepd with the step that it is called for.
+/// slurmstepd, with the step of the call.
 #[derive(Debug)]
 pub struct SlurmStepHost {
     pub daemon: SlurmHost,
@@ -51,8 +51,8 @@ impl SlurmHost {
     }
 }
 
-/// The level and the words of Slurm's own `error()`, `warning()`, `info()` and `log_flag()`, of which
-/// `slurm_log_var` says the level "error" itself.
+/// The level and the text as Slurm's own `error()`, `warning()`, `info()` and `log_flag()` would log it.
+/// `slurm_log_var` itself adds "error: ".
 fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
     let (level, word) = match level {
         Level::Error => (LOG_LEVEL_ERROR, ""),
@@ -61,7 +61,7 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
         Level::Debug => (LOG_LEVEL_VERBOSE, "NAMESPACE: "),
         Level::Script | Level::ScriptEnd => (LOG_LEVEL_VERBOSE, "SCRIPT: "),
     };
-    // Users' names and scripts' output may be in it: one line stays one line.
+    // Control characters are escaped: the line may contain users' names and the output of scripts.
     let text = format!("{word}{PREFIX}{line}")
         .chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
@@ -97,11 +97,11 @@ impl StepHost for SlurmStepHost {
         }
         Err(Error::because(
             format!("add the namespace process {pid} to the processes of the job's extern step"),
-            "proctrack_g_add failed; the lines above say why",
+            "proctrack_g_add failed; see the lines above",
         ))
     }
 
-    /// switch_g_fs_init does nothing where no switch plugin is loaded, as on most nodes, and a thread is saved.
+    /// Without a switch plugin, as on most nodes, switch_g_fs_init does nothing, and no thread is needed.
     fn work_inside(&self) -> Option<InsideWork<'_>> {
         imports::is_loaded(b"/switch_").then(|| -> InsideWork<'_> { Box::new(|| self.set_up_switch()) })
     }
@@ -114,7 +114,7 @@ impl SlurmStepHost {
         }
         Err(Error::because(
             "set up the switch inside the job's mount namespace",
-            "switch_g_fs_init failed; the lines above say why",
+            "switch_g_fs_init failed; see the lines above",
         ))
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_slurms_levels_and_words_and_stay_one() {
+    fn lines_have_slurms_levels_and_words_and_no_line_breaks() {
         let logged = |level| as_logged(level, format_args!("a\nb"));
         assert_eq!(logged(Level::Error), (2, format!("{PREFIX}a\\nb")));
         assert_eq!(logged(Level::Warning), (3, format!("warning: {PREFIX}a\\nb")));

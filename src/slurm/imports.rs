@@ -1,9 +1,9 @@
 //! Slurm's functions and variables, looked up by name when the plugin is loaded.
 //!
-//! Slurm loads plugins with lazy binding, so its own may name symbols that only some daemons have. A
-//! Rust library is linked with immediate binding (`-z now`, which hardening wants): one symbol that
-//! is missing would make the whole plugin unloadable, in slurmctld and scontrol too. So the library
-//! itself imports nothing of Slurm; `init` looks up what it needs and says by name what is missing.
+//! Slurm loads plugins with lazy binding, so its own plugins may refer to symbols that only some daemons have.
+//! This library is linked with immediate binding (`-z now`, for hardening): one missing symbol would make the
+//! whole plugin unloadable, also in slurmctld and scontrol. So the library imports nothing from Slurm. `init`
+//! looks up what it needs, and names what is missing.
 //!
 //! The prototypes are those of Slurm 25.11, 26.05 and 26.11.
 
@@ -20,7 +20,7 @@ use std::ffi::CString;
 use std::sync::OnceLock;
 
 unsafe extern "C" {
-    /// dlsym(3). Part of libc since glibc 2.34, and of libdl before, which every daemon has loaded.
+    /// dlsym(3). It is in libc since glibc 2.34, and before in libdl, which every daemon has loaded.
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 
@@ -58,7 +58,7 @@ pub struct Imports {
     daemon: Daemon,
     /// `int stepd_get_bpf_token(int, uint16_t)`
     stepd_get_bpf_token: GetToken,
-    /// `stepd_destroy_ns_fd_map` exists: whoever asks for namespace fds closes and frees them
+    /// `stepd_destroy_ns_fd_map` exists: the caller of `join_external` closes and frees the descriptors
     /// (26.11).
     pub caller_owns_fds: bool,
 }
@@ -70,7 +70,7 @@ pub enum Daemon {
     Slurmstepd(StepdImports),
 }
 
-/// What only slurmstepd is asked for.
+/// Symbols that only slurmstepd has.
 #[derive(Debug)]
 pub struct StepdImports {
     /// `stepd_step_rec_t *step`
@@ -88,8 +88,8 @@ pub struct StepdImports {
 }
 
 // SAFETY: the pointers are addresses of functions and of global variables of the daemon, valid in
-// every thread for as long as it runs. What they lead to is only read here, through methods that say
-// when that may be done.
+// every thread for as long as it runs. The variables are only read, by methods that say when this is
+// allowed.
 unsafe impl Send for Imports {}
 // SAFETY: as above.
 unsafe impl Sync for Imports {}
@@ -100,7 +100,7 @@ unsafe impl Sync for StepdImports {}
 
 static IMPORTS: OnceLock<Imports> = OnceLock::new();
 
-/// What [`load`] has found. None before.
+/// The result of [`load`]; None before.
 #[must_use]
 pub fn imports() -> Option<&'static Imports> {
     IMPORTS.get()
@@ -111,7 +111,7 @@ fn find(symbol: &CStr) -> Option<NonNull<c_void>> {
     NonNull::new(unsafe { dlsym(RTLD_DEFAULT, symbol.as_ptr()) })
 }
 
-/// `struct dl_phdr_info` (dl_iterate_phdr(3)): the fields that we read, which come first.
+/// `struct dl_phdr_info` (dl_iterate_phdr(3)): the first fields.
 #[repr(C)]
 struct LoadedObject {
     address: usize,
@@ -126,17 +126,17 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// True when a library whose path contains `part` is loaded in this process.
+/// Is a library whose path contains `part` loaded in this process?
 #[must_use]
 pub fn is_loaded(part: &'static [u8]) -> bool {
-    unsafe extern "C" fn holds(object: *const LoadedObject, _: usize, part: *mut c_void) -> c_int {
-        // SAFETY: the loader passes a live object, and the pointer that `is_loaded` gave it.
+    unsafe extern "C" fn matches(object: *const LoadedObject, _: usize, part: *mut c_void) -> c_int {
+        // SAFETY: the loader passes a live object, and the pointer that `is_loaded` has passed.
         let (name, part) = unsafe { (c_text((*object).name), *part.cast::<&[u8]>()) };
         c_int::from(name.unwrap_or_default().windows(part.len().max(1)).any(|window| window == part))
     }
     let mut part = part;
-    // SAFETY: `holds` has the type that the loader calls, and `part` outlives the call.
-    unsafe { dl_iterate_phdr(holds, (&raw mut part).cast()) != 0 }
+    // SAFETY: `matches` has the type of the callback, and `part` outlives the call.
+    unsafe { dl_iterate_phdr(matches, (&raw mut part).cast()) != 0 }
 }
 
 /// `Dl_info` (dladdr(3)).
@@ -149,42 +149,42 @@ struct ObjectOfAddress {
 }
 
 unsafe extern "C" {
-    /// dladdr(3), where dlsym is.
+    /// dladdr(3), in the same library as dlsym.
     fn dladdr(address: *const c_void, info: *mut ObjectOfAddress) -> c_int;
 }
 
-/// The file that this plugin was loaded from, as Slurm has named it.
+/// The path of the file that this plugin was loaded from, as Slurm spells it.
 #[must_use]
 pub fn own_file() -> Option<String> {
     let null = core::ptr::null::<c_void>();
     let mut info = ObjectOfAddress { name: null.cast(), base: null, symbol: null.cast(), address: null };
     let address = own_file as fn() -> Option<String> as *const c_void;
-    // SAFETY: an address in this library, and room for the answer.
+    // SAFETY: the arguments are an address in this library, and room for the answer.
     if unsafe { dladdr(address, &raw mut info) } == 0 {
         return None;
     }
-    // SAFETY: null, or the name of a loaded object, which nobody changes while it is loaded.
+    // SAFETY: it is null, or the name of a loaded object, which does not change while it is loaded.
     unsafe { c_text(info.name) }.and_then(|name| String::from_utf8(name).ok())
 }
 
-/// Casts the address of a symbol to the type that its comment above states.
+/// Casts the address of a symbol to the type of the field.
 macro_rules! import {
     ($name:literal) => {
         match find($name) {
-            // SAFETY: the symbol is a function of the prototype stated at the field (the types of
-            // both sides are pointers of the same size), or the address of the variable stated there.
+            // SAFETY: the symbol is a function with the prototype in the comment of the field, or the
+            // address of the variable that is named there. Both types are pointers of the same size.
             Some(address) => unsafe { core::mem::transmute::<NonNull<c_void>, _>(address) },
             None => return Err($name),
         }
     };
 }
 
-/// Looks up everything. Called once by `init`, before anything else of the plugin.
+/// Looks up everything. `init` calls it once, before any other part of the plugin runs.
 pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
     if let Some(imports) = IMPORTS.get() {
         return Ok(Some(imports));
     }
-    // Only slurmd and slurmstepd have it.
+    // Only slurmd and slurmstepd have this symbol.
     let Some(conf) = find(c"conf").map(NonNull::cast) else { return Ok(None) };
     let daemon = match find(c"step") {
         Some(step) => Daemon::Slurmstepd(StepdImports {
@@ -215,10 +215,10 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
     Ok(Some(IMPORTS.get_or_init(|| found)))
 }
 
-/// Ends the daemon because `symbol` is missing, with what may be there to do so.
+/// Ends the daemon because `symbol` is missing, if Slurm's function for this exists.
 pub fn fatal_without(symbol: &CStr) {
     let Some(fatal) = find(c"slurm_fatal") else { return };
-    // SAFETY: `void slurm_fatal(const char *, ...)`, a function pointer of the same size.
+    // SAFETY: it is `void slurm_fatal(const char *, ...)`, and both types are pointers of the same size.
     let fatal = unsafe { core::mem::transmute::<NonNull<c_void>, Fatal>(fatal) };
     let line = CString::new(without(symbol)).unwrap_or_default();
     // SAFETY: "%s" and one C string, as the format says.
@@ -249,7 +249,7 @@ impl Imports {
         &self.daemon
     }
 
-    /// Logs one line, as the level's own functions do. Slurm filters by level.
+    /// Logs one line. Slurm filters by level.
     pub fn log(&self, level: u32, line: &CStr) {
         // SAFETY: "%s" and one C string, as the format says.
         unsafe { (self.log_var)(level, c"%s".as_ptr(), line.as_ptr()) }
@@ -261,21 +261,21 @@ impl Imports {
         unsafe { (self.fatal)(c"%s".as_ptr(), line.as_ptr()) }
     }
 
-    /// DebugFlags=Namespace is set.
+    /// Is DebugFlags=Namespace set?
     #[must_use]
     pub fn debug(&self) -> bool {
         self.debug_flags() & layout::slurm_conf::NAMESPACE != 0
     }
 
-    /// DebugFlags=Script is set.
+    /// Is DebugFlags=Script set?
     #[must_use]
     pub fn debug_scripts(&self) -> bool {
         self.debug_flags() & layout::slurm_conf::SCRIPT != 0
     }
 
     fn debug_flags(&self) -> u64 {
-        // SAFETY: `debug_flags` of the global slurm_conf, an aligned u64 that other threads only
-        // ever store whole.
+        // SAFETY: it is `debug_flags` of the global slurm_conf, an aligned u64 that other threads always
+        // store as a whole.
         unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::DEBUG_FLAGS).cast::<u64>().read_volatile() }
     }
 
@@ -285,21 +285,21 @@ impl Imports {
         asks_for_token(self.stepd_get_bpf_token)
     }
 
-    /// The uid of `SlurmUser`; 0 where slurm.conf names none.
+    /// The uid of `SlurmUser`; 0 if slurm.conf names none.
     #[must_use]
     pub fn slurm_user(&self) -> u32 {
-        // SAFETY: `slurm_user_id` of the global slurm_conf, an aligned u32 that slurmd has set before it loads
-        // plugins.
+        // SAFETY: it is `slurm_user_id` of the global slurm_conf, an aligned u32 that slurmd has set before it
+        // loads plugins.
         let uid =
             unsafe { self.slurm_conf.as_ptr().add(layout::slurm_conf::SLURM_USER_ID).cast::<u32>().read_volatile() };
         if uid >= layout::NO_VAL { 0 } else { uid }
     }
 
-    /// A text of the daemon's `conf`; None when it is not set.
+    /// A text of the daemon's `conf`; None if it is not set.
     #[must_use]
     pub fn conf_text(&self, offset: usize) -> Option<Vec<u8>> {
         // SAFETY: `conf` is the daemon's pointer to its slurmd_conf_t, which it sets before it loads
-        // plugins and frees after; `offset` is a `char *` of it (layout::conf), set by then.
+        // plugins and frees at its end. At `offset` there is a `char *` (layout::conf).
         unsafe {
             let conf = self.conf.as_ptr().read();
             if conf.is_null() {
@@ -309,31 +309,31 @@ impl Imports {
         }
     }
 
-    /// `NodeHostname` of a node in slurm.conf; None when it has no such node. What Slurm has allocated for
-    /// the answer is not freed: slurmd asks once.
+    /// `NodeHostname` of a node in slurm.conf; None if it has no such node. The memory that Slurm allocates
+    /// for the answer is not freed, because slurmd asks only once.
     #[must_use]
     pub fn hostname_of(&self, node: &CStr) -> Option<Vec<u8>> {
-        // SAFETY: a C string; the answer is null or a C string that is ours.
+        // SAFETY: the argument is a C string. The answer is null or a C string that the caller owns.
         unsafe { c_text((self.conf_get_hostname)(node.as_ptr())) }
     }
 
     /// A SLUID as Slurm prints it.
     #[must_use]
     pub fn sluid_text(&self, sluid: u64) -> String {
-        // SLUID_STR_BYTES is 15; more does no harm.
+        // SLUID_STR_BYTES is 15.
         let mut buffer = [0_u8; 32];
-        // SAFETY: the buffer is live and as large as said, and its last byte stays 0.
+        // SAFETY: the buffer is live and larger than the size that is passed, so its last byte stays 0.
         unsafe { (self.print_sluid)(sluid, buffer.as_mut_ptr().cast(), buffer.len() - 1) };
         CStr::from_bytes_until_nul(&buffer).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
-    /// Appends `entries` to a list of `ns_fd_map_t *` and returns how many there are in it. A caller
-    /// that owns what it gets (26.11) is given descriptors and allocations of its own; any other
-    /// keeps pointers to `entries`, for which they are static, so that nothing leaks with each login.
+    /// Appends `entries` to a list of `ns_fd_map_t *` and returns the length of the list. A caller that
+    /// owns the entries (26.11) gets its own descriptors and allocations. Any other gets pointers to
+    /// `entries`, which are static, so that nothing leaks with each login.
     ///
     /// # Errors
     ///
-    /// `fcntl(2)` where a descriptor has to be duplicated; nothing was appended then.
+    /// A descriptor could not be duplicated (`fcntl(2)`). Nothing was appended.
     ///
     /// # Safety
     ///
@@ -342,8 +342,8 @@ impl Imports {
         let mut own = Vec::new();
         if self.caller_owns_fds {
             for entry in entries {
-                // SAFETY: the numbers of `entries` stay open for as long as this process lives, if as /dev/null
-                // at the end (`Pins::with_other_numbers`).
+                // SAFETY: the numbers in `entries` stay open for as long as this process lives, in the end as
+                // /dev/null (`Pins::with_other_numbers`).
                 let fd = unsafe { BorrowedFd::borrow_raw(entry.fd) };
                 own.push(rustix::io::fcntl_dupfd_cloexec(fd, 3)?);
             }
@@ -351,7 +351,7 @@ impl Imports {
         let mut own = own.into_iter();
         for entry in entries {
             let item: *mut c_void = match own.next() {
-                // SAFETY: one zeroed element of this size; xcalloc aborts rather than return null.
+                // SAFETY: xcalloc returns a zeroed element of this size. It aborts rather than return null.
                 Some(fd) => unsafe {
                     let item = (self.xcalloc)(
                         1,
@@ -367,7 +367,7 @@ impl Imports {
                 },
                 None => core::ptr::from_ref(entry).cast_mut().cast(),
             };
-            // SAFETY: by the contract of this function; the item lives until the list is freed.
+            // SAFETY: by the contract of this function. The item lives until the list is freed.
             unsafe { (self.list_append)(list, item) };
         }
         // SAFETY: by the contract of this function.
@@ -384,17 +384,17 @@ pub enum NoToken {
     None,
 }
 
-/// A Slurm that was built with BPF tokens sends a request. Any other only logs that it cannot. This one is answered
-/// with the end of the stream. True where it cannot be told.
+/// Does this function send a request for a BPF token? Slurm does if it was built with BPF tokens; otherwise it only
+/// logs an error. The request is answered with the end of the stream. Returns true if this cannot be tested.
 fn asks_for_token(get_token: GetToken) -> bool {
     let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
     let Ok((ours, theirs)) = pair else { return true };
     if shutdown(&ours, Shutdown::Write).is_err() || rustix::io::ioctl_fionbio(&ours, true).is_err() {
         return true;
     }
-    // SAFETY: an open descriptor, and a protocol that is not too old for any release.
+    // SAFETY: the arguments are an open descriptor and a protocol that is not too old for any release.
     let token = unsafe { get_token(theirs.as_raw_fd(), u16::MAX) };
-    debug_assert!(token < 0, "nobody has given one");
+    debug_assert!(token < 0, "nothing has sent one");
     // EAGAIN: nothing was written.
     rustix::io::read(&ours, &mut [0_u8; 4][..]) != Err(Errno::AGAIN)
 }
@@ -405,7 +405,7 @@ impl NoToken {
         match self {
             Self::NotConnected => "cannot connect to the extern slurmstepd",
             Self::NotBuiltIn => "this Slurm was built without BPF tokens",
-            Self::None => "the extern slurmstepd has no BPF token to give",
+            Self::None => "the extern slurmstepd has no BPF token",
         }
     }
 }
@@ -414,27 +414,27 @@ impl StepdImports {
     /// slurmstepd's own step record; None before it has received it.
     #[must_use]
     pub fn step(&self) -> Option<Step> {
-        // SAFETY: the global `step` of slurmstepd: set once, before the plugin's entry points that
-        // ask for it are called, and valid until the process ends.
+        // SAFETY: it is the global `step` of slurmstepd, which is set once, before it calls the entry points
+        // that need it, and is valid until the process ends.
         unsafe { Step::from_raw(self.step.as_ptr().read_volatile()) }
     }
 
     #[must_use]
     pub fn track(&self, step: Step, pid: i32) -> bool {
-        // SAFETY: a live step record, as `Step` promises.
+        // SAFETY: the step record is live, as `Step` promises.
         unsafe { (self.proctrack_add)(step.as_ptr(), pid) == layout::SLURM_SUCCESS }
     }
 
     #[must_use]
     pub fn switch_fs_init(&self, step: Step) -> bool {
-        // SAFETY: a live step record, as `Step` promises. slurmstepd calls it from another thread
-        // than its main one in no release; it touches nothing but the record and /dev.
+        // SAFETY: the step record is live, as `Step` promises. slurmstepd itself calls the function only from
+        // its main thread, but it accesses nothing but the record and /dev.
         unsafe { (self.switch_fs_init)(step.as_ptr()) == layout::SLURM_SUCCESS }
     }
 
     #[must_use]
     pub fn has_bpf_token(&self) -> bool {
-        // SAFETY: takes nothing; returns a number.
+        // SAFETY: the function has no arguments and returns a number.
         unsafe { (self.bpf_get_token)() != -1 }
     }
 
@@ -447,20 +447,20 @@ impl StepdImports {
         extern_step: &layout::StepId,
     ) -> Result<(), NoToken> {
         let mut protocol: u16 = 0;
-        // SAFETY: two C strings, a live step id and a live u16.
+        // SAFETY: the arguments are two C strings, a live step id and a live u16.
         let fd = unsafe { (self.stepd_connect)(spooldir.as_ptr(), node.as_ptr(), extern_step, &raw mut protocol) };
         if fd < 0 {
             return Err(NoToken::NotConnected);
         }
-        // SAFETY: stepd_connect returned a descriptor that is now ours.
+        // SAFETY: stepd_connect returned a descriptor that the caller owns.
         let connection = unsafe { <rustix::fd::OwnedFd as rustix::fd::FromRawFd>::from_raw_fd(fd) };
-        // SAFETY: an open descriptor and the protocol that goes with it.
+        // SAFETY: the arguments are an open descriptor and the protocol of its connection.
         let token = unsafe { (imports.stepd_get_bpf_token)(fd, protocol) };
         drop(connection);
         if token < 0 {
             return Err(if imports.is_built_with_bpf_tokens() { NoToken::None } else { NoToken::NotBuiltIn });
         }
-        // SAFETY: hands the descriptor over to Slurm, which keeps it.
+        // SAFETY: Slurm now owns the descriptor.
         unsafe { (self.bpf_set_token)(token) };
         Ok(())
     }
@@ -471,9 +471,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slurm_without_bpf_tokens_is_told_by_what_it_does_not_send() {
+    fn a_slurm_without_bpf_tokens_sends_no_request() {
         unsafe extern "C" fn with(fd: c_int, _: u16) -> c_int {
-            // SAFETY: open during the call.
+            // SAFETY: it is open during the call.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             assert_eq!(rustix::io::write(fd, b"ask!"), Ok(4));
             assert_eq!(rustix::io::read(fd, &mut [0_u8; 4][..]), Ok(0));
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_symbol_is_named_by_the_plugin_that_wants_it() {
+    fn the_line_about_a_missing_symbol_names_the_plugin() {
         let plugin = crate::config::flavour::Flavour::OWN.plugin_type();
         let line = without(c"some_symbol");
         assert!(line.starts_with(plugin) && line.contains(" no symbol some_symbol;"), "{line}");

@@ -1,4 +1,5 @@
-//! What the entry points do in slurmd: read the configuration, clear up after dead jobs, tell each slurmstepd.
+//! The work of the entry points in slurmd: reads the configuration, starts the removal program, sends the settings to
+//! each slurmstepd.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +16,7 @@ use crate::job::make::plan;
 use crate::job::record::namespaces;
 use crate::job::record::registry;
 use crate::job::record::registry::Registry;
-use crate::job::remove::dead_jobs as restore_jobs;
+use crate::job::remove::dead_jobs;
 use crate::node;
 use crate::node::Prepared;
 use crate::node::config_file::config_directory;
@@ -39,8 +40,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static HOSTNAME: OnceLock<String> = OnceLock::new();
 /// The plugin's file, as it was when slurmd loaded it.
 static OWN_FILE: OnceLock<Option<File>> = OnceLock::new();
-/// That the file is another was logged.
-static TOLD_OF_FILE: AtomicBool = AtomicBool::new(false);
+/// A warning that the file was replaced was logged.
+static WARNED_OF_FILE: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, PartialEq, Eq)]
 struct File {
@@ -58,18 +59,18 @@ impl File {
         Ok(Self { path, device: file.dev(), inode: file.ino(), size: file.len(), changed })
     }
 
-    /// What a slurmstepd that starts now loads in its place; None when that is the same file.
+    /// A sentence if the file has changed, so that a new slurmstepd loads another one; None if it is the same.
     fn replaced(&self) -> Option<String> {
         let Self { path, .. } = self;
         match Self::at(path.clone()) {
             Ok(now) if now == *self => None,
             Ok(_) => Some(format!("{path} was replaced after slurmd had loaded it")),
-            Err(error) => Some(format!("{path} was there when slurmd loaded it and cannot be found now: {error}")),
+            Err(error) => Some(format!("{path} can no longer be found since slurmd loaded it: {error}")),
         }
     }
 }
 
-/// The settings of this node, which it can honour; else every reason why not.
+/// The settings of this node, if it can honour them. The error contains all reasons why it cannot.
 fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let daemon = daemon(host.imports).map_err(|why| vec![why])?;
     trusted_path::trust_slurm_user(host.imports.slurm_user());
@@ -78,7 +79,7 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let _ = NODE_NAMESPACES.set(own);
     let node = config::settings::Node { name: &daemon.node, hostname };
     let directory = config_directory(&daemon.slurm_conf);
-    // Slurm has read it. What it says here only makes a mistake known early.
+    // Only for early warnings, so an error is ignored. Slurm itself has already read the file.
     let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
     let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
     let Prepared { file, settings, found } =
@@ -87,13 +88,13 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let settings = settings.ok_or_else(|| vec![format!("{}: it cannot be read", file.path)]).and_then(alone)?;
     if let NodeSettings::Enabled(settings) = &settings {
         remover::check().map_err(|why| vec![why])?;
-        tell_of_build(host, settings);
+        warn_of_build(host, settings);
     }
     Ok(settings)
 }
 
-/// The same of Slurm's build as `node::kernel` says of the kernel.
-fn tell_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
+/// Warns if Slurm was built without BPF tokens, as `node::kernel` warns of a kernel without them.
+fn warn_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
     let wants_token = settings.namespaces.user && !settings.disable_bpf_token && has_bpf_tokens();
     if wants_token && !host.imports.is_built_with_bpf_tokens() {
         host.log(
@@ -105,7 +106,7 @@ fn tell_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
     }
 }
 
-/// `NodeHostname` of this node, which `%h` is.
+/// `NodeHostname` of this node, the value of `%h`.
 fn hostname(imports: &Imports, daemon: &Daemons) -> Result<&'static str, Failure> {
     if let Some(name) = HOSTNAME.get() {
         return Ok(name);
@@ -116,8 +117,8 @@ fn hostname(imports: &Imports, daemon: &Daemons) -> Result<&'static str, Failure
     Ok(HOSTNAME.get_or_init(|| found))
 }
 
-/// In slurmd: reads namespace.yaml and prepares the node. A configuration that cannot be honoured
-/// ends slurmd, since a failing `init` would only make it look for the next plugin of that name.
+/// In slurmd: reads the configuration and prepares the node. If the configuration cannot be honoured, this
+/// ends slurmd. If `init` only failed, Slurm would load the next plugin of that name.
 pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     let host = SlurmHost { imports };
     if !imports.in_slurmd() {
@@ -133,7 +134,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                         "version {} for Slurm {}: jobs get {} namespaces and private {} under {}",
                         env!("CARGO_PKG_VERSION"),
                         version(),
-                        crate::job::record::namespaces::describe(plan::namespaces(settings), ", "),
+                        namespaces::describe(plan::namespaces(settings), ", "),
                         settings.dirs.iter().map(|dir| dir.path.as_str()).collect::<Vec<_>>().join(", "),
                         settings.base_path
                     ),
@@ -148,7 +149,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
                 host.log(Level::Error, format_args!("{error}"));
             }
             let last = format!(
-                "{PREFIX}{} above; slurmd does not start rather than run jobs without what {} asks for",
+                "{PREFIX}{} above; slurmd does not start, because jobs would get less than {} asks for",
                 if errors.len() == 1 { "see the error".to_owned() } else { format!("see the {} errors", errors.len()) },
                 flavour::FILE.name
             );
@@ -158,7 +159,7 @@ pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     }
 }
 
-/// Settings that another plugin is not in the way of.
+/// The settings, unless the other plugin is also enabled for this node.
 fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
     if let NodeSettings::Enabled(_) = settings
         && let Some(why) = flavour::claim(Flavour::OWN)
@@ -168,7 +169,8 @@ fn alone(settings: NodeSettings) -> Result<NodeSettings, Vec<String>> {
     Ok(settings)
 }
 
-/// slurmd has started: lets the removal program delete what dead jobs left. It waits for nothing.
+/// Called after slurmd has started. Starts the removal program, which deletes what dead jobs have left, and does not
+/// wait for it.
 pub fn restore() -> Result<(), Failure> {
     let imports = loaded()?;
     let settings = settings()?;
@@ -176,7 +178,7 @@ pub fn restore() -> Result<(), Failure> {
     let host = SlurmHost { imports };
     let mut bases: Vec<String> = settings.map(|settings| settings.base_path.clone()).into_iter().collect();
     let today = bases.len();
-    let trash_of_today = settings.map(restore_jobs::other_bases).unwrap_or_default();
+    let trash_of_today = settings.map(dead_jobs::other_bases).unwrap_or_default();
     let mut trash: Vec<String> = trash_of_today.iter().map(|path| (*path).to_owned()).collect();
     let mut known = true;
     match Registry::read(&daemon.spooldir, Flavour::OWN.registry()) {
@@ -191,12 +193,12 @@ pub fn restore() -> Result<(), Failure> {
             host.log(
                 Level::Error,
                 format_args!(
-                    "{error}; jobs under a former base_path are not found, and get no new steps; the file stays as it is: fix it, or remove it if there are no such jobs, and restart slurmd"
+                    "{error}; jobs under a former base_path are not found and get no new steps; the file stays as it is: fix it, or remove it if there are no such jobs, and restart slurmd"
                 ),
             );
         }
     }
-    let in_use = restore_jobs::in_use(&host, &bases, &daemon.node);
+    let in_use = dead_jobs::in_use(&host, &bases, &daemon.node);
     remover::start(
         imports,
         Options {
@@ -214,8 +216,8 @@ pub fn restore() -> Result<(), Failure> {
         },
     )?;
     let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
-    // A former one stays while it is not empty, or may get something when a job that lives now ends.
-    let may_have_some = |path: &String| restore_jobs::has_trash(path).unwrap_or(false);
+    // A former one stays in the registry if it is not empty, or while a live job may still move its files there.
+    let may_have_some = |path: &String| dead_jobs::has_trash(path).unwrap_or(false);
     trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
     trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
     let mut here = Registry {
@@ -239,22 +241,22 @@ pub fn restore() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The slurmstepd that has just started loads the file that is there now. It may be of another version of this
-/// plugin, or Slurm's plugin, which refuse what this one sends, and the step fails.
-fn tell_of_file() {
+/// Warns if the plugin's file was replaced. The slurmstepd that has just started loads the present file. If that is
+/// another version of this plugin, or Slurm's plugin, it refuses what this one sends, and the step fails.
+fn warn_of_file() {
     let Some(why) = OWN_FILE.get().and_then(Option::as_ref).and_then(File::replaced) else { return };
     if let Ok(imports) = loaded()
-        && !TOLD_OF_FILE.swap(true, Ordering::Relaxed)
+        && !WARNED_OF_FILE.swap(true, Ordering::Relaxed)
     {
         let host = SlurmHost { imports };
         host.log(
             Level::Warning,
-            format_args!("{why}; restart slurmd: until then new steps fail if the two files do not fit together"),
+            format_args!("{why}; restart slurmd: until then new steps fail if the two files are not compatible"),
         );
     }
 }
 
-/// What every slurmstepd gets. After [`restore`] nothing in it changes as long as this process lives.
+/// The message for every slurmstepd. After [`restore`] it does not change.
 static MESSAGE: OnceLock<Vec<u8>> = OnceLock::new();
 
 fn message() -> Result<Vec<u8>, Failure> {
@@ -262,12 +264,12 @@ fn message() -> Result<Vec<u8>, Failure> {
         settings: SETTINGS.get().ok_or("send_stepd was called before init")?.clone(),
         node: *NODE_NAMESPACES.get().ok_or("send_stepd was called before init")?,
         slurm_user: trusted_path::slurm_user().unwrap_or(0),
-        // More there are not, unless base_path was changed as often under live jobs.
+        // There are more only if base_path was changed this often under live jobs.
         former_bases: OLD_BASES.get().into_iter().flatten().take(MAX_FORMER_BASES).cloned().collect(),
     }))
 }
 
-/// slurmd tells a slurmstepd the settings.
+/// Sends the settings to a slurmstepd.
 pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let sent = match MESSAGE.get() {
         Some(message) => write_all(fd, message),
@@ -277,7 +279,7 @@ pub fn send_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
         }
         None => write_all(fd, &message()?),
     };
-    // slurmstepd waits for the message, not for this.
-    tell_of_file();
+    // Only now, since slurmstepd waits for the message.
+    warn_of_file();
     sent.map_err(|errno| Error::call("send the settings to slurmstepd", "write", errno).to_string())
 }

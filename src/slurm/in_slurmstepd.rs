@@ -1,5 +1,5 @@
-//! What the entry points do in slurmstepd: hear the settings, make and delete the job's namespaces in that of
-//! the extern step, hand them out to logins, get a BPF token.
+//! The work of the entry points in slurmstepd: receives the settings, makes and deletes the job's namespaces (in the
+//! extern slurmstepd), hands them out to logins, gets a BPF token.
 
 #![forbid(unsafe_code)]
 
@@ -34,21 +34,21 @@ use std::time::{Duration, Instant};
 
 /// The job whose namespaces this extern slurmstepd has made, until it deletes them.
 static CREATED: Mutex<Option<Created>> = Mutex::new(None);
-/// What `join_external` hands out, as [`logins::of_job`] has it. In an extern slurmstepd, the pins of what it
-/// has made; in any other, its own namespaces.
+/// The entries of [`logins::of_job`] that `join_external` hands out. In an extern slurmstepd they are the namespaces
+/// that it has made, in any other usually its own.
 static EXTERNAL: OnceLock<Vec<NsFdMap>> = OnceLock::new();
-/// That nothing keeps a login from going on half-way was logged.
+/// A warning that nothing ends a login that could not enter all namespaces was logged.
 static WARNED: AtomicBool = AtomicBool::new(false);
 static DELETED: AtomicBool = AtomicBool::new(false);
-/// In an extern slurmstepd: `stepd_create` has come to its end, or never will.
+/// In an extern slurmstepd: `stepd_create` has ended, or will never run.
 static SET_UP_IS_OVER: Mutex<bool> = Mutex::new(false);
 static SET_UP_ENDED: Condvar = Condvar::new();
 
-/// How long the end of the extern step waits for the job's other steps to end, and how often it looks.
+/// How long the end of the extern step waits for the job's other steps to end, and the pause between two checks.
 const STEPS_TIMEOUT: Duration = Duration::from_secs(3);
 const STEPS_PAUSE: Duration = Duration::from_millis(50);
 
-/// slurmstepd hears the settings. The bytes are checked as if they came from anywhere.
+/// Receives the settings from slurmd. The bytes are not trusted.
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: Error| error.to_string();
     let intention = "receive the settings from slurmd";
@@ -73,7 +73,7 @@ fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match rustix::io::read(fd, rest) {
-            // Slurmd has ended in the middle.
+            // slurmd has ended before it had sent everything.
             Ok(0) => return Err(Errno::PIPE),
             Ok(n) => filled += n,
             Err(Errno::INTR) => {}
@@ -83,7 +83,7 @@ fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// When dropped, those who wait for the end of set-up go on, also after a panic.
+/// When dropped, also by a panic, the threads that wait for the end of set-up continue.
 struct SetUp;
 
 impl Drop for SetUp {
@@ -93,7 +93,7 @@ impl Drop for SetUp {
     }
 }
 
-/// The extern slurmstepd makes the job's namespaces.
+/// Makes the job's namespaces, in the extern slurmstepd.
 pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let _ended = SetUp;
     let imports = loaded()?;
@@ -107,7 +107,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))
         .map_err(|error| format!("job {}: {error}", job.header.id))?;
     let (record, ms) = (&created.record, Milliseconds(start.elapsed()));
-    // For people and for what reads logs: no value has a blank in it, the times are milliseconds.
+    // For people and programs: no value contains a blank, times are in milliseconds.
     host.log(
         Level::Info,
         format_args!(
@@ -134,10 +134,10 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     let id = step.step_id();
     let user = String::from_utf8(step.user_name().unwrap_or_default()).unwrap_or_default();
     if user.chars().any(char::is_control) {
-        return Err(format!("job {}: the name of its user has control characters in it", id.job_id));
+        return Err(format!("job {}: the name of its user contains control characters", id.job_id));
     }
     let sluid_text = if id.sluid == 0 { String::new() } else { imports.sluid_text(id.sluid) };
-    // The variables, and when each is there, are those of Slurm's plugin.
+    // The variables, and the conditions for each, are those of Slurm's plugin.
     let slurm_conf = Some(daemon.slurm_conf.as_str());
     let mut environment = Environment::of_job(id.job_id, step.uid(), step.gid(), &user, &daemon.node, slurm_conf);
     let number = |value: u64| Some(value).filter(|value| *value != 0).map(|value| value.to_string().into_bytes());
@@ -172,8 +172,8 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     })
 }
 
-/// The extern slurmstepd ends: deletes what it has made. It may not have made anything, and then the
-/// job's directory, if there is one, is another instance's.
+/// Deletes what this extern slurmstepd has made, at its end. If it has made nothing, a directory of the job
+/// belongs to another instance.
 pub fn stepd_delete() -> Result<(), Failure> {
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(()) };
@@ -188,12 +188,12 @@ pub fn stepd_delete() -> Result<(), Failure> {
         .with_other_numbers()
         .inspect_err(|error| host.log(Level::Error, format_args!("job {}: {error}", record.header.id)))
         .ok();
-    // Without a PID namespace nothing ends them with the job's, such as when its user has killed the extern step alone.
-    if !record.namespaces.contains(NamespaceFlags::PROCESS_ID) && steps_go_on(&host, daemon, record.header.id) {
+    // Without a PID namespace, other steps may still run, for example if the user has killed only the extern step.
+    if !record.namespaces.contains(NamespaceFlags::PROCESS_ID) && other_steps_run(&host, daemon, record.header.id) {
         host.log(
             Level::Warning,
             format_args!(
-                "job {}: other steps of it still run; its directories stay until they have ended",
+                "job {}: its other steps still run; its directories stay until they have ended",
                 record.header.id
             ),
         );
@@ -205,12 +205,12 @@ pub fn stepd_delete() -> Result<(), Failure> {
     if delete::delete(&host, &record, epilog, pins, removal).is_gone() {
         Ok(())
     } else {
-        Err(format!("job {}: something of it is left; see above", record.header.id))
+        Err(format!("job {}: not all of it was removed; see above", record.header.id))
     }
 }
 
-/// Do other slurmstepds of the job answer, also after a moment? Those that end with the job may need one.
-fn steps_go_on(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
+/// Do other slurmstepds of the job still answer after a moment? Those that end with the job may take a moment.
+fn other_steps_run(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
     let begin = Instant::now();
     loop {
         match has_other_steps(&daemon.spooldir, &daemon.node, job, SLURM_EXTERN_CONT) {
@@ -225,9 +225,9 @@ fn steps_go_on(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
     }
 }
 
-/// The namespaces for pam_slurm_adopt, in the order in which it enters them. A login that cannot be brought into
-/// the job gets a list by which it ends: an error would let it go on in the node's namespaces. Called by several
-/// threads at once.
+/// The namespaces for pam_slurm_adopt, in the order in which it enters them. A login that cannot enter the job gets
+/// a list that ends it. After an error it would continue in the node's namespaces. Several threads may call this at
+/// once.
 pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     let imports = loaded()?;
     let stepd = imports.stepd().ok_or("join_external was called outside of slurmstepd")?;
@@ -240,7 +240,7 @@ pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
                 host.log(
                     Level::Warning,
                     format_args!(
-                        "job {}: {error}; a login that cannot enter all of the job's namespaces goes on without them",
+                        "job {}: {error}; a login that cannot enter all of the job's namespaces continues without them",
                         own.job_id
                     ),
                 );
@@ -255,9 +255,9 @@ pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     }
 }
 
-/// All the namespaces of the job, none where the plugin is off, or an error.
+/// The entries for all namespaces of the job, none if the plugin is disabled, or an error.
 ///
-/// A login that comes while the scripts of the job's set-up run waits for them. It was adopted by then.
+/// A login waits for the end of the job's set-up. Slurm has already adopted its process then.
 fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
     let is_extern = own.step_id == SLURM_EXTERN_CONT;
     let settings = settings()?;
@@ -270,7 +270,7 @@ fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
             over = SET_UP_ENDED.wait(over).unwrap_or_else(PoisonError::into_inner);
         }
     }
-    // One thread fills EXTERNAL, and what it finds here is not deleted meanwhile.
+    // Only one thread fills EXTERNAL. The lock also prevents a deletion meanwhile.
     let created = CREATED.lock().unwrap_or_else(PoisonError::into_inner);
     if DELETED.load(Ordering::Acquire) {
         return Err(format!("job {}: its namespaces are being deleted", step.job_id));
@@ -288,8 +288,8 @@ fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
         let found = of_job(pins, record.namespaces, &|| holder_of(record))?;
         return Ok(EXTERNAL.get_or_init(|| found));
     }
-    // Any other slurmstepd lives in the job's namespaces itself, or only its tasks do. It may be of another
-    // mind than today's settings, which can have changed since the job began.
+    // Any other slurmstepd is in the job's namespaces itself, or only its tasks are. This depends on the settings when
+    // the job started, which may have changed.
     let entered = entered()?;
     let (pins, found) = if entered.contains(NamespaceFlags::MOUNT) {
         let pins = Pins::open("self", entered).map_err(|error| error.to_string())?;
@@ -311,7 +311,7 @@ fn external(step: &StepId, own: StepId) -> Result<&'static [NsFdMap], Failure> {
         let found = of_job(&pins, job.record.namespaces, &|| holder_of(&job.record))?;
         (pins, found)
     };
-    // Handed out from now on: they stay open for as long as this process lives.
+    // They are handed out from now on, so they stay open for as long as this process lives.
     for fd in [Some(pins.mount), pins.pid, pins.user, pins.ipc].into_iter().flatten() {
         let _ = fd.into_raw_fd();
     }
@@ -335,12 +335,12 @@ fn record_of<'b>(bases: impl Iterator<Item = &'b String>, job: u32) -> Result<Op
     Ok(None)
 }
 
-/// True when this slurmstepd can load BPF programs itself: it is not inside a user namespace.
+/// Can this slurmstepd load BPF programs itself? It can if it is not in a user namespace.
 pub fn can_bpf(step: Step) -> Result<bool, Failure> {
     Ok(step.step_id().step_id == SLURM_EXTERN_CONT || !entered()?.contains(NamespaceFlags::USER))
 }
 
-/// Gets a BPF token from the extern slurmstepd for one that is inside a user namespace.
+/// Gets a BPF token from the extern slurmstepd, for a slurmstepd in a user namespace.
 pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
     let imports = loaded()?;
     let stepd = imports.stepd().ok_or("setup_bpf_token was called outside of slurmstepd")?;
@@ -352,7 +352,7 @@ pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
     let text = |text: &str| CString::new(text).unwrap_or_default();
     stepd.fetch_bpf_token(imports, &text(&daemon.spooldir), &text(&daemon.node), &id).map_err(|why| {
         let hint = match why {
-            NoToken::NotConnected => "the job's extern step has ended: this job has to be started anew",
+            NoToken::NotConnected => "the job's extern step has ended: submit the job again",
             NoToken::NotBuiltIn => {
                 "build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained per job, not per step)"
             }

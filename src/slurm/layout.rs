@@ -1,9 +1,9 @@
-//! Where the fields of Slurm's structures lie.
+//! The offsets of the fields of Slurm's structures.
 //!
-//! Offsets in bytes, from the headers of Slurm 25.11.0 to 25.11.7, 26.05.0 to 26.05.3 and 26.11 (in
-//! development), and from the binaries of 26.05.5. No `#if` lies inside any of these structures, so
-//! they do not depend on how Slurm was configured, but they contain a `pthread_mutex_t`, whose size
-//! depends on the architecture: 40 bytes on x86-64, 48 on arm64 (glibc).
+//! They are in bytes, from the headers of Slurm 25.11.0 to 25.11.7, 26.05.0 to 26.05.3 and 26.11 (in
+//! development), and from the binaries of 26.05.5. None of these structures contains an `#if`, so they
+//! do not depend on the configuration of Slurm. But they contain a `pthread_mutex_t`, whose size depends
+//! on the architecture: 40 bytes on x86-64, 48 on arm64 (glibc).
 
 use std::mem::offset_of;
 
@@ -12,18 +12,18 @@ const MUTEX: usize = 40;
 #[cfg(target_arch = "aarch64")]
 const MUTEX: usize = 48;
 
-/// `stepd_step_rec_t` (src/slurmd/slurmstepd/slurmstepd_job.h): the fields that we read. The same
-/// in every release known.
+/// `stepd_step_rec_t` (src/slurmd/slurmstepd/slurmstepd_job.h): the fields that the plugin reads. They are the
+/// same in every known release.
 pub mod step {
     use super::MUTEX;
 
-    /// Where a field is that lies behind so many mutexes, by its offset on x86-64 and the size of a mutex.
+    /// The offset of a field after this many mutexes, from its offset on x86-64 and the size of a mutex.
     pub(super) const fn behind(mutexes: usize, x86_64: usize, mutex: usize) -> usize {
         x86_64 + mutexes * (mutex - 40)
     }
 
     pub const ALIAS_LIST: usize = 0;
-    /// Directly behind `state_mutex`, which begins at 72.
+    /// Directly after `state_mutex`, which begins at 72.
     pub const STEP_ID: usize = behind(1, 112, MUTEX);
     pub const NNODES: usize = behind(1, 144, MUTEX);
     pub const HET_JOB_ID: usize = behind(1, 176, MUTEX);
@@ -33,11 +33,11 @@ pub mod step {
     pub const UID: usize = behind(1, 384, MUTEX);
     pub const USER_NAME: usize = behind(1, 392, MUTEX);
     pub const GID: usize = behind(1, 424, MUTEX);
-    /// Behind `io_mutex` as well.
+    /// Also after `io_mutex`.
     pub const JOB_GRES_LIST: usize = behind(2, 768, MUTEX);
 }
 
-/// `slurmd_conf_t` (src/slurmd/slurmd/slurmd.h): the fields that we read.
+/// `slurmd_conf_t` (src/slurmd/slurmd/slurmd.h): the fields that the plugin reads.
 pub mod conf {
     pub const HOSTNAME: usize = 4128;
     pub const NODE_NAME: usize = 4264;
@@ -45,7 +45,7 @@ pub mod conf {
     pub const SPOOLDIR: usize = 4360;
 }
 
-/// `slurm_conf_t`: one field whose place is the same in all releases, and one whose place is not.
+/// `slurm_conf_t`: a field whose offset is the same in all releases, and one whose offset is not.
 pub mod slurm_conf {
     pub const DEBUG_FLAGS: usize = 336;
     pub const SLURM_USER_ID: usize = crate::slurm_version::RELEASE.slurm_user_id;
@@ -90,7 +90,7 @@ pub mod gres_job {
 
     pub const TYPE_NAME: usize = 8;
 
-    /// Offset of `total_gres`; None where it is not known, and SLURM_JOB_GRES is left out.
+    /// The offset of `total_gres`; None if it is not known. SLURM_JOB_GRES is then left out.
     #[must_use]
     pub const fn total(version: Version) -> Option<usize> {
         match (version.major, version.minor, version.micro) {

@@ -1,31 +1,31 @@
-//! The plugin as Slurm sees it. The only code that knows Slurm's memory and calls its functions.
+//! The plugin as Slurm sees it. Only this code accesses Slurm's memory and calls its functions.
 //!
 //! # Safety
 //!
-//! Besides `sys/` the only place where `unsafe` is allowed. What it rests on:
+//! Besides `sys/` this is the only place where `unsafe` is allowed. It relies on these facts:
 //!
-//! * Slurm loads a plugin only if its `plugin_version` equals its own version exactly
+//! * Slurm loads a plugin only if its `plugin_version` is exactly Slurm's version
 //!   (`_verify_syms`, src/common/plugin.c), so the layout chosen at build time ([`layout`]) is that
 //!   of the running daemon;
-//! * prototypes of imported functions are those of Slurm's headers for these versions (`imports`);
-//! * pointers that an entry point gets are valid for the call, as for any C plugin ([`entry`]).
+//! * the prototypes of imported functions are those of Slurm's headers for these versions (`imports`);
+//! * pointers that Slurm passes to an entry point are valid for the call, as for any C plugin ([`entry`]).
 //!
-//! | file | what it contains |
+//! | file | content |
 //! |---|---|
-//! | [`entry`] | the exported symbols: take C values, call the core, convert; catch panics |
-//! | `flavour` | which of Slurm's two plugins this is; the other is not on for the same node |
-//! | `in_slurmd`, `in_slurmstepd` | what each entry point does, in safe code |
+//! | [`entry`] | the exported symbols: convert C values and results, catch panics |
+//! | `flavour` | which of Slurm's two plugins this is; refuses to run if the other is enabled for the node |
+//! | `in_slurmd`, `in_slurmstepd` | the work of each entry point, in safe code |
 //! | `logins` | the order in which a login enters its job's namespaces |
-//! | `plugin` | what they share, and `join` |
+//! | `plugin` | the state that they share, and `join` |
 //! | `step`, `gres` | slurmstepd's step record |
 //! | [`version`] | the version of Slurm that the plugin is for |
 //! | `imports` | Slurm's functions, looked up by name when the plugin is loaded |
-//! | [`layout`] | where the fields of Slurm's structures lie, by release |
-//! | `host` | Slurm as the core's host: log, process tracking, switch set-up |
+//! | [`layout`] | the offsets of the fields of Slurm's structures, by release |
+//! | `host` | Slurm as the host of `job/`: log, process tracking, switch set-up |
 //! | `remover` | the thread of slurmd that keeps the removal program running |
 
 #![allow(unsafe_code)]
-#![allow(clippy::cast_ptr_alignment, reason = "fields lie where the C compiler aligned them")]
+#![allow(clippy::cast_ptr_alignment, reason = "the C compiler has aligned the fields")]
 
 pub(crate) mod entry;
 mod flavour;

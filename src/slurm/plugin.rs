@@ -1,9 +1,8 @@
-//! What the entry points share: what this process has learnt, and `join`, which runs in children of both
-//! daemons. What only slurmd does is in [`in_slurmd`](super::in_slurmd), what only slurmstepd does in
-//! [`in_slurmstepd`](super::in_slurmstepd).
+//! The state that the entry points share, and `join`, which runs in children of both daemons. The rest is in
+//! [`in_slurmd`](super::in_slurmd) and [`in_slurmstepd`](super::in_slurmstepd).
 //!
-//! State of the process: what `init` (slurmd) or `recv_stepd` (slurmstepd) has learnt, set once and
-//! read without a lock, since `join` runs in forked children.
+//! `init` (in slurmd) or `recv_stepd` (in slurmstepd) sets the state once. It is read without a lock, because
+//! `join` runs in forked children.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +24,7 @@ use rustix::io::Errno;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-/// What the daemon says of itself.
+/// Facts about this daemon.
 #[derive(Debug)]
 pub struct Daemons {
     pub node: String,
@@ -37,11 +36,11 @@ pub struct Daemons {
 pub static SETTINGS: OnceLock<NodeSettings> = OnceLock::new();
 /// slurmd's own namespaces.
 pub static NODE_NAMESPACES: OnceLock<NamespaceInodes> = OnceLock::new();
-/// Bases besides today's under which a job of this node lived when slurmd started.
+/// Former bases under which jobs of this node lived when slurmd started.
 pub static OLD_BASES: OnceLock<Vec<String>> = OnceLock::new();
 static DAEMON: OnceLock<Daemons> = OnceLock::new();
 
-/// Why an entry point failed; already a sentence.
+/// Why an entry point failed, as a sentence for the log.
 pub type Failure = String;
 
 pub fn daemon(imports: &Imports) -> Result<&'static Daemons, Failure> {
@@ -62,7 +61,7 @@ pub fn loaded() -> Result<&'static Imports, Failure> {
     imports().ok_or_else(|| "the plugin was called before init".to_owned())
 }
 
-/// None: the plugin is off on this node.
+/// None: the plugin is disabled on this node.
 pub fn settings() -> Result<Option<&'static Settings>, Failure> {
     match SETTINGS.get() {
         None => Err("the plugin was called before it had its configuration".to_owned()),
@@ -71,7 +70,7 @@ pub fn settings() -> Result<Option<&'static Settings>, Failure> {
     }
 }
 
-/// A text of Slurm's that can stand in a line and in a path.
+/// A text from Slurm that can be part of a line and of a path.
 pub fn usable(text: Option<Vec<u8>>, what: &str) -> Result<String, Failure> {
     let text = String::from_utf8(text.unwrap_or_default()).unwrap_or_default();
     if text.is_empty() || text.chars().any(char::is_control) {
@@ -80,17 +79,17 @@ pub fn usable(text: Option<Vec<u8>>, what: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Those namespaces of this process that are not slurmd's: a job's, which it has entered.
+/// The namespaces of this process that differ from slurmd's: it has entered those of a job.
 pub fn entered() -> Result<NamespaceFlags, Failure> {
     let node = NODE_NAMESPACES.get().ok_or("the plugin was called before it had its configuration")?;
     Ok(namespaces::different(&namespaces::own_namespaces().map_err(|error| error.to_string())?, node))
 }
 
-/// Enters the job's namespaces, in a forked child. It allocates nothing until it fails.
+/// Enters the job's namespaces, in a forked child. It allocates nothing unless it fails.
 ///
 /// With `entire_step_in_ns` (always in namespace/linux) slurmd's child enters them before it becomes a
-/// slurmstepd (`step_create`), and so all calls in that slurmstepd are for nothing. Without, it is the
-/// other way round. The extern slurmstepd is in the node's namespaces in either case.
+/// slurmstepd (`step_create`), so calls in that slurmstepd do nothing. Without it, only children of the
+/// slurmstepd enter them. The extern slurmstepd is always in the node's namespaces.
 pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
     let imports = imports().ok_or(Failed)?;
     let entire = match SETTINGS.get() {
@@ -101,7 +100,7 @@ pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
     if (entire && in_stepd && step.step_id != SLURM_EXTERN_CONT) || (!entire && !in_stepd && step_create) {
         return Ok(());
     }
-    // Not a job but a script.
+    // It is not a job but a script.
     if step.job_id == 0 {
         return Ok(());
     }
@@ -115,14 +114,13 @@ pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
         return Ok(());
     }
     let bases = today.into_iter().chain(old.iter().map(String::as_str));
-    // Set by init in slurmd and by create in the extern slurmstepd, from which we were forked.
+    // The parent has set it: slurmd in init, the extern slurmstepd in create.
     let Some(daemon) = DAEMON.get() else { return Err(too_early(imports)) };
-    // A child of the extern slurmstepd that comes when the job's processes have been killed clears up after
-    // X11 forwarding.
+    // After the job's processes were killed, a child of the extern slurmstepd cleans up after X11 forwarding.
     let dead = if in_stepd && step.step_id == SLURM_EXTERN_CONT { DeadPid::IsLeftOut } else { DeadPid::Fails };
     let mut line = FixedText::<512>::new();
     match join_job(bases, &daemon.node, daemon.boot, step.job_id, dead) {
-        // A job that was never given any: the plugin is off on this node.
+        // The job has no namespaces, because the plugin is disabled on this node.
         Err(JoinError::OpenState(Errno::NOENT)) if today.is_none() => Ok(()),
         Ok(()) => {
             if imports.debug() {
@@ -139,7 +137,7 @@ pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
     }
 }
 
-/// Failed, and said so, unless the plugin was never initialised: then there is nothing to say it with.
+/// It has failed, and the reason was logged, unless the plugin was never initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed;
 

@@ -1,7 +1,7 @@
-//! The thread of slurmd that keeps the removal program running and logs what it says.
+//! The thread of slurmd that keeps the removal program running and logs its output.
 //!
-//! The program is beside the plugin. It gets a pidfd of slurmd as its standard input, and so learns of slurmd's end,
-//! and goes on with what it has begun.
+//! The program is in the directory of the plugin. Its standard input is a pidfd of slurmd, which tells it when slurmd
+//! ends. It then finishes what it has begun.
 
 #![forbid(unsafe_code)]
 
@@ -25,23 +25,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a program that has died is not started again; twice as long each time.
+/// The pause before a program that has ended is started again. It is doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// So much of a line is kept.
+/// The longest line.
 const MAX_LINE: usize = 16 * 1024;
 
 static KEEPER: Mutex<Option<(JoinHandle<()>, Arc<OwnedFd>)>> = Mutex::new(None);
 
-/// Where the program is.
+/// The path of the program.
 fn path() -> Result<String, Failure> {
     let plugin = own_file().ok_or_else(|| format!("find {PROGRAM}: the plugin's own file is not known"))?;
     let plugin = std::fs::canonicalize(&plugin).map_err(|error| format!("find {PROGRAM} beside {plugin}: {error}"))?;
     Ok(plugin.with_file_name(PROGRAM).to_string_lossy().into_owned())
 }
 
-/// Makes sure that the program is there, and root's alone.
+/// Checks that the program exists and that only root can change it.
 pub fn check() -> Result<(), Failure> {
     let hint = "the program is installed beside the plugin: install both from the same build";
     check_program(PROGRAM, &path()?).map_err(|error| error.with_hint(hint).to_string())
@@ -53,7 +53,7 @@ pub fn start(imports: &'static Imports, options: Options) -> Result<(), Failure>
     let path = path()?;
     let begin = || -> Result<_, FailedCall> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).named("eventfd2")?);
-        // The thread inherits the mask: slurmd's signals are for its other threads.
+        // The thread inherits the mask, so that slurmd's other threads get its signals.
         let blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
         let stops = Arc::clone(&stop);
         let keeper = std::thread::Builder::new()
@@ -108,7 +108,7 @@ fn keep(host: &SlurmHost, path: &str, options: &Options, stop: BorrowedFd<'_>) {
 
 fn begin(path: &str, options: &Options) -> Result<(Child, OwnedFd), Error> {
     let intention = || format!("start {path}");
-    // Made sure of each time: the file may have changed.
+    // Checked each time: the file may have changed.
     check_program(PROGRAM, path)?;
     let program = c_path(path)?;
     let mut argv = vec![program.clone()];
@@ -123,7 +123,7 @@ fn begin(path: &str, options: &Options) -> Result<(Child, OwnedFd), Error> {
     Ok((child, reader))
 }
 
-/// Logs what the program says until it has ended. None: the thread is to end.
+/// Logs the program's output until the program has ended. None: the thread must end.
 fn relay(host: &SlurmHost, child: &Child, output: &OwnedFd, stop: BorrowedFd<'_>) -> Option<Ended> {
     let mut unread = Vec::new();
     let mut is_open = true;
@@ -145,17 +145,17 @@ fn relay(host: &SlurmHost, child: &Child, output: &OwnedFd, stop: BorrowedFd<'_>
         if stops {
             return None;
         }
-        // Its workers may have the pipe open for longer.
+        // Its workers may keep the pipe open for longer.
         if ended {
             return Some(reap(child.pidfd.as_fd()).unwrap_or(Ended::Exited(0)));
         }
     }
 }
 
-/// Logs what is there; false at the end of file.
+/// Logs the available output. Returns false at the end of file.
 fn read(host: &SlurmHost, output: &OwnedFd, unread: &mut Vec<u8>) -> bool {
     let mut buffer = [0_u8; 4096];
-    // Bounded, whatever is written meanwhile.
+    // Limited, because more may be written meanwhile.
     for _ in 0..32 {
         match rustix::io::read(output, &mut buffer[..]) {
             Ok(0) => return false,

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 ///
 /// # Safety
 ///
-/// `text` is null or points to a C string that nobody changes during the call.
+/// `text` is null or points to a C string that does not change during the call.
 pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
     if text.is_null() {
         return None;
@@ -17,39 +17,39 @@ pub(super) unsafe fn c_text(text: *const c_char) -> Option<Vec<u8>> {
     Some(unsafe { CStr::from_ptr(text) }.to_bytes().to_vec())
 }
 
-/// A pointer to a `stepd_step_rec_t` that is valid during the call that gave it.
+/// A pointer to a `stepd_step_rec_t` that is valid during the call that it was passed to.
 #[derive(Clone, Copy, Debug)]
 pub struct Step(NonNull<u8>);
 
-// SAFETY: the record is valid during the call, and the fields that we read are not written to in it,
-// so a thread that ends within the call may also read them.
+// SAFETY: the record is valid during the call, and the fields that are read do not change in it, so a thread
+// that ends within the call may also read them.
 unsafe impl Sync for Step {}
 
 impl Step {
     /// # Safety
     ///
     /// `step` is null or points to a `stepd_step_rec_t` of the version in [`crate::slurm_version::VERSION`] that
-    /// outlives the value made here.
+    /// outlives the returned value.
     #[must_use]
     pub unsafe fn from_raw(step: *const u8) -> Option<Self> {
         NonNull::new(step.cast_mut()).map(Self)
     }
 
-    /// For functions of Slurm.
+    /// The pointer, for functions of Slurm.
     #[must_use]
     pub fn as_ptr(self) -> *const u8 {
         self.0.as_ptr()
     }
 
     fn field<T: Copy>(self, offset: usize) -> T {
-        // SAFETY: by `from_raw` the pointer is to the structure whose field of this type lies at
-        // `offset` (only called with the rows of `layout::step`); the fields that we read are set
-        // before the plugin is called and not changed later, so no other thread writes to them.
+        // SAFETY: by `from_raw` the pointer is to the structure, which has a field of this type at
+        // `offset` (only the constants of `layout::step` are passed). The fields that are read are set
+        // before the plugin is called and do not change later, so no other thread writes to them.
         unsafe { self.0.as_ptr().add(offset).cast::<T>().read_unaligned() }
     }
 
     fn text(self, offset: usize) -> Option<Vec<u8>> {
-        // SAFETY: a `char *` of the structure, null or a C string that lives as long as it.
+        // SAFETY: it is a `char *` of the structure, null or a C string that lives as long as the structure.
         unsafe { c_text(self.field(offset)) }
     }
 
@@ -95,7 +95,7 @@ impl Step {
         self.text(layout::step::ALIAS_LIST)
     }
 
-    /// A `list_t *` of `gres_state_t`, which live as long as the call; null where there is none.
+    /// A `list_t *` of `gres_state_t`, which live as long as the call; null if there is none.
     #[must_use]
     pub fn gres_list(self) -> *mut c_void {
         self.field(layout::step::JOB_GRES_LIST)

@@ -2,11 +2,11 @@
 
 use crate::slurm_version::{MARK, VERSION, Version};
 
-/// `uint32_t plugin_version`: Slurm loads only its own. What follows the word is for `jobns stamp`.
+/// `uint32_t plugin_version`: Slurm loads only plugins of its own version. The mark after it is for `jobns stamp`.
 #[unsafe(no_mangle)]
 pub static plugin_version: Stamped = Stamped { number: VERSION.number(), mark: *MARK };
 
-/// As `jobns stamp` finds it in the file.
+/// The version and the mark by which `jobns stamp` finds it in the file.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stamped {
@@ -14,10 +14,10 @@ pub struct Stamped {
     mark: [u8; MARK.len()],
 }
 
-/// The version that this plugin was built for, or stamped with since.
+/// The version that this plugin was built for, or was stamped with afterwards.
 #[must_use]
 pub fn version() -> Version {
-    // SAFETY: an initialised static. Volatile, since the file may have been changed after the compiler
-    // had seen the value.
+    // SAFETY: it is an initialised static. The read is volatile because the value in the file may have been changed
+    // after compilation.
     Version::from_number(unsafe { (&raw const plugin_version.number).read_volatile() })
 }

@@ -7,12 +7,9 @@ use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 /// `BTRFS_IOC_SUBVOL_SETFLAGS`.
 const SET_FLAGS: Opcode = opcode::write::<u64>(0x94, 26);
 
-/// Makes a read-only subvolume writable. `root` is its top directory.
-///
-/// # Errors
-///
-/// `ioctl(2)`: EINVAL for another directory of btrfs, ENOTTY on another file system.
+/// Makes a read-only subvolume writable. `root` is its top directory. EINVAL: it is another directory of btrfs.
+/// ENOTTY: it is on another file system.
 pub fn make_writable(root: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: the call reads one `__u64`, in which no flag is set.
+    // SAFETY: the call reads a `__u64`, in which no flag is set.
     unsafe { ioctl(root, Setter::<SET_FLAGS, u64>::new(0)) }
 }

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 /// Kinds of namespaces, as the bits of `clone(2)` and `setns(2)`.
 pub use rustix::thread::ThreadNameSpaceType as NamespaceFlags;
 
-/// The namespaces behind these bits, of those that a job can have.
+/// The namespaces of a job for these bits. Other bits are ignored.
 pub(crate) fn namespaces_of_job(bits: u32) -> NamespaceFlags {
     let of_job = NamespaceFlags::MOUNT
         | NamespaceFlags::PROCESS_ID
@@ -22,35 +22,35 @@ pub(crate) fn namespaces_of_job(bits: u32) -> NamespaceFlags {
     NamespaceFlags::from_bits_retain(bits) & of_job
 }
 
-/// What the parent's exit notification for a child is (`clone(2)`, "the child termination signal").
+/// The signal that the parent gets when a child ends (`clone(2)`, "the child termination signal").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitSignal {
     /// SIGCHLD, as after fork. Slurm's own `waitpid` calls see such a child.
     Sigchld,
-    /// None: only a wait with `__WALL` by us sees the child, so the host's handlers and its
+    /// None. Only a wait with `__WALL` sees the child, so the host's signal handlers and its
     /// `waitpid(-1)` do not.
     Silent,
 }
 
-/// A child that `clone3` has made.
+/// A child of `clone3`.
 #[derive(Debug)]
 pub struct Child {
     pub pid: Pid,
-    /// close-on-exec, as the kernel makes it.
+    /// The kernel makes it close-on-exec.
     pub pidfd: OwnedFd,
 }
 
 /// Makes a child, as `fork` does, in new `namespaces`, and runs `child(plan)` in it.
 ///
-/// Signal handlers of this process are not inherited (`CLONE_CLEAR_SIGHAND`, Linux 5.5). The child
-/// is a copy of a process in which other threads may have held any lock, so `child` must make
-/// nothing but system calls on what `plan` contains; it is a plain function and not a closure so that
-/// a reader sees all that it can reach.
+/// The child does not inherit signal handlers (`CLONE_CLEAR_SIGHAND`, Linux 5.5). It is a copy of a
+/// process in which other threads may have held any lock, so `child` must only make system calls with
+/// the values in `plan`. It is a plain function and not a closure, so that a reader sees everything that
+/// it can reach.
 ///
 /// # Errors
 ///
 /// `clone3(2)`: ENOSPC and EUSERS for the limits below `/proc/sys/user`, EPERM, EAGAIN, ENOMEM,
-/// ENOSYS where a filter hides the call.
+/// ENOSYS if a filter hides the call.
 pub fn spawn<P>(
     namespaces: NamespaceFlags,
     exit_signal: ExitSignal,
@@ -82,18 +82,19 @@ pub fn spawn<P>(
     match Pid::from_raw(i32::try_from(pid).unwrap_or(0)) {
         None => child(plan),
         Some(pid) => {
-            // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nobody else owns it.
+            // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nothing else owns it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Child { pid, pidfd })
         }
     }
 }
 
-/// The stack of a child that shares memory: half a dozen frames of `job/child.rs`, with room.
+/// The size of the stack of a child that shares memory: more than enough for half a dozen frames of
+/// `job/make/child.rs`.
 const STACK_SIZE: usize = 64 * 1024;
-/// Below it, a page at least, of whatever size (64 KiB with some kernels of arm64): one that overflows does not
-/// write to what is not its own. (Before Linux 5.16, if it dumps core, whoever shares its memory ends with it:
-/// that slurmstepd, and so the job.)
+/// The guard below the stack, at least one page (64 KiB with some kernels of arm64), so that an overflow does not
+/// write to other memory. (Before Linux 5.16, a core dump ends all processes that share the memory: the
+/// slurmstepd, and with it the job.)
 const GUARD_SIZE: usize = 64 * 1024;
 
 /// Memory for a child's stack, unmapped on drop.
@@ -104,12 +105,12 @@ impl Stack {
     fn new() -> Result<Self, Errno> {
         use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
         let flags = MapFlags::PRIVATE | MapFlags::STACK;
-        // SAFETY: a new mapping, at an address that the kernel chooses.
+        // SAFETY: this makes a new mapping, at an address that the kernel chooses.
         let at = unsafe {
             mmap_anonymous(core::ptr::null_mut(), GUARD_SIZE + STACK_SIZE, ProtFlags::READ | ProtFlags::WRITE, flags)
         }?;
         let stack = Self(NonNull::new(at).ok_or(Errno::NOMEM)?);
-        // SAFETY: the first pages of that mapping, which nobody uses yet.
+        // SAFETY: these are the first pages of that mapping, which nothing uses yet.
         unsafe { mprotect(at, GUARD_SIZE, MprotectFlags::empty()) }?;
         Ok(stack)
     }
@@ -121,30 +122,30 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `new`; `SharingChild` keeps it while the child may use it.
+        // SAFETY: this is the mapping of `new`. `SharingChild` keeps it while the child may use it.
         let _ = unsafe { rustix::mm::munmap(self.0.as_ptr(), GUARD_SIZE + STACK_SIZE) };
     }
 }
 
 /// A child that shares this process's memory until it execs or ends, as after vfork, while this
-/// process goes on. What it uses of that memory, its plan and its stack, is kept for as long.
+/// process continues to run. Its plan and its stack are kept until then.
 ///
-/// A copy of the memory, as fork makes one, costs more than all that the child does: page tables are
-/// copied for all of slurmstepd, and every page that is then written to is copied as well.
+/// A copy of the memory, as fork makes it, costs more than everything that the child does: the page tables
+/// of the whole slurmstepd are copied, and then every page that is written to.
 #[derive(Debug)]
 pub(crate) struct SharingChild<P: 'static> {
     pub child: Child,
-    /// What the child uses. Never dropped while it may.
+    /// The memory that the child uses. It is not dropped while the child may use it.
     used: Option<(Box<P>, Stack)>,
-    /// Not 0 until the child has exec'd or ended, when the kernel sets it to 0 and wakes who waits
-    /// for that (CLONE_CHILD_CLEARTID, clone(2)).
+    /// When the child execs or ends, the kernel sets this to 0 and wakes the threads that wait for it
+    /// (CLONE_CHILD_CLEARTID, clone(2)).
     sharing: Option<Box<AtomicU32>>,
 }
 
-/// As [`spawn`], with SIGCHLD as the exit signal and memory shared. Descriptors, signal handlers,
-/// working directory and credentials are the child's own.
+/// Like [`spawn`], with SIGCHLD as the exit signal, but the child shares memory. It has its own descriptors,
+/// signal handlers, working directory and credentials.
 ///
-/// `child` must write to nothing but its stack: other threads use the same memory meanwhile.
+/// `child` must write only to its stack: other threads use the same memory meanwhile.
 pub(crate) fn spawn_sharing_memory<P: Sync + 'static>(
     namespaces: NamespaceFlags,
     plan: Box<P>,
@@ -168,17 +169,17 @@ pub(crate) fn spawn_sharing_memory<P: Sync + 'static>(
     };
     // SAFETY: `args` is a live clone_args of exactly the size given; the kernel writes to `pidfd`
     // before it returns, and to `sharing` when the child stops sharing memory. The child starts on
-    // a stack of its own with `plan`, which it only reads. Plan, stack and `sharing` are freed only
+    // its own stack with `plan`, which it only reads. Plan, stack and `sharing` are freed only
     // when `sharing` is 0 (`SharingChild`), so the child never uses freed memory.
     let pid = unsafe { clone3_on_stack(&args, core::ptr::from_ref(plan.as_ref()).cast(), child as *const ()) }?;
     let pid = Pid::from_raw(i32::try_from(pid).unwrap_or(0)).ok_or(Errno::CHILD)?;
-    // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nobody else owns it.
+    // SAFETY: the kernel stored a new descriptor there (CLONE_PIDFD), and nothing else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(SharingChild { child: Child { pid, pidfd }, used: Some((plan, stack)), sharing: Some(sharing) })
 }
 
-/// clone3 for a child on another stack: it cannot return into this frame, which is on the old one, so
-/// the instruction behind the system call calls `child(plan)` for it.
+/// clone3 for a child on another stack. The child cannot return into this frame, which is on the old stack,
+/// so the instructions after the system call call `child(plan)`.
 ///
 /// # Safety
 ///
@@ -187,7 +188,7 @@ unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const 
     let ret: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as in `syscall`. In the child, rsp is the top of its stack, 16-byte aligned as a call
-    // wants it, and the other registers are those of the parent. It never comes to label 2.
+    // requires, and the other registers are those of the parent. The child never reaches label 2.
     unsafe {
         core::arch::asm!(
             "syscall",
@@ -203,12 +204,12 @@ unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const 
             inlateout("rax") __NR_clone3 as usize => ret,
             in("rdi") core::ptr::from_ref(args),
             in("rsi") size_of::<clone_args>(),
-            // Not lateout: `plan` and `child` are used behind the system call, which overwrites these.
+            // Not lateout: `plan` and `child` are used after the system call, which overwrites these.
             out("rcx") _, out("r11") _,
         );
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above, with sp for rsp.
+    // SAFETY: as above, with sp instead of rsp.
     unsafe {
         core::arch::asm!(
             "svc #0",
@@ -231,7 +232,7 @@ unsafe fn clone3_on_stack(args: &clone_args, plan: *const c_void, child: *const 
 }
 
 impl<P: 'static> SharingChild<P> {
-    /// Waits at most `milliseconds` until the child has exec'd or ended; false when it has not.
+    /// Waits at most `milliseconds` until the child has exec'd or ended. Returns whether it has.
     pub(crate) fn wait_for_exec(&self, milliseconds: u32) -> bool {
         let Some(sharing) = &self.sharing else { return true };
         let timeout = super::process::timespec(milliseconds);
@@ -250,15 +251,15 @@ impl<P: 'static> SharingChild<P> {
 
 impl<P: 'static> Drop for SharingChild<P> {
     fn drop(&mut self) {
-        // A child that still shares memory keeps what it uses: leaked, rather than freed under it.
+        // If the child still shares memory, what it uses is leaked rather than freed.
         if !self.wait_for_exec(0) {
             core::mem::forget((self.used.take(), self.sharing.take()));
         }
     }
 }
 
-/// All signals of this thread are blocked while a value of this type lives, so that a copy of the
-/// thread made by [`spawn`] starts with all of them blocked.
+/// While a value of this type exists, all signals of this thread are blocked, so that a child of
+/// [`spawn`] starts with all of them blocked.
 #[derive(Debug)]
 pub struct SignalsBlocked {
     before: u64,
@@ -272,7 +273,7 @@ impl SignalsBlocked {
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        // There is nothing to do about a failure, and none is documented.
+        // No failure is documented.
         let _ = set_signal_mask(self.before);
     }
 }
@@ -280,7 +281,7 @@ impl Drop for SignalsBlocked {
 /// Sets this thread's mask of blocked signals (bit n-1 is signal n) and returns the one before.
 pub(crate) fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     let mut before: u64 = 0;
-    // SAFETY: both pointers are to live 8-byte values, the size that the kernel is told.
+    // SAFETY: both pointers are to live 8-byte values, and 8 is the size that is passed.
     unsafe {
         syscall(
             linux_raw_sys::general::__NR_rt_sigprocmask,

@@ -1,4 +1,4 @@
-//! Becoming another program, and leaving.
+//! Executes another program, or ends the process.
 
 use crate::sys::clone::set_signal_mask;
 use crate::sys::syscall::syscall;
@@ -13,17 +13,17 @@ use std::process::Command;
 /// linux/close_range.h (Linux 5.11)
 const CLOSE_RANGE_CLOEXEC: usize = 1 << 2;
 
-/// A null-terminated array of C strings, as `execve(2)` wants them, laid out before the clone.
+/// A null-terminated array of C strings for `execve(2)`, made before the clone.
 ///
-/// It is only read, so it may be shared with a child that shares memory.
+/// It is only read, so a child that shares memory may use it.
 #[derive(Debug)]
 pub(crate) struct CStringArray {
     pointers: Vec<*const c_char>,
-    /// Owns what `pointers` points to; a CString's heap block does not move with it.
+    /// Owns the strings that `pointers` points to. The heap block of a CString does not move with it.
     _strings: Vec<CString>,
 }
 
-// SAFETY: the pointers are to strings that the value owns and nobody writes to.
+// SAFETY: the pointers are to strings that the value owns and that nothing writes to.
 unsafe impl Send for CStringArray {}
 // SAFETY: as above.
 unsafe impl Sync for CStringArray {}
@@ -37,13 +37,12 @@ impl CStringArray {
     }
 }
 
-/// Replaces the program by the one at `path` (relative to `dir`), or by the file that `dir` is
-/// when `path` is empty.
+/// Executes the program at `path` (relative to `dir`), or the file `dir` if `path` is empty.
 ///
 /// Returns only on failure, with the error (`execveat(2)`).
 pub(crate) fn execveat(dir: BorrowedFd<'_>, path: &CStr, argv: &CStringArray, envp: &CStringArray) -> Errno {
-    // SAFETY: `path` is a C string and both arrays end with a null pointer and own their strings
-    // (`CStringArray`); the kernel only reads them.
+    // SAFETY: `path` is a C string, and both arrays end with a null pointer and own their strings
+    // (`CStringArray`). The kernel only reads them.
     let result = unsafe {
         syscall(
             __NR_execveat,
@@ -66,26 +65,22 @@ pub fn with_signal_mask(command: &mut Command, mask: u64) -> &mut Command {
     unsafe { command.pre_exec(move || Ok(set_signal_mask(mask).map(|_| ())?)) }
 }
 
-/// Ends this process at once: no exit handlers, no destructors.
+/// Ends this process at once, without exit handlers and destructors.
 pub fn exit_group(status: i32) -> ! {
     loop {
-        // SAFETY: takes no pointer and does not return.
+        // SAFETY: the call takes no pointer and does not return.
         let _ = unsafe { syscall(__NR_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
     }
 }
 
-/// Marks every open descriptor from `first` up close-on-exec (`close_range(2)`, Linux 5.11).
-///
-/// # Errors
-///
-/// `close_range(2)`: ENOSYS, EINVAL on older kernels.
+/// Marks every descriptor from `first` up as close-on-exec (`close_range(2)`, Linux 5.11).
 pub(crate) fn cloexec_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: takes no pointer, and marking a descriptor changes nothing before an exec.
+    // SAFETY: the call takes no pointer, and the mark changes nothing before an exec.
     unsafe { syscall(__NR_close_range, [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) }?;
     Ok(())
 }
 
-/// The number of a descriptor that a child inherits with a copy of the table, and should close.
+/// The number of a descriptor that a child inherits in its copy of the table and should close.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inherited(i32);
 
@@ -94,9 +89,9 @@ impl Inherited {
         Self(fd.as_fd().as_raw_fd())
     }
 
-    /// Closes it in the child. The parent's object goes on owning the parent's.
+    /// Closes it in the child. The parent's descriptor stays open.
     pub(crate) fn close_in_child(self) {
-        // SAFETY: called in a clone3 child, whose table is a copy; no object there owns the number.
+        // SAFETY: this is called in a clone3 child, whose table is a copy, and no object there owns the number.
         let _ = unsafe { syscall(linux_raw_sys::general::__NR_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
     }
 }

@@ -1,16 +1,16 @@
 //! The program that holds a job's namespaces: a static ELF file of a few hundred bytes.
 //!
-//! It becomes PID 1 of the job's PID namespace. What it does, in order:
+//! It becomes PID 1 of the job's PID namespace. It makes these calls, in this order:
 //!
 //! 1. `prctl(PR_SET_NAME, …)`: the name that `ps` and `top` show;
 //! 2. `prctl(PR_SET_DUMPABLE, 0)`: exec has set it to 1;
-//! 3. `rt_sigaction(SIGCHLD, SIG_IGN)`: from then on the kernel reaps whatever is re-parented to it
-//!    (wait(2), NOTES), so no zombie ever waits for this process to be scheduled;
-//! 4. `ppoll(NULL, 0, NULL, NULL)`, for ever.
+//! 3. `rt_sigaction(SIGCHLD, SIG_IGN)`: from then on the kernel reaps every process that is re-parented
+//!    to it (wait(2), NOTES), so no zombie waits until this process is scheduled;
+//! 4. `ppoll(NULL, 0, NULL, NULL)`, forever.
 //!
-//! All signals are blocked when it starts and stay so. It has no heap, no libc and no writable
-//! data: one page of text and one of stack. It is assembled into the plugin's read-only data and
-//! started from a memfd, so there is no file to install and none that somebody could exchange.
+//! All signals are blocked when it starts and stay blocked. It has no heap, no libc and no writable
+//! data, only one page of text and one of stack. It is assembled into the plugin's read-only data and
+//! started from a memfd, so there is no file that must be installed or that could be replaced.
 
 use core::arch::global_asm;
 
@@ -139,16 +139,15 @@ unsafe extern "C" {
     static jobns_holder_end: u8;
 }
 
-/// The bytes of the program, with `name` (at most 15 bytes, the rest is cut) as the name of the
-/// process.
+/// The bytes of the program, with `name` (cut to 15 bytes) as the name of the process.
 #[must_use]
 pub fn image(name: &[u8]) -> Vec<u8> {
     let (start, end) = (&raw const jobns_holder_image, &raw const jobns_holder_end);
-    // SAFETY: both symbols are labels in one section of this object's read-only data, `start` first,
-    // so the bytes between them are initialised, never written, and live as long as the code.
+    // SAFETY: both symbols are labels in one section of this object's read-only data, and `start` is the first.
+    // So the bytes between them are initialised, never written, and live as long as the code.
     let bytes = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
     let mut bytes = bytes.to_vec();
-    // The last 16 bytes are the name's, NUL-terminated.
+    // The last 16 bytes are the name, NUL-terminated.
     for (slot, byte) in bytes.iter_mut().rev().take(16).rev().zip(name.iter().take(15)) {
         *slot = *byte;
     }

@@ -1,15 +1,14 @@
-//! The syscalls that rustix does not have, each a few lines.
+//! The system calls that rustix lacks, a few lines each.
 //!
 //! # Safety
 //!
-//! This folder and `slurm/` are the only places where `unsafe` is allowed. Every block here is of
-//! one kind: a register-level system call whose number, argument order and argument types are
-//! those of the manual page named beside it. The argument for each is therefore short: which
-//! memory the kernel reads or writes, how long it lives, and why nobody else sees it change.
+//! `unsafe` is allowed only in this folder and in `slurm/`. Every block here makes a system call whose
+//! number, argument order and argument types are those of the manual page that is named beside it.
+//! So each comment only says which memory the kernel reads or writes, how long it lives, and why
+//! nothing else sees it change.
 //!
-//! Nothing here allocates, locks or panics, so it may be used in the `clone3` child and in `join`,
-//! but for two constructors that only the parent calls: `exec::CStringArray::new` and
-//! `holder_image::image`.
+//! Nothing here allocates, locks or panics, so it may be used in the `clone3` child and in `join`. The
+//! exceptions are `exec::CStringArray::new` and `holder_image::image`, which only the parent calls.
 
 #![allow(unsafe_code)]
 #![allow(

@@ -1,4 +1,4 @@
-//! `mount_setattr(2)` (Linux 5.12), which rustix does not have.
+//! `mount_setattr(2)` (Linux 5.12), which rustix lacks.
 
 use crate::sys::syscall::syscall;
 use core::ffi::CStr;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 fn mount_setattr(fd: BorrowedFd<'_>, path: &CStr, flags: u32, attr: &mount_attr) -> Result<(), Errno> {
-    // SAFETY: `path` is a C string, `attr` a live mount_attr of the size given; the kernel only
+    // SAFETY: `path` is a C string, `attr` is a live mount_attr of the size given. The kernel only
     // reads both.
     unsafe {
         syscall(
@@ -26,10 +26,9 @@ fn mount_setattr(fd: BorrowedFd<'_>, path: &CStr, flags: u32, attr: &mount_attr)
     Ok(())
 }
 
-/// Changes the flags of a detached mount, `clear` before `set`, and takes it out of every peer group.
+/// Changes the flags of a detached mount, `clear` before `set`, and removes it from its peer group.
 ///
-/// Flags that the mount has already stay: a clone of a `nosuid` mount is `nosuid` whatever is
-/// asked here.
+/// Other flags of the mount stay: a clone of a `nosuid` mount is always `nosuid`.
 pub fn set_attributes(mount: BorrowedFd<'_>, set: MountAttrFlags, clear: MountAttrFlags) -> Result<(), Errno> {
     let attr = mount_attr {
         attr_set: set.bits().into(),
@@ -43,13 +42,13 @@ fn propagation_only(propagation: MountPropagationFlags) -> mount_attr {
     mount_attr { attr_set: 0, attr_clr: 0, propagation: propagation.bits().into(), userns_fd: 0 }
 }
 
-/// Takes a detached mount and all that is mounted below it out of every peer group.
+/// Removes a detached mount and all mounts below it from their peer groups.
 pub fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
     mount_setattr(tree, c"", AT_EMPTY_PATH | AT_RECURSIVE, &propagation_only(MountPropagationFlags::PRIVATE))
 }
 
-/// Sets the propagation of every mount below "/" of this mount namespace in one step, so that
-/// there is no moment in which a part of it still is a peer of the host's.
+/// Sets the propagation of all mounts of this mount namespace in one step, so that at no time only some of
+/// them are still peers of the host's mounts.
 pub fn set_propagation_of_root(propagation: MountPropagationFlags) -> Result<(), Errno> {
     mount_setattr(rustix::fs::CWD, c"/", AT_RECURSIVE, &propagation_only(propagation))
 }

@@ -11,7 +11,7 @@ const SET: Opcode = opcode::write::<fsxattr>(b'X', 32);
 
 struct Attributes(Opcode, fsxattr);
 
-// SAFETY: both calls take a pointer to one `struct fsxattr` (linux/fs.h), which lives as long as the call.
+// SAFETY: both calls take a pointer to a `struct fsxattr` (linux/fs.h), which lives as long as the call.
 unsafe impl Ioctl for Attributes {
     type Output = fsxattr;
     const IS_MUTATING: bool = true;
@@ -25,24 +25,21 @@ unsafe impl Ioctl for Attributes {
     }
 
     unsafe fn output_from_ptr(_: IoctlOutput, pointer: *mut c_void) -> rustix::io::Result<fsxattr> {
-        // SAFETY: the pointer of `as_ptr`.
+        // SAFETY: it is the pointer of `as_ptr`.
         Ok(unsafe { pointer.cast::<fsxattr>().read() })
     }
 }
 
 fn call(fd: BorrowedFd<'_>, opcode: Opcode, attributes: fsxattr) -> Result<fsxattr, Errno> {
-    // SAFETY: `Attributes` is right for these two opcodes, the only ones that it is made with.
+    // SAFETY: `Attributes` is the type for these two opcodes, the only ones that are passed.
     unsafe { ioctl(fd, Attributes(opcode, attributes)) }
 }
 
-/// Gives `dir` the project of `model`. What is in it keeps its own.
-///
-/// # Errors
-///
-/// `ioctl(2)`: ENOTTY where the file system has no projects.
+/// Sets the project of `dir` to that of `model`. Its contents keep their projects. ENOTTY: the file system has no
+/// projects.
 pub fn join(dir: BorrowedFd<'_>, model: BorrowedFd<'_>) -> Result<(), Errno> {
     const INHERIT: u32 = linux_raw_sys::general::FS_XFLAG_PROJINHERIT;
-    // SAFETY: a structure of integers, for which zeros are a value.
+    // SAFETY: it is a structure of integers, for which zeros are valid.
     let empty: fsxattr = unsafe { core::mem::zeroed() };
     let wanted = call(model, GET, empty)?;
     let mut own = call(dir, GET, empty)?;

@@ -1,27 +1,23 @@
-//! The one instruction that enters the kernel.
+//! The instruction that enters the kernel.
 //!
-//! libc's `syscall()` would do, but it is a libc wrapper and writes `errno` in thread-local
-//! storage, which in the `clone3` child belongs to a thread that does not exist there.
+//! libc's `syscall()` is not used because it writes `errno` in thread-local storage, which in the `clone3`
+//! child belongs to a thread that does not exist there.
 
 use core::arch::asm;
 use rustix::io::Errno;
 
-/// Makes system call `number` with up to six arguments.
-///
-/// # Errors
-///
-/// What the kernel returns as `-errno` (`syscall(2)`).
+/// Makes system call `number` with up to six arguments (`syscall(2)`).
 ///
 /// # Safety
 ///
-/// The arguments must be valid for that system call: the kernel reads and writes through those
-/// that it takes for pointers.
+/// The arguments must be valid for that system call: the kernel reads and writes through those that
+/// are pointers.
 #[inline]
 pub(super) unsafe fn syscall(number: u32, args: [usize; 6]) -> Result<usize, Errno> {
     let ret: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the x86-64 convention (syscall(2)): number in rax, arguments in rdi, rsi, rdx, r10,
-    // r8, r9; the kernel overwrites rax, rcx and r11 only. Memory is a declared effect by default.
+    // r8, r9. The kernel overwrites only rax, rcx and r11. By default the compiler assumes effects on memory.
     unsafe {
         asm!(
             "syscall",
@@ -33,8 +29,8 @@ pub(super) unsafe fn syscall(number: u32, args: [usize; 6]) -> Result<usize, Err
         );
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: the arm64 convention (syscall(2)): number in x8, arguments in x0 to x5; the kernel
-    // overwrites x0 only.
+    // SAFETY: the arm64 convention (syscall(2)): number in x8, arguments in x0 to x5. The kernel
+    // overwrites only x0.
     unsafe {
         asm!(
             "svc #0",
@@ -45,7 +41,7 @@ pub(super) unsafe fn syscall(number: u32, args: [usize; 6]) -> Result<usize, Err
             options(nostack)
         );
     }
-    // The kernel keeps -4095..=-1 for errors (err.h, MAX_ERRNO).
+    // The values -4095..=-1 are errors (err.h, MAX_ERRNO).
     if (-4095..0).contains(&ret) {
         Err(Errno::from_raw_os_error(ret.unsigned_abs() as i32))
     } else {
@@ -55,5 +51,5 @@ pub(super) unsafe fn syscall(number: u32, args: [usize; 6]) -> Result<usize, Err
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!(
-    "slurm-jobns knows the system call instruction of x86_64 and aarch64 only; add yours to src/sys/syscall.rs and src/sys/holder_image.rs"
+    "slurm-jobns supports only x86_64 and aarch64; add the system call instruction of another architecture to src/sys/syscall.rs and src/sys/holder_image.rs"
 );

@@ -1,5 +1,5 @@
-// The floor of tests/bench: a plugin that is nothing but system calls, those of ours that a job cannot do without, in the
-// same order, in the same process. It checks nothing, keeps no journal that anybody could trust, and logs nothing.
+// The floor of tests/bench: a plugin that only makes system calls, those of our plugin that a job cannot do without, in
+// the same order and in the same process. It checks nothing, keeps no reliable journal, and logs nothing.
 //
 // FLOOR_SKIP in the environment leaves steps out, to see what each costs: exec, hide, caps, links, trash, copy (the child
 // then shares the memory until its exec).

@@ -1,10 +1,10 @@
-// A plugin around a plugin, for tests/bench: it loads the real one as Slurm does, forwards every call, and appends how long
-// each took to a file, a line "NAME NANOSECONDS" with one write, NAME(slurmd) for those not in slurmstepd. Slurm takes it for
-// the real one by its type and version.
+// A plugin around a plugin, for tests/bench: it loads the real one as Slurm does, forwards every call, and appends the time
+// of each to a file, as a line "NAME NANOSECONDS" with one write; outside slurmstepd NAME is NAME(slurmd). It has the type
+// and version of the real one, so Slurm accepts it.
 //
-// Built with -DREAL="PATH" -DLOG="PATH" -DVERSION=WORD. The real one's undefined symbols are the daemon's, as ever: those
-// are in the global scope, which comes first. RTLD_LAZY is how Slurm loads plugins: where a plugin allows it, the first
-// call of a function pays for finding it.
+// Built with -DREAL="PATH" -DLOG="PATH" -DVERSION=WORD. As usual, the daemon resolves the undefined symbols of the real
+// plugin: its symbols are in the global scope, which is searched first. Slurm loads plugins with RTLD_LAZY: if a plugin
+// allows it, the first call of a function includes its lookup.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdbool.h>

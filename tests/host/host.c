@@ -1,4 +1,4 @@
-// What slurmd.c and slurmstepd.c share.
+// Shared by slurmd.c and slurmstepd.c.
 #include "host.h"
 #include <dirent.h>
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-// A stand-in for slurmd and slurmstepd: what both need to load a namespace plugin and to call it as Slurm does.
+// Programs that act as slurmd and slurmstepd: what both need to load a namespace plugin and to call it as Slurm does.
 //
 // No header of Slurm is used. Offsets are of x86-64, the same in Slurm 25.11, 26.05 and 26.11.
 #pragma once

@@ -1,14 +1,14 @@
-// Plays slurmd: slurmd PLUGIN SLURM_CONF VERSION NODE SLURMSTEPD
+// Acts as slurmd: slurmd PLUGIN SLURM_CONF VERSION NODE SLURMSTEPD
 //
-// Loads the plugin, calls init, says "init LOAD-NS INIT-NS", and then obeys commands on its standard input, one a line,
-// with one line for each on its standard output. JOB is a number; @JOB sends a command on to that job's slurmstepd.
+// Loads the plugin, calls init, prints "init LOAD-NS INIT-NS", and then runs commands from its standard input, one a line,
+// and prints one line for each. JOB is a number; @JOB forwards a command to that job's slurmstepd.
 //
 //   restore             restore                                        restore RC NS
 //   stepd JOB [UID]     starts a slurmstepd and sends it the settings  recv RC NS LOAD-NS INIT-NS (of slurmstepd)
 //   step JOB            starts a slurmstepd of step 0 in the job, as 1000 + JOB          as stepd
 //   @JOB COMMAND        see slurmstepd.c
 //   kill JOB            SIGKILL for a slurmstepd                       kill 0
-//   login JOB [N]       plays sshd with pam_slurm_adopt, where entry N of the list, from 0 on, cannot be entered
+//   login JOB [N]       acts as sshd with pam_slurm_adopt, where entry N of the list, from 0 on, cannot be entered
 //                               login COUNT, and: aborts, or fork ERRNO, or the numbers of its mnt, pid, user and ipc
 //   join JOB            join in a forked child                         join STATUS NS-OF-JOIN NS-OF-FORK-TO-END
 //   run JOB COMMAND     join in a forked child, COMMAND by sh          run STATUS OUTPUT (newlines are |)
@@ -16,7 +16,7 @@
 //   round JOB HOW       a whole life: stepd, create, join, external, delete HOW
 //                                      round RECV CREATE JOIN FORK-TO-END EXTERNAL DELETE (ns, or a word that failed)
 //   sends N             send_stepd by N threads at once                sends FAILED DIFFERENT-BYTES
-//   send_bad            send_stepd to a pipe that nobody reads         send_bad RC ERRNO
+//   send_bad            send_stepd to a pipe without a reader          send_bad RC ERRNO
 //   mounts              lines of its mountinfo                         mounts N
 #include "host.h"
 #include <errno.h>

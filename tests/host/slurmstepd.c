@@ -1,6 +1,6 @@
-// Plays a slurmstepd of one job: slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID [STEP]
+// Acts as a slurmstepd of one job: slurmstepd PLUGIN SLURM_CONF VERSION NODE JOB UID [STEP]
 //
-// It is the extern slurmstepd where no STEP is given.
+// Without STEP it is the extern slurmstepd.
 //
 // Descriptor 0 is the pipe from slurmd, where the settings come from, 1 the pipe to it, 3 a socket on which slurmd.c
 // sends commands, one a line, and gets one line for each:

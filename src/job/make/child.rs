@@ -1,11 +1,11 @@
-//! What the cloned child does before it becomes the holder.
+//! The cloned child, until it becomes the holder.
 //!
-//! It runs as root in the job's new namespaces (PID 1 of a new PID namespace), on a stack of its own
-//! in the memory of a threaded slurmstepd, whose threads go on: what it would write there, they would
-//! see; a lock that it waited for could be held by a thread that waits for it. So nothing here
-//! allocates, locks, logs or panics: it makes system calls on what [`ChildPlan`] contains, writes to its
-//! own stack alone, tells the parent in one [`Report`] how far it came, and leaves by `execveat` or
-//! `exit_group` only. No process of the job exists before the exec, so none can look into that memory.
+//! It runs as root in the job's new namespaces (as PID 1 of a new PID namespace), on its own stack in the
+//! memory of a threaded slurmstepd, whose threads continue to run. They would see whatever it writes there,
+//! and a thread that waits for the child could have a lock that the child needs. So nothing here allocates,
+//! locks, logs or panics. The child makes system calls with the values in [`ChildPlan`], writes only to its
+//! own stack, tells the parent in one [`Report`] how far it came, and ends only by `execveat` or
+//! `exit_group`. No process of the job exists before the exec, so none can read that memory.
 //!
 //! `tests/no_alloc.rs` runs this with an allocator that ends the process.
 
@@ -31,8 +31,8 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags};
 use std::ffi::CString;
 
-/// All that the child needs, laid out by the parent before the clone and left alone until the child
-/// has exec'd or ended. The descriptors are those of the parent, under the same numbers.
+/// Everything that the child needs. The parent prepares it before the clone and does not touch it until the
+/// child has exec'd or ended. The child has copies of the parent's descriptors under the same numbers.
 #[derive(Debug)]
 pub struct ChildPlan {
     /// The child's end of the socket pair, and the parent's, which the child closes.
@@ -40,13 +40,13 @@ pub struct ChildPlan {
     pub parents_end: Inherited,
     /// Wait for one byte before the first step: the parent writes the id maps first.
     pub wait_for_maps: bool,
-    /// Files in /proc/sys/user, which limit this process's user namespace, and what to write to them.
+    /// Files in /proc/sys/user, which limit this process's user namespace, and the values to write.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
     pub limits: Vec<(CString, CString)>,
     pub propagation: MountPropagationFlags,
     /// Mount a fresh /proc: there is a new PID namespace.
     pub fresh_proc: Option<ProcParameters>,
-    /// Detached mounts and where they go on the fresh /proc; None where nothing is to be kept.
+    /// Detached mounts and where they go on the fresh /proc; None for paths without anything to keep.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
     pub kept: Vec<Option<(OwnedFd, CString)>>,
     /// Mount a fresh /dev/mqueue, if there is one: there is a new IPC namespace.
@@ -60,14 +60,14 @@ pub struct ChildPlan {
     pub envp: CStringArray,
 }
 
-/// What a fresh /proc is told (proc(5)).
+/// The mount options of a fresh /proc (proc(5)).
 #[derive(Clone, Copy, Debug)]
 pub struct ProcParameters {
     pub hide_pid: Option<&'static CStr>,
 }
 
 impl fmt::Display for ProcParameters {
-    /// What follows "a fresh /proc".
+    /// The words after "a fresh /proc".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.hide_pid.map(CStr::to_str) {
             Some(Ok(value)) => write!(f, " with hidepid={value}"),
@@ -82,12 +82,12 @@ impl fmt::Display for ProcParameters {
 pub enum Target {
     /// A directory that the child opens.
     Path(CString),
-    /// A directory in a mount that is attached before, opened by the parent while that was detached.
-    /// The child might not be let through by then: it belongs to the job's user.
+    /// A directory in a mount that is attached earlier. The parent opened it while the mount was detached.
+    /// The child may not be able to reach it by path, because the mount belongs to the job's user.
     Within(OwnedFd),
 }
 
-/// Where the child is, as the parent hears of it.
+/// The step that the child reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
@@ -100,21 +100,21 @@ pub enum Step {
     /// Writing to it.
     SetLimit,
     Propagation,
-    /// Making the fresh /proc. The index is the place of the call in [`FILE_SYSTEM_CALLS`].
+    /// Making the fresh /proc. The index is that of the call in [`FILE_SYSTEM_CALLS`].
     MakeProc,
     AttachProc,
     /// Opening the target of `kept[index]`.
     OpenKept,
     /// Attaching `kept[index]`.
     AttachKept,
-    /// As `MakeProc`.
+    /// Making the fresh /dev/mqueue. The index is as for `MakeProc`.
     MakeMqueue,
     AttachMqueue,
     /// Opening the target of `attach[index]`.
     OpenTarget,
     /// Attaching `attach[index]`.
     Attach,
-    /// All is mounted. With errno 0, the only report that is no failure.
+    /// Everything is mounted. With errno 0, this is the only report of success.
     Ready,
     ChangeDirectory,
     DropPrivileges,
@@ -122,7 +122,7 @@ pub enum Step {
     Exec,
 }
 
-/// The calls by which a file system is made, in their order.
+/// The calls that make a file system, in order.
 pub const FILE_SYSTEM_CALLS: [&str; 4] = ["fsopen", "fsconfig", "fsconfig(CREATE)", "fsmount"];
 
 impl Step {
@@ -148,13 +148,13 @@ impl Step {
     ];
 }
 
-/// One message from the child: eight bytes.
+/// A message from the child: eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     pub step: Step,
-    /// Which of `attach`, `kept` or `limits`.
+    /// The index in `attach`, `kept` or `limits`.
     pub index: u16,
-    /// 0 when all is mounted.
+    /// 0 if everything is mounted.
     pub errno: i32,
 }
 
@@ -167,7 +167,7 @@ impl Report {
         [self.step as u8, 0, i0, i1, e0, e1, e2, e3]
     }
 
-    /// None when it is no report.
+    /// None if the bytes are not a report.
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::SIZE]) -> Option<Self> {
         let [step, _, i0, i1, e0, e1, e2, e3] = bytes;
@@ -191,8 +191,8 @@ const fn at(step: Step) -> impl FnOnce(Errno) -> Failed {
 
 /// Entry point of the child.
 ///
-/// Place: new mount namespace, and new PID, user and IPC namespaces as planned. Privilege: all
-/// capabilities in the user namespace that owns them; no id maps yet in a new user namespace.
+/// It is in a new mount namespace, and in new PID, user and IPC namespaces as planned. It has all
+/// capabilities in the user namespace that owns them. A new user namespace has no id maps yet.
 pub extern "C" fn run(plan: &ChildPlan) -> ! {
     let failed = match set_up(plan) {
         Ok(()) => become_holder(plan),
@@ -204,7 +204,7 @@ pub extern "C" fn run(plan: &ChildPlan) -> ! {
 }
 
 fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
-    // With this copy open the child would not notice that the parent is gone.
+    // If this copy stayed open, the child would not notice that the parent is gone.
     plan.parents_end.close_in_child();
     if plan.wait_for_maps {
         wait_for_parent(plan.channel.as_fd()).map_err(at(Step::WaitForMaps))?;
@@ -214,7 +214,7 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
         None => None,
     };
     set_limits(&plan.limits, proc.as_ref())?;
-    // Before any mount is attached: it may not reach the host.
+    // Before any mount is attached, since none may reach the host.
     set_propagation_of_root(plan.propagation).map_err(at(Step::Propagation))?;
     if let Some(mount) = &proc {
         attach(mount, c"/proc", OFlags::DIRECTORY, Step::AttachProc, Step::AttachProc, 0)?;
@@ -238,8 +238,8 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sets the limits of the user namespace that this process is in. In the node's /proc the names of all those
-/// namespaces are in one list, which each look goes through, so a fresh /proc is used where there is one.
+/// Sets the limits of the user namespace that this process is in. It uses the fresh /proc if there is one: the
+/// node's /proc has the names of all those namespaces in one list, which each lookup walks.
 #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
 fn set_limits(limits: &[(CString, CString)], proc: Option<&OwnedFd>) -> Result<(), Failed> {
     if limits.is_empty() {
@@ -269,12 +269,12 @@ fn set_limit(directory: &OwnedFd, (name, value): &(CString, CString)) -> Result<
     }
 }
 
-/// What the child of a trial writes in a new user namespace, as [`ChildPlan::limits`].
+/// The limits that the child of a trial sets in a new user namespace, as in [`ChildPlan::limits`].
 #[derive(Debug)]
 #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
 pub struct LimitsTrial(pub Vec<(CString, CString)>);
 
-/// Entry point of that child. Exits with the errno, as [`try_fresh_proc`].
+/// Entry point of that child. Exits with the errno, like [`try_fresh_proc`].
 pub extern "C" fn try_limits(LimitsTrial(limits): &LimitsTrial) -> ! {
     if let Err(failed) = set_limits(limits, None) {
         exit_group(failed.errno.raw_os_error());
@@ -285,7 +285,7 @@ pub extern "C" fn try_limits(LimitsTrial(limits): &LimitsTrial) -> ! {
 /// The program of a trial, to be executed as the holder is.
 #[derive(Debug)]
 pub struct HolderTrial {
-    /// A pipe, close-on-exec: it gets an errno, or nothing when the program has started.
+    /// A close-on-exec pipe: it gets an errno, or nothing if the program has started.
     pub result: OwnedFd,
     pub holder: OwnedFd,
     pub argv: CStringArray,
@@ -300,13 +300,13 @@ pub extern "C" fn try_holder(plan: &HolderTrial) -> ! {
     exit_group(1)
 }
 
-/// Entry point of the child of a trial: a fresh /proc, in new namespaces that are gone with it. Exits with
+/// Entry point of the child that tries to make a fresh /proc, in new namespaces that end with it. Exits with
 /// the errno, which is less than 256; 0 is success.
 pub extern "C" fn try_fresh_proc(parameters: &ProcParameters) -> ! {
     exit_group(fresh_proc(*parameters).map_or_else(|failed| failed.errno.raw_os_error(), |_| 0))
 }
 
-/// Until the parent has said one more word; EPIPE when it is gone.
+/// Waits for one byte from the parent. The error is EPIPE if the parent has ended.
 fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut byte = [0_u8; 1];
     match rustix::io::retry_on_intr(|| rustix::io::read(channel, &mut byte[..]))? {
@@ -315,12 +315,12 @@ fn wait_for_parent(channel: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// A new instance of a file system that belongs to the namespaces of this process, which is why the
-/// parent cannot make it beforehand.
+/// A new instance of a file system. It belongs to the namespaces of this process, so the parent cannot make
+/// it beforehand.
 fn fresh_filesystem(kind: &CStr, parameter: Option<(&CStr, &CStr)>, step: Step) -> Result<OwnedFd, Failed> {
     let call = |index| move |errno| Failed { step, index, errno };
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(call(0))?;
-    // Else mountinfo calls it "none".
+    // Otherwise mountinfo shows the source as "none".
     rustix::mount::fsconfig_set_string(fs.as_fd(), c"source", kind).map_err(call(1))?;
     if let Some((key, value)) = parameter {
         rustix::mount::fsconfig_set_string(fs.as_fd(), key, value).map_err(call(1))?;
@@ -340,7 +340,7 @@ fn fresh_proc(parameters: ProcParameters) -> Result<OwnedFd, Failed> {
 
 fn attach_mqueue() -> Result<(), Failed> {
     let mount = match fresh_filesystem(c"mqueue", None, Step::MakeMqueue) {
-        // A kernel without POSIX message queues has none to hide.
+        // The kernel has no POSIX message queues, so there are none to hide.
         Err(Failed { errno: Errno::NODEV, .. }) => return Ok(()),
         result => result?,
     };
@@ -350,9 +350,9 @@ fn attach_mqueue() -> Result<(), Failed> {
     }
 }
 
-/// Puts a detached mount on a directory of this mount namespace (or on a file, with no `kind`), fd to
-/// fd. The target is opened here, since one opened before the clone belongs to the host's mount
-/// namespace, and without following links, since a job's user may own a directory above it.
+/// Attaches a detached mount to a directory of this mount namespace (or to a file, with an empty `kind`),
+/// fd to fd. The target is opened here, because one that was opened before the clone belongs to the host's
+/// mount namespace. Links are not followed, because a job's user may own a directory above it.
 fn attach(
     mount: &OwnedFd,
     target: &CStr,
@@ -382,28 +382,28 @@ fn attach_to(mount: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
     )
 }
 
-/// Reports that all is mounted, and becomes the program of `sys/holder_image.rs`, which keeps
-/// nothing: no memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
+/// Reports that everything is mounted, and becomes the program of `sys/holder_image.rs`, which has no
+/// memory, descriptor, capability or environment of slurmstepd. Returns only on failure.
 fn become_holder(plan: &ChildPlan) -> Failed {
-    // A parent that is killed before would leave a process that nobody knows of.
+    // If the parent were killed before it has recorded this process, nobody would know of it.
     if let Err(errno) = wait_for_parent(plan.channel.as_fd()) {
         return at(Step::WaitForRecord)(errno);
     }
-    // From here on the parent can go on: it has the namespaces. A second report tells of a failure.
-    // Without this one it would wait for a minute, and then end this process.
+    // After this report the parent opens the namespaces and continues. A second report tells of a failure.
+    // Without this one the parent would wait for a minute, and then kill this process.
     if let Err(errno) = send(plan, Step::Ready, 0, 0) {
         return at(Step::Ready)(errno);
     }
     exec_holder(&plan.holder, &plan.argv, &plan.envp)
 }
 
-/// Executes the holder's program without a privilege or descriptor. Returns only on failure.
+/// Executes the holder's program without privileges and descriptors. Returns only on failure.
 fn exec_holder(holder: &OwnedFd, argv: &CStringArray, envp: &CStringArray) -> Failed {
     let prepare = || {
-        // Not slurmd's spool directory, which it would keep busy.
+        // The working directory is slurmd's spool directory, which the holder would keep busy.
         rustix::process::chdir(c"/").map_err(at(Step::ChangeDirectory))?;
         drop_privileges_at_exec().map_err(at(Step::DropPrivileges))?;
-        // Standard descriptors too: 0 and 1 of slurmstepd are its pipes to slurmd.
+        // Including the standard descriptors: 0 and 1 of slurmstepd are its pipes to slurmd.
         cloexec_from(0).map_err(at(Step::CloseOnExec))
     };
     match prepare() {
@@ -415,7 +415,7 @@ fn exec_holder(holder: &OwnedFd, argv: &CStringArray, envp: &CStringArray) -> Fa
     }
 }
 
-/// SIGPIPE is blocked.
+/// Sends a report. SIGPIPE is blocked.
 fn send(plan: &ChildPlan, step: Step, index: usize, errno: i32) -> Result<(), Errno> {
     let report = Report { step, index: u16::try_from(index).unwrap_or(u16::MAX), errno };
     rustix::io::retry_on_intr(|| rustix::io::write(&plan.channel, &report.to_bytes())).map(drop)

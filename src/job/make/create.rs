@@ -1,8 +1,8 @@
 //! Makes the namespaces of a job, from the parent's side.
 //!
-//! Runs in the extern slurmstepd: host namespaces, root, several threads. What can fail is done
-//! before the clone where possible, every mount is made detached, and nothing is ever mounted on
-//! the host's side. The journal says what is about to exist before it does.
+//! Runs in the extern slurmstepd, which is root in the host's namespaces and has several threads. If
+//! possible, what can fail is done before the clone. Every mount is made detached, and nothing is ever
+//! mounted on the host. The journal announces everything before it is made.
 
 use crate::base::base_dir::{make_private_dir, open_base};
 use crate::base::errno_hints;
@@ -42,22 +42,22 @@ pub type InsideWork<'a> = Box<dyn FnOnce() -> Result<(), Error> + Send + 'a>;
 
 /// The program that makes a job's namespaces.
 pub trait StepHost: Log {
-    /// The name of the holder process: at most 15 bytes are shown by `top`.
+    /// The name of the holder process. `top` shows at most 15 bytes.
     fn holder_name(&self) -> &str;
 
-    /// `$SLURM_JOB_MOUNTPOINT_SRC` is made before init_script runs, and not after it, as in namespace/tmpfs, whose
-    /// scripts may make it themselves.
+    /// Is `$SLURM_JOB_MOUNTPOINT_SRC` made before init_script runs? In namespace/tmpfs it is made after the script,
+    /// which may make it itself.
     fn makes_source_first(&self) -> bool {
         true
     }
 
-    /// Adds the holder to what tracks the job's processes. When that fails, the job fails.
+    /// Lets the host track the holder with the job's processes. If this fails, the job fails.
     fn track(&self, _holder: Pid) -> Result<(), Error> {
         Ok(())
     }
 
-    /// What is to be done before clone_ns_script on a thread that has entered the job's mount namespace. When it fails,
-    /// the job fails.
+    /// The work to do before clone_ns_script, on a thread that has entered the job's mount namespace. If it fails, the
+    /// job fails.
     fn work_inside(&self) -> Option<InsideWork<'_>> {
         None
     }
@@ -70,13 +70,10 @@ pub struct Created {
     pub pins: Pins,
 }
 
-/// Makes directories and namespaces for `job` and returns what keeps them.
+/// Makes directories and namespaces for `job`, and returns the descriptors that keep them alive. After a
+/// failure everything that was made is undone.
 ///
-/// # Errors
-///
-/// The first thing that failed. Everything made until then is undone.
-///
-/// `removal` is who removes what a failure leaves, or an earlier instance of the job has left.
+/// `removal` says who removes what a failure or an earlier instance of the job leaves behind.
 pub fn create(host: &dyn StepHost, settings: &Settings, job: &Job, removal: delete::Removal) -> Result<Created, Error> {
     let limits = NodeLimits::read(settings).map_err(errno_hints::of_call)?;
     let plan = Plan::new(settings, job, limits.as_ref())?;
@@ -95,7 +92,7 @@ pub fn create(host: &dyn StepHost, settings: &Settings, job: &Job, removal: dele
     }
 }
 
-/// What exists so far.
+/// The things that exist so far.
 struct Making<'a> {
     host: &'a dyn StepHost,
     settings: &'a Settings,
@@ -103,12 +100,12 @@ struct Making<'a> {
     plan: &'a Plan,
     /// The directory in `base_path`, which contains the state file.
     main: JobDir,
-    /// Those in other bases.
+    /// The directories in other bases.
     others: Vec<JobDir>,
     journal: Journal,
     child: Option<SharingChild<ChildPlan>>,
     holder: Option<Identity>,
-    /// The first script that could have changed something outside has been started.
+    /// A script that could have changed something outside has been started.
     script_started: bool,
     removal: delete::Removal,
 }
@@ -133,7 +130,7 @@ impl Journal {
     }
 }
 
-/// One word to the child, which waits for it.
+/// Sends the byte that the child waits for.
 fn tell(channel: &OwnedFd, what: &str) -> Result<(), Error> {
     rustix::io::retry_on_intr(|| rustix::net::send(channel, b"m", rustix::net::SendFlags::NOSIGNAL))
         .doing("send", || format!("tell the job's namespace process {what}"))?;
@@ -141,10 +138,10 @@ fn tell(channel: &OwnedFd, what: &str) -> Result<(), Error> {
 }
 
 impl<'a> Making<'a> {
-    /// Makes the job's directory and starts its journal: from here on [`Making::undo`] cleans up.
+    /// Makes the job's directory and starts its journal. From here on [`Making::undo`] cleans up.
     ///
-    /// It gets its name when the journal is there: whoever finds a job's directory after a crash also
-    /// finds what it is.
+    /// The directory gets its name only when it contains the journal, so a job's directory that is found
+    /// after a crash always has one.
     fn begin(
         host: &'a dyn StepHost,
         settings: &'a Settings,
@@ -196,7 +193,7 @@ impl<'a> Making<'a> {
         })
     }
 
-    /// What has been made until now.
+    /// The record of what has been made so far.
     fn record(&self) -> Record {
         Record {
             header: self.job.header.clone(),
@@ -241,12 +238,12 @@ impl<'a> Making<'a> {
             id_maps::write(self.host, self.settings.user_ns_script.as_ref(), self.job, child)?;
             tell(&channel, "that its id maps are written")?;
         }
-        // While the child mounts:
+        // Meanwhile the child mounts.
         let identity = Identity::of(child.pid, child.pidfd.as_fd())
             .doing("fstat", || "identify the job's namespace process".to_owned())?;
         self.holder = Some(identity);
         self.journal.write(&[Line::Holder(identity)])?;
-        // It does not become the holder, which nothing but SIGKILL ends, before this.
+        // Only now may the child become the holder, which only SIGKILL can end.
         tell(&channel, "that it is recorded")?;
         handshake::wait_until_ready(self.plan, child, &channel)?;
         let pins = Pins::open(&child.pid.as_raw_nonzero().to_string(), self.plan.namespaces)?;
@@ -269,7 +266,7 @@ impl<'a> Making<'a> {
                 }
                 named.map_err(|error| match error.errno() {
                     Some(Errno::EXIST) => {
-                        error.with_hint("it was not made for this job; look at it and remove it by hand")
+                        error.with_hint("it was not made for this job; inspect it and remove it by hand")
                     }
                     _ => error,
                 })
@@ -279,8 +276,8 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Makes `$SLURM_JOB_MOUNTPOINT_SRC`, which belongs to the job's user. A script may make it or mount it
-    /// `after_script`.
+    /// Makes `$SLURM_JOB_MOUNTPOINT_SRC`, which belongs to the job's user. `after_script`: a script may have made it,
+    /// or mounted something on it.
     fn make_source(&self, after_script: bool) -> Result<OwnedFd, Error> {
         let intention = || format!("make {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.header.id))?;
@@ -293,7 +290,7 @@ impl<'a> Making<'a> {
         Ok(source)
     }
 
-    /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, and what a script has mounted on it.
+    /// Opens `$SLURM_JOB_MOUNTPOINT_SRC`, or what a script has mounted on it.
     fn open_source(&self) -> Result<OwnedFd, Error> {
         let intention = || format!("open {}", self.mount_point_source());
         let name = c_path(&format!(".{}", self.job.header.id))?;
@@ -302,7 +299,7 @@ impl<'a> Making<'a> {
             .doing("openat2", intention)
     }
 
-    /// What a script has mounted over the job's directory would hide the state file from steps.
+    /// Fails if a script has mounted something over the job's directory, which would hide the state file from steps.
     fn check_not_covered(&self) -> Result<(), Error> {
         let intention = || format!("open {}", self.mount_point_source());
         let base = open_base(&self.settings.base_path)?;
@@ -328,7 +325,7 @@ impl<'a> Making<'a> {
             }
             let target = format!(".{}/{name}", self.job.header.id);
             let made = rustix::fs::symlinkat(target.as_str(), &self.main.fd, name.as_str());
-            // init_script has something of its own there.
+            // init_script has made something there itself.
             if made != Err(Errno::EXIST) {
                 made.doing("symlinkat", || format!("make {}/{}/{name}", self.settings.base_path, self.job.header.id))?;
             }
@@ -336,7 +333,7 @@ impl<'a> Making<'a> {
         Ok(())
     }
 
-    /// Scripts that may mount something for the job run on this node.
+    /// Is there a script that may mount something for the job on this node?
     const fn has_mounting_script(&self) -> bool {
         self.settings.init_script.is_some() || self.settings.clone_ns_script.is_some()
     }
@@ -351,7 +348,7 @@ impl<'a> Making<'a> {
         script::run(self.host, self.job.header.id, key, script, environment)
     }
 
-    /// The environment of scripts that have to do with the job's directories.
+    /// The environment of scripts that work with the job's directories.
     fn environment(&self) -> Environment {
         self.job.environment.clone().with("SLURM_JOB_MOUNTPOINT_SRC", self.mount_point_source())
     }
@@ -388,14 +385,14 @@ impl<'a> Making<'a> {
         let intention =
             || format!("create the job's namespaces ({})", crate::job::record::namespaces::describe(namespaces, ", "));
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        // With SIGCHLD, as Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
+        // It sends SIGCHLD, as with Slurm's own plugin: slurmstepd kills and reaps the holder with the step.
         let lowered = self.plan.limits.as_ref().map(Lowered::new).transpose()?;
         let child = spawn_sharing_memory(namespaces, Box::new(plan), child::run);
         drop(lowered);
         child.map_err(|errno| errno_hints::clone_error(intention(), errno))
     }
 
-    /// What runs in the job's mount namespace, and the script that runs beside it.
+    /// Does the work in the job's mount namespace, and runs clone_ns_script.
     fn finish_inside(&mut self, pins: &Pins, holder: Pid) -> Result<(), Error> {
         if self.has_mounting_script() {
             let holder = holder.as_raw_nonzero().to_string();
@@ -406,16 +403,16 @@ impl<'a> Making<'a> {
             inside::on_thread_inside(pins.mount.as_fd(), work)?;
         }
         if let Some(script) = &self.settings.clone_ns_script {
-            // A descriptor of this process, and not the holder's number, which could become another process's.
+            // A descriptor of this process, since the holder's pid could be reused.
             let me = rustix::process::getpid().as_raw_nonzero();
             let ns = format!("/proc/{me}/fd/{}", pins.mount.as_raw_fd());
             self.run_script("clone_ns_script", script, self.environment().with("SLURM_NS", ns))?;
         }
-        // Only now: the script may have had business there. With no script the child has done it.
+        // Only now, because the script may need these directories. Without a script the child has hidden them.
         if self.has_mounting_script() { inside::hide(pins.mount.as_fd(), &self.plan.hidden) } else { Ok(()) }
     }
 
-    /// Takes back all that was made, after a failure.
+    /// Undoes everything that was made, after a failure.
     fn undo(self) {
         let mut pinned = None;
         if let Some(SharingChild { child, .. }) = &self.child {
@@ -436,7 +433,7 @@ impl<'a> Making<'a> {
             }
         }
         let record = self.record();
-        // With the descriptors go the locks.
+        // Closing the descriptors releases the locks.
         drop((self.main, self.others));
         let epilog = Epilog::new(self.settings, self.job.slurm_conf.as_deref()).filter(|_| self.script_started);
         delete::delete(self.host, &record, epilog, pinned, self.removal);

@@ -1,5 +1,5 @@
-//! The parent's side of the conversation with the namespace child: it speaks in records, and here they
-//! become sentences. No wait is without an end.
+//! The parent's side of the conversation with the namespace child. Turns the child's reports into errors.
+//! Every wait has a time limit.
 
 use crate::base::errno_hints;
 use crate::base::error::{Doing, Error};
@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-/// How long the child may take for its dozen system calls. A mount can wait for an automounter.
+/// The time limit for the child's system calls, about a dozen. A mount can wait for an automounter.
 const CHILD_TIMEOUT_MS: u32 = 60_000;
 
 /// Waits until the child has mounted everything.
@@ -32,27 +32,28 @@ pub fn wait_until_ready(plan: &Plan, child: &Child, channel: &OwnedFd) -> Result
             .with_hint("does one of the directories wait for an automounter or a dead server?"));
         }
         let ended = !fds[1].revents().is_empty();
-        // Always the channel first: a child that has reported and died must be heard.
+        // Read the channel first: a child that has ended may have sent a report.
         match receive(channel).doing("recv", intention)? {
             Message::Report(Report { step: Step::Ready, errno: 0, .. }) => return Ok(()),
             Message::Report(report) => return Err(child_error(plan, report)),
-            Message::Garbage => return Err(Error::because(intention(), "it sent what is no report")),
+            Message::Garbage => return Err(Error::because(intention(), "it sent something that is not a report")),
             Message::Nothing if !ended => {}
             Message::Nothing => return Err(gone_early(child)),
         }
     }
 }
 
-/// Waits until the child is the holder, which has nothing of our memory.
+/// Waits until the child is the holder, which shares no memory with this process.
 pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &OwnedFd) -> Result<(), Error> {
     if !sharing.wait_for_exec(CHILD_TIMEOUT_MS) {
-        return Err(Error::because("set up the job's namespaces", "the namespace process does not become the holder"));
+        return Err(Error::because("set up the job's namespaces", "the namespace process did not become the holder"));
     }
     match receive(channel).doing("recv", || "hear from the job's namespace process".to_owned())? {
         Message::Report(report) => Err(child_error(plan, report)),
-        Message::Garbage => {
-            Err(Error::because("set up the job's namespaces", "the namespace process sent what is no report"))
-        }
+        Message::Garbage => Err(Error::because(
+            "set up the job's namespaces",
+            "the namespace process sent something that is not a report",
+        )),
         Message::Nothing
             if wait_ended(sharing.child.pidfd.as_fd(), 0).doing("poll", || "look at the holder".to_owned())? =>
         {
@@ -62,13 +63,13 @@ pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &O
     }
 }
 
-/// The child speaks in records; here they become sentences.
+/// The error for a report of the child.
 fn child_error(plan: &Plan, report: Report) -> Error {
     let errno = Errno::from_raw_os_error(report.errno);
     let index = usize::from(report.index);
     let hidden = index.checked_sub(plan.dirs.len()).and_then(|index| plan.hidden.get(index));
     let dir = plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
-    // The one limit that the child's calls can reach with this errno.
+    // The only limit that the child's calls can reach with this errno.
     let mounting = |intention: String| match (errno, Error::call(intention, "move_mount", errno)) {
         (Errno::NOSPC, error) => error.with_hint(errno_hints::of_mounts()),
         (_, error) => error,
@@ -84,8 +85,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
             let path = plan.proc_keep.get(index).map_or("?", String::as_str);
             let intention = format!("keep what is mounted over {path} on the job's own /proc");
             match (report.step, errno) {
-                (Step::OpenKept, Errno::NOENT) => Error::call(intention, "openat2", errno)
-                    .with_hint("that has no such file: take it from proc_keep, or name a directory above it"),
+                (Step::OpenKept, Errno::NOENT) => Error::call(intention, "openat2", errno).with_hint(
+                    "the job's /proc has no such file: remove it from proc_keep, or name a directory above it",
+                ),
                 (Step::OpenKept, _) => Error::call(intention, "openat2", errno),
                 _ => mounting(intention),
             }
@@ -105,9 +107,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
         }
         Step::Attach => mounting(format!("mount the private directory {dir}")),
         Step::Ready => Error::call("report that the job's namespaces are set up", "write", errno),
-        Step::ChangeDirectory => Error::call("take the namespace process to /", "chdir", errno),
-        Step::DropPrivileges => Error::call("take the privileges from the namespace process", "prctl", errno),
-        Step::CloseOnExec => Error::call("take the descriptors from the namespace process", "close_range", errno),
+        Step::ChangeDirectory => Error::call("change the namespace process's directory to /", "chdir", errno),
+        Step::DropPrivileges => Error::call("drop the privileges of the namespace process", "prctl", errno),
+        Step::CloseOnExec => Error::call("close the descriptors of the namespace process", "close_range", errno),
         Step::Exec => Error::call("start the program that holds the namespaces", "execveat", errno),
     }
 }
@@ -123,7 +125,7 @@ fn file_system_call(index: usize) -> &'static str {
     FILE_SYSTEM_CALLS.get(index).unwrap_or(&"fsmount")
 }
 
-/// Why a PID namespace got no /proc.
+/// The error if a PID namespace could not get a fresh /proc.
 #[must_use]
 pub fn proc_error(parameters: Option<ProcParameters>, call: &'static str, errno: Errno) -> Error {
     let parameters = parameters.map(|parameters| parameters.to_string()).unwrap_or_default();
@@ -131,8 +133,8 @@ pub fn proc_error(parameters: Option<ProcParameters>, call: &'static str, errno:
     if errno == Errno::PERM { error.with_hint(errno_hints::of_proc()) } else { errno_hints::of_call(error) }
 }
 
-/// What the channel contains now. That the child is gone it does not tell: our copy of the child's end
-/// stays open with the child's plan.
+/// The content of the channel. It does not tell whether the child has ended: this process's copy of the
+/// child's end stays open with the child's plan.
 enum Message {
     Report(Report),
     Garbage,

@@ -6,17 +6,17 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
-/// The program in a memfd, with `name` as the name of its process: nothing on disk that could be
-/// exchanged or missing, and sealed, so that nobody changes it by way of `/proc/<holder>/exe`.
+/// The program in a memfd, with `name` as the name of its process. There is no file on disk that could be
+/// replaced or missing. The memfd is sealed, so nobody can change it through `/proc/<holder>/exe`.
 ///
 /// # Errors
 ///
-/// `memfd_create(2)`: EACCES where the sysctl `vm.memfd_noexec` forbids programs in memory.
+/// EACCES: the sysctl `vm.memfd_noexec` forbids programs in memory.
 pub fn program(name: &str) -> Result<OwnedFd, Error> {
     let intention = || "prepare the program that holds a job's namespaces".to_owned();
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let memfd = match rustix::fs::memfd_create(c"jobns-holder", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 every memfd may be executed, and nobody knows the flag.
+        // Before Linux 6.3 the flag is unknown, and every memfd may be executed.
         Err(Errno::INVAL) => rustix::fs::memfd_create(c"jobns-holder", flags),
         result => result,
     }
@@ -30,7 +30,7 @@ pub fn program(name: &str) -> Result<OwnedFd, Error> {
     })?;
     let image = holder_image::image(name.as_bytes());
     if rustix::io::write(&memfd, &image).doing("write", intention)? != image.len() {
-        return Err(Error::because(intention(), "a short write to a memfd"));
+        return Err(Error::because(intention(), "short write to a memfd"));
     }
     rustix::fs::fcntl_add_seals(&memfd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
         .doing("fcntl", intention)?;

@@ -10,8 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use std::ffi::CString;
 use std::fmt::Write as _;
 
-/// Writes the maps of `child`, or has the script do so. With no script, every id that we have is mapped
-/// to itself.
+/// Writes the maps of `child`, or lets the script do so. Without a script, every id of this process's
+/// namespace is mapped to itself.
 pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) -> Result<(), Error> {
     let pid = child.pid.as_raw_nonzero().to_string();
     if let Some(script) = script {
@@ -29,14 +29,14 @@ pub fn write(host: &dyn Log, script: Option<&Script>, job: &Job, child: &Child) 
         let ours = identity_map(map)?;
         let file = rustix::fs::openat(CWD, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .doing("openat", intention)?;
-        // The kernel takes a map in one write or not at all (user_namespaces(7)).
+        // A map must be written with one write call (user_namespaces(7)).
         rustix::io::write(&file, ours.as_bytes()).doing("write", intention)?;
     }
     Ok(())
 }
 
-/// Our own map with every id mapped to itself: `0 0 4294967295` outside of any user namespace, as
-/// Slurm's plugin writes it.
+/// A map of every id to itself, for the ids of this process's map. Outside of any user namespace it is
+/// `0 0 4294967295`, as Slurm's plugin writes it.
 fn identity_map(map: &str) -> Result<String, Error> {
     let path = CString::new(format!("/proc/self/{map}")).unwrap_or_default();
     let mut buffer = [0_u8; 16 * 1024];

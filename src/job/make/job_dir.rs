@@ -1,4 +1,4 @@
-//! The directory of a job in one base: made, recorded, then named.
+//! The directory of a job in one base. It is made, recorded, and then named.
 
 use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base_for_job, remove_unfinished, rename_new};
 use crate::base::error::{Doing, Error, FailedCall, TryingTo};
@@ -16,8 +16,8 @@ pub(super) struct JobDir {
 }
 
 impl JobDir {
-    /// Makes it without its name. `finish` records it, fills it, and gives it the name with the function that it gets:
-    /// what has that name and another inode is somebody else's. After a failure nothing of it is left.
+    /// Makes it under a temporary name. `finish` records it, fills it, and renames it with the function that is passed
+    /// to it. A directory of that name with another inode is not ours. After a failure nothing is left.
     pub(super) fn make<T>(
         (settings, job): (&Settings, &Job),
         base_path: &str,
@@ -36,7 +36,7 @@ impl JobDir {
             let finished = finish(&dir, &|| rename_new(base, &unfinished, base, &name))?;
             Ok((dir, finished))
         };
-        // With the descriptor went the lock. What cannot be removed now, the removal program removes.
+        // The descriptor is closed, so the lock is released. If this fails, the removal program removes the directory.
         make().inspect_err(|_| {
             let _ = remove_unfinished(base, &unfinished);
         })
@@ -48,7 +48,7 @@ impl JobDir {
     }
 }
 
-/// That `<base>/<job>` will be made, or was not made.
+/// The line that says that `<base>/<job>` will be made, or was not made.
 pub(super) const fn planned(base: &str) -> Line<'_> {
     Line::Tree(Tree { device: 0, inode: 0, base })
 }

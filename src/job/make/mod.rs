@@ -1,15 +1,15 @@
-//! How a job gets its namespaces, in the extern slurmstepd: from settings to a plan, to directories and mounts, to a
-//! process that attaches them and then holds the namespaces.
+//! Makes the namespaces of a job, in the extern slurmstepd: from settings to a plan, then to directories and mounts,
+//! then to a process that attaches the mounts and holds the namespaces.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | [`plan`] | settings + job to names and flags; no system call |
-//! | [`create`] | directories, journal, scripts, clone, in order |
-//! | `job_dir` | the directory of the job in one base |
-//! | [`private_dirs`], [`proc_keep`] | the detached mounts |
-//! | [`ns_limits`] | how much of the node one job's user namespace may use |
-//! | [`holder`] | the program of PID 1, ready to be executed |
-//! | [`told`] | the plan and what was made, in words |
+//! | [`plan`] | turns settings and job into names and flags; no system call |
+//! | [`create`] | makes directories, journal and child, and runs scripts, in order |
+//! | `job_dir` | makes the directory of the job in one base |
+//! | [`private_dirs`], [`proc_keep`] | make the detached mounts |
+//! | [`ns_limits`] | limits what one job's user namespace may use of the node |
+//! | [`holder`] | prepares the program of PID 1 |
+//! | [`told`] | shows the plan and its result in words |
 //! | [`handshake`], [`id_maps`] | talk with the child |
 //! | [`child`] | the clone3 child: attaches the mounts, becomes the holder; no allocation |
 

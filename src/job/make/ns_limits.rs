@@ -15,11 +15,9 @@
 
 use crate::base::error::{Doing, Error, TryingTo};
 use crate::base::io::read_file;
-use crate::base::listing;
+use crate::base::listing::names_at;
 use crate::base::trusted_path::c_path;
 use crate::config::settings::Settings;
-use rustix::fd::AsFd;
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::CString;
 use std::fmt::Write as _;
@@ -27,20 +25,20 @@ use std::fmt::Write as _;
 /// The limits of the user namespace that a process is in.
 pub const DIRECTORY: &str = "/proc/sys/user";
 
-/// What a job gets of watches and marks at least, if the node has as much: a program that watches a tree
+/// The least number of watches and marks of a job, if the node has as many: a program that watches a tree
 /// needs one for each directory.
 const FLOOR_OF_WATCHES: u64 = 1024;
-/// The same of everything else. slurmstepd itself takes some, and a container half a dozen namespaces.
+/// The least number of everything else. slurmstepd itself uses some, and a container half a dozen namespaces.
 const FLOOR: u64 = 8;
 
-/// One message queue as mq_open(3) makes it takes 83 kB, by `mq_treesize` of the kernel's `ipc/mqueue.c`.
+/// A default message queue (mq_open(3)) uses 83 kB, by `mq_treesize` of the kernel's `ipc/mqueue.c`.
 const FLOOR_OF_MESSAGE_BYTES: u64 = 96 * 1024;
 const FLOOR_OF_SIGNALS: u64 = 64;
-/// What a soft limit is when nobody sets one (`MQ_BYTES_MAX`, linux/mqueue.h).
+/// The default of the soft limit (`MQ_BYTES_MAX`, linux/mqueue.h).
 const DEFAULT_MESSAGE_BYTES: u64 = 819_200;
 
-/// The limits that slurmd's start warns of when a job gets less: file, sysctl that sets it, what they
-/// are, how many a job should have.
+/// slurmd warns at its start if a job gets less of these: file, sysctl that sets it, what it limits, how
+/// many a job should have.
 const WANTED: [(&str, &str, &str, u64); 10] = [
     ("max_inotify_instances", "fs.inotify.max_user_instances", "inotify instances", 64),
     ("max_inotify_watches", "fs.inotify.max_user_watches", "inotify watches", 4096),
@@ -54,7 +52,7 @@ const WANTED: [(&str, &str, &str, u64); 10] = [
     ("max_time_namespaces", "user.max_time_namespaces", "time namespaces", 64),
 ];
 
-/// What the node allows root.
+/// Root's limits on the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeLimits {
     /// Names and values of the files in [`DIRECTORY`].
@@ -64,18 +62,14 @@ pub struct NodeLimits {
 }
 
 impl NodeLimits {
-    /// Those that jobs get a share of under these settings, if they do.
+    /// Reads the limits, if jobs get a share of them under these settings.
     pub fn read(settings: &Settings) -> Result<Option<Self>, Error> {
         if !settings.namespaces.user || settings.user_ns_limits == 100 {
             return Ok(None);
         }
         let without = |error: Error| error.with_hint(WITHOUT);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, DIRECTORY, flags, Mode::empty())
-            .doing("openat", || format!("read the node's limits in {DIRECTORY}"))
-            .map_err(without)?;
         let mut files = Vec::new();
-        for name in listing::names(directory.as_fd(), DIRECTORY)? {
+        for name in names_at(DIRECTORY).map_err(without)? {
             let value = number(&format!("{DIRECTORY}/{name}")).map_err(without)?;
             files.push((name, value));
         }
@@ -84,7 +78,7 @@ impl NodeLimits {
             files,
             pending_signals: match getrlimit(Resource::Sigpending).current {
                 Some(limit) => limit,
-                // What it is when nobody sets it (`fork_init`, kernel/fork.c).
+                // The default (`fork_init`, kernel/fork.c).
                 None => number("/proc/sys/kernel/threads-max")? / 2,
             },
             message_bytes: getrlimit(Resource::Msgqueue).current.unwrap_or(DEFAULT_MESSAGE_BYTES),
@@ -92,28 +86,30 @@ impl NodeLimits {
     }
 }
 
-/// What to do where a namespace cannot have limits of its own.
-pub const WITHOUT: &str = "/proc/sys must be mounted, and writable for root, which in a container it often is not; \
-                           user_ns_limits: 100 leaves jobs the node's own limits";
+/// The hint if the limits of a namespace cannot be set.
+pub const WITHOUT: &str = "/proc/sys must be mounted and writable for root, which is often not so in a container; with \
+                           user_ns_limits: 100 jobs have the node's own limits";
 
 fn number(path: &str) -> Result<u64, Error> {
     let mut buffer = [0_u8; 64];
     let text = read_file(&c_path(path)?, &mut buffer).trying_to(|| format!("read {path}"))?;
     let text = String::from_utf8_lossy(text);
-    text.trim().parse().map_err(|_| Error::because(format!("read {path}"), format!("{:?} is no number", text.trim())))
+    text.trim()
+        .parse()
+        .map_err(|_| Error::because(format!("read {path}"), format!("{:?} is not a number", text.trim())))
 }
 
 /// The limits of one job's user namespace.
 #[derive(Debug, PartialEq, Eq)]
 pub struct JobLimits {
-    /// Paths below [`DIRECTORY`] and what to write to them.
+    /// Paths below [`DIRECTORY`] and the values to write.
     pub files: Vec<(String, u64)>,
     pub pending_signals: u64,
     pub message_bytes: u64,
 }
 
 impl JobLimits {
-    /// `percent` is 1 to 100. Of what the node has there is a floor, and no job gets more than the node.
+    /// `percent` is 1 to 100. Each limit has a floor, but no job gets more than the node has.
     #[must_use]
     pub fn new(node: &NodeLimits, percent: u32) -> Self {
         let path = |(name, value): &(String, u64)| (format!("{DIRECTORY}/{name}"), share(name, *value, percent));
@@ -125,7 +121,7 @@ impl JobLimits {
         }
     }
 
-    /// Names in [`DIRECTORY`] and texts for the child, which only writes.
+    /// File names in [`DIRECTORY`] and their contents, for the child, which only writes them.
     pub fn lay_out(&self) -> Result<Vec<(CString, CString)>, Error> {
         let name = |path: &str| c_path(path.rsplit('/').next().unwrap_or_default());
         self.files.iter().map(|(path, value)| Ok((name(path)?, c_path(&value.to_string())?))).collect()
@@ -139,8 +135,8 @@ fn share(name: &str, value: u64, percent: u32) -> u64 {
     u64::try_from(share).unwrap_or(value).max(value.min(floor))
 }
 
-/// Why the share of a job is too small for what programs do, one sentence for each limit. A limit of 0
-/// is an administrator's, and meant.
+/// A warning for each limit of which a job's share is too small for common programs. A limit of 0 was set on
+/// purpose.
 #[must_use]
 pub fn too_small(node: &NodeLimits, percent: u32) -> Vec<String> {
     let mut said = Vec::new();
@@ -158,12 +154,11 @@ pub fn too_small(node: &NodeLimits, percent: u32) -> Vec<String> {
     said
 }
 
-/// While a value of this type lives, this process's soft limits are those of the job: a user namespace
-/// made meanwhile keeps them as its own, and the child that is made with it inherits them.
+/// While a value of this type exists, this process has the job's soft limits: a user namespace that is made
+/// meanwhile keeps them, and the child that is made with it inherits them.
 ///
-/// All threads of this process have them meanwhile, and so has what they fork: for the time of one
-/// clone3, slurmstepd can have half as many pending signals and message queues as before. What it has
-/// already stays.
+/// All threads of this process have them meanwhile, and so do their children: for the time of one clone3,
+/// slurmstepd can have half as many pending signals and message queues as before. It keeps those that it has.
 #[derive(Debug)]
 pub struct Lowered {
     before: Vec<(Resource, Rlimit)>,
@@ -187,7 +182,7 @@ impl Lowered {
 impl Drop for Lowered {
     fn drop(&mut self) {
         for (resource, before) in self.before.drain(..) {
-            // A soft limit up to the hard one is everybody's to set.
+            // No privilege is needed to raise a soft limit up to the hard one.
             let _ = setrlimit(resource, before);
         }
     }
@@ -228,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_too_small_for_jobs_is_told_with_a_value_that_does() {
+    fn a_limit_too_small_for_jobs_is_reported_with_a_sufficient_value() {
         let said = too_small(&node(&[("max_inotify_instances", 128), ("max_net_namespaces", 0)]), 10);
         assert_eq!(
             said,

@@ -1,5 +1,5 @@
-//! What will be done for one job, decided before anything is done: settings and job in, names and
-//! flags out. No system call.
+//! Decides what will be done for one job, before anything is done: turns settings and job into names and
+//! flags. No system call.
 
 use crate::base::error::Error;
 use crate::config::check::dirs_for_job;
@@ -17,15 +17,15 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 pub struct Plan {
     pub namespaces: NamespaceFlags,
     pub propagation: MountPropagationFlags,
-    /// What the fresh `/proc` of a PID namespace is told; None without one.
+    /// The mount options of the fresh `/proc` of a PID namespace; None without one.
     pub proc: Option<ProcParameters>,
-    /// Paths of which what is mounted over them is kept on it.
+    /// Paths whose mounts are kept on it.
     pub proc_keep: Vec<String>,
-    /// The limits of a new user namespace; None where they are the node's own.
+    /// The limits of a new user namespace; None if they are those of the node.
     pub limits: Option<JobLimits>,
     /// `base_path`, in which `<job>/` is made.
     pub base_path: String,
-    /// The bases of `dir_confs`, in which it is made as well.
+    /// The other bases, from `dir_confs`, in which `<job>/` is made.
     pub other_bases: Vec<String>,
     /// In mount order.
     pub dirs: Vec<PlannedDir>,
@@ -40,7 +40,7 @@ pub struct PlannedDir {
     pub target: String,
     pub source: Source,
     pub flags: MountFlags,
-    /// Permission bits that the file asks for.
+    /// The permission bits from the configuration.
     pub mode: Option<u32>,
 }
 
@@ -49,7 +49,7 @@ impl PlannedDir {
         Self { target: dir.path.clone(), mode: dir.mode, source, flags: dir.flags }
     }
 
-    /// A tmpfs as configured, for trying it out.
+    /// A tmpfs as configured, for a trial.
     #[must_use]
     pub fn from_config(dir: &Dir) -> Self {
         let params = match &dir.backing {
@@ -60,21 +60,18 @@ impl PlannedDir {
     }
 }
 
-/// Where its content lives.
+/// Where its content is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// `<base>/<job>/<name>`. Two private directories that are one on this node have the same.
+    /// `<base>/<job>/<name>`. Two private directories that are the same one on this node share it.
     Directory { base: String, name: String },
     /// A fresh tmpfs.
     Tmpfs(Vec<TmpfsParam>),
 }
 
 impl Plan {
-    /// `node`: what [`NodeLimits::read`] finds under these settings.
-    ///
-    /// # Errors
-    ///
-    /// When a path of `dir_confs` cannot be expanded for this job.
+    /// `node` is the result of [`NodeLimits::read`] for these settings. Fails if a path of `dir_confs` cannot be
+    /// expanded for this job.
     pub fn new(settings: &Settings, job: &Job, node: Option<&NodeLimits>) -> Result<Self, Error> {
         let names = JobNames { job_id: job.header.id, sluid: &job.sluid_text, user: &job.header.user };
         let expanded =
@@ -100,7 +97,7 @@ impl Plan {
             dirs.push(PlannedDir::new(dir, source));
         }
         let hidden = if settings.hide_base_path {
-            // One that lies below a private directory is out of sight already.
+            // A private directory already hides the bases below it.
             let in_sight = |base: &&String| !dirs.iter().any(|dir| path_below(base, &dir.target).is_some());
             std::iter::once(&settings.base_path).chain(&other_bases).filter(in_sight).cloned().collect()
         } else {
@@ -114,7 +111,7 @@ impl Plan {
                 MountPropagationFlags::PRIVATE
             },
             proc: proc_parameters(settings),
-            // Without a PID namespace jobs have the node's /proc with all that is mounted over it.
+            // Without a PID namespace jobs have the node's /proc and its mounts.
             proc_keep: if settings.namespaces.pid { settings.proc_keep.clone() } else { Vec::new() },
             limits: node.map(|node| JobLimits::new(node, settings.user_ns_limits)),
             base_path: settings.base_path.clone(),
@@ -124,20 +121,20 @@ impl Plan {
         })
     }
 
-    /// The directories in which `<job>/` is made.
+    /// All bases in which `<job>/` is made.
     pub fn bases(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.base_path).chain(&self.other_bases).map(String::as_str)
     }
 }
 
-/// The nearest of the private directories `dirs` that `path` lies in, and its path from there. They come with their
-/// paths.
+/// The innermost of the private directories `dirs` that contains `path`, and the path from there. `dirs` are pairs of a
+/// path and any value.
 pub fn nearest<'p, T>(path: &'p str, dirs: impl Iterator<Item = (&'p str, T)>) -> Option<(T, &'p str)> {
     let around = dirs.filter_map(|(dir, what)| Some((what, path_below(path, dir)?)));
     around.min_by_key(|(_, below)| below.len())
 }
 
-/// What the fresh `/proc` that jobs get under these settings is told, if they get one.
+/// The mount options of the fresh `/proc` that jobs get under these settings, if they get one.
 #[must_use]
 pub fn proc_parameters(settings: &Settings) -> Option<ProcParameters> {
     let hide_pid = match settings.hide_pid {
@@ -160,11 +157,11 @@ pub fn namespaces(settings: &Settings) -> NamespaceFlags {
     flags
 }
 
-/// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as Slurm's plugin names it, but never the name
-/// of another directory (there `/a/b` and `/a_b` share `_a_b`).
+/// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as with Slurm's plugin. It is never the name of
+/// another directory. With Slurm's plugin `/a/b` and `/a_b` share `_a_b`.
 fn directory(base: &str, target: &str, others: &[PlannedDir]) -> Source {
     let plain = target.replace('/', "_");
-    // A name may have 255 bytes (NAME_MAX); a path may have more.
+    // A name can have at most 255 bytes (NAME_MAX), a path can have more.
     let plain = if plain.len() > 200 { "_long".to_owned() } else { plain };
     let numbered = (2_u32..).map(|number| format!("{plain}.{number}"));
     let sources =
@@ -173,8 +170,8 @@ fn directory(base: &str, target: &str, others: &[PlannedDir]) -> Source {
     free.next().unwrap_or(Source::Directory { base: base.to_owned(), name: plain })
 }
 
-/// What `mount_setattr(2)` sets for these flags, and what it clears before: all of the access-time field, when a part of
-/// it is set. `relatime` is 0 in it.
+/// The attributes that `mount_setattr(2)` sets for these flags, and those that it clears before: the whole access-time
+/// field, if a part of it is set. `relatime` is 0 there.
 #[must_use]
 pub fn attributes(flags: MountFlags) -> (MountAttrFlags, MountAttrFlags) {
     let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
@@ -269,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_directories_that_are_one_there_is_one() {
+    fn two_paths_of_one_directory_share_its_source() {
         let text = "defaults:\n  base_path: /base\n  dirs: /tmp,/var/tmp\n";
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(mut settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };

@@ -1,6 +1,6 @@
-//! What a job's private directories are made of: detached mounts with their final flags.
+//! Makes a job's private directories: detached mounts with their final flags.
 //!
-//! Made by the parent before the clone; the child only attaches them.
+//! The parent makes them before the clone. The child only attaches them.
 
 use crate::base::base_dir::make_private_dir;
 use crate::base::error::{Doing, Error, Named, TryingTo};
@@ -17,9 +17,9 @@ use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
-/// A detached mount for every private directory, with its final flags, and where it goes. `source` is
-/// `$SLURM_JOB_MOUNTPOINT_SRC`, `others` the job's directories in other bases; `after_script`: init_script may have made
-/// some itself.
+/// Makes a detached mount for every private directory, with its final flags, and returns it with its target. `source`
+/// is `$SLURM_JOB_MOUNTPOINT_SRC`, `others` are the job's directories in other bases. `after_script`: init_script may
+/// have made some directories itself.
 pub(super) fn make(
     plan: &Plan,
     job: &Job,
@@ -47,7 +47,7 @@ pub(super) fn make(
             };
         made.push(Made { dir, mount, target, tree, is_ours });
     }
-    // Not before the targets in it are made: it may become read-only.
+    // Only after the targets in it are made, since it may become read-only.
     for Made { dir, mount, .. } in &made {
         let (set, clear) = attributes(dir.flags);
         set_attributes(mount.as_fd(), set, clear)
@@ -60,22 +60,22 @@ struct Made<'a> {
     dir: &'a PlannedDir,
     mount: OwnedFd,
     target: Target,
-    /// The directory below a base path, if it is one.
+    /// The directory below a base path, if it is in one.
     tree: Option<OwnedFd>,
-    /// Nobody else has been in it: it is not one that init_script has made.
+    /// The plugin made it, so no user had access to it.
     is_ours: bool,
 }
 
-/// The target of `dir`, `below` another private directory, which hides what the node has there. Like
-/// that, all of it belongs to the job's user.
+/// Makes the target of `dir`, `below` another private directory, which hides the node's own. All of it belongs
+/// to the job's user, like the outer directory.
 fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Result<OwnedFd, Error> {
     let intention = || format!("make {below} for {} in the private directory around it", dir.target);
     let level = |parent: BorrowedFd<'_>, name: &str| {
         let name = c_path(name)?;
-        // What init_script has mounted there may be a directory that its user can reach at this moment.
+        // init_script may have mounted a directory there that its user can access at this moment.
         if outer.is_ours {
             match make_private_dir(parent, &name) {
-                // Of another directory below the same one.
+                // It was made for another directory below the same one.
                 Err(failed) if failed.errno == Errno::EXIST => {}
                 made => give(&made.trying_to(intention)?, job, true, intention)?,
             }
@@ -84,7 +84,7 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Re
             let error = Error::call(intention(), "openat2", errno);
             match errno {
                 Errno::NOENT => error.with_hint(format!(
-                    "{} has made the directory around it, and must also make this one",
+                    "{} has made the directory around it and must make this one as well",
                     key("init_script")
                 )),
                 _ => error,
@@ -96,7 +96,7 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Re
     names.try_fold(first, |here, name| level(here.as_fd(), name))
 }
 
-/// The directory of the job's below a base path, and whether it is new.
+/// Makes the directory of the job below a base path. Also returns whether it is new.
 fn directory(
     parent: BorrowedFd<'_>,
     name: &str,
@@ -122,18 +122,18 @@ fn directory(
     Ok((fd, is_new))
 }
 
-/// Gives a directory to the job's user. A script may have mounted what users can write to around it, and one of them
-/// may have put somebody else's directory in its place.
+/// Gives a directory to the job's user. A script may have mounted a directory around it that users can write to, and
+/// one of them may have replaced it with a directory of someone else.
 fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
     let owner = rustix::fs::fstat(dir).doing("fstat", &intention)?.st_uid;
     if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.header.uid) {
-        return Err(Error::because(intention(), format!("what is there belongs to uid {owner}"))
-            .with_hint("it must belong to root or to the job's user: see what init_script makes or mounts there"));
+        return Err(Error::because(intention(), format!("the directory there belongs to uid {owner}"))
+            .with_hint("it must belong to root or to the job's user: check what init_script makes or mounts there"));
     }
     rustix::fs::fchown(dir, Some(Uid::from_raw(job.header.uid)), None).doing("fchown", intention)
 }
 
-/// A clone of the mount that the directory lies in.
+/// A clone of the mount that contains the directory, with the directory as its root.
 fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
     rustix::mount::open_tree(
         tree.as_fd(),
@@ -143,7 +143,7 @@ fn clone_mount(tree: &OwnedFd, dir: &PlannedDir) -> Result<OwnedFd, Error> {
     .doing("open_tree", || format!("clone the mount of the private directory {}", dir.target))
 }
 
-/// A fresh tmpfs with its parameters, detached. It can be written to until it gets its flags.
+/// A fresh, detached tmpfs with its parameters. It is writable until it gets its flags.
 pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
     let intention = || format!("make a tmpfs for {}", dir.target);
     let fs = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing("fsopen", intention)?;
@@ -158,7 +158,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
         })
         .map_err(|error| match error.errno() {
             Some(Errno::INVAL) => {
-                error.with_hint("this kernel does not know the parameter, or not the value: take it out of the options")
+                error.with_hint("this kernel does not know the parameter or its value: remove it from the options")
             }
             _ => error,
         })
@@ -172,7 +172,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
         }
     }
     if !has_mode {
-        // The kernel's own default (tmpfs(5)), which programs expect of /dev/shm.
+        // The default (tmpfs(5)), which programs expect of /dev/shm.
         set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
     }
     rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;

@@ -1,8 +1,8 @@
-//! What is mounted over parts of the node's `/proc` and is to be there on a job's own (`proc_keep`), such
-//! as the file by which NVIDIA's driver is told to make no device files.
+//! Clones the mounts over parts of the node's `/proc` that a job's own `/proc` is to have as well (`proc_keep`),
+//! such as the file that tells NVIDIA's driver to make no device files.
 //!
-//! Cloned by the parent before the clone of the job's namespaces, like every other source; the child
-//! attaches it.
+//! The parent clones them before it makes the job's namespaces, like the source of every other mount. The child
+//! attaches them.
 
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
@@ -14,24 +14,24 @@ use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use std::ffi::CString;
 
-/// What there is to keep of one path.
+/// The result for one path.
 #[derive(Debug)]
 pub enum Kept {
-    /// A clone of what is mounted there, with all below it, and where it goes.
+    /// A clone of the mount there and of the mounts below it, and where it goes.
     Mount(OwnedFd, CString),
-    /// It comes with a path above it.
+    /// It is part of the clone for a path above it.
     WithAnother,
-    /// Nothing: it is as the kernel has it.
+    /// Nothing is mounted over it.
     NotMounted,
-    /// Nothing: the kernel has no such file.
+    /// The kernel has no such file.
     Missing,
 }
 
-/// One for each path. A path comes behind those that it lies below.
+/// Clones the mounts of `paths`, each of which comes after the paths above it.
 ///
 /// # Errors
 ///
-/// When something is mounted over a path and cannot be kept: the job would see what was covered.
+/// A mount cannot be cloned. The job would see what the mount covers.
 pub fn keep(paths: &[String]) -> Result<Vec<Kept>, Error> {
     let mut whole: Vec<&str> = Vec::new();
     let mut out = Vec::new();
@@ -54,7 +54,7 @@ fn keep_one(path: &str) -> Result<Kept, Error> {
     let fd = match open_beneath(CWD, &c_path(path)?, OFlags::PATH, NO_LINKS) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Kept::Missing),
         Err(Errno::LOOP) => {
-            return Err(Error::call(intention(), "openat2", Errno::LOOP).with_hint("name what the link leads to"));
+            return Err(Error::call(intention(), "openat2", Errno::LOOP).with_hint("name the target of the link"));
         }
         result => result.doing("openat2", intention)?,
     };
@@ -63,7 +63,10 @@ fn keep_one(path: &str) -> Result<Kept, Error> {
         return Ok(Kept::NotMounted);
     }
     if !is_mount_point(&here) {
-        let error = Error::because(intention(), "it lies in what is mounted over a directory above it");
+        let error = Error::because(
+            intention(),
+            "it is not a mount point itself: something is mounted over a directory above it",
+        );
         return Err(match mount_point_above(path) {
             Some(above) => error.with_hint(format!("write {above} in proc_keep")),
             None => error,
@@ -82,7 +85,7 @@ fn keep_one(path: &str) -> Result<Kept, Error> {
     Ok(Kept::Mount(mount, c_path(path)?))
 }
 
-/// The nearest directory above `path` that something is mounted over.
+/// The nearest mount point above `path`.
 fn mount_point_above(path: &str) -> Option<&str> {
     let above = std::iter::successors(Some(path), |path| path.rsplit_once('/').map(|(above, _)| above));
     above.skip(1).find(|above| stat_path(above).is_ok_and(|stat| is_mount_point(&stat)))

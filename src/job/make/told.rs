@@ -1,4 +1,4 @@
-//! What is planned for a job and what was made of it, in words: for `DebugFlags=Namespace` and `jobns run --verbose`.
+//! Shows the settings, the plan for a job and its result, for `DebugFlags=Namespace` and `jobns run --verbose`.
 
 use crate::config::keys;
 use crate::config::keys::{KEYS, Kind};
@@ -15,7 +15,7 @@ fn in_brackets(words: &[String]) -> String {
     if words.is_empty() { String::new() } else { format!("({})", words.join(",")) }
 }
 
-/// The plan for the job of this number.
+/// The plan for the job with this number.
 #[derive(Debug)]
 pub struct PlanOf<'a>(pub u32, pub &'a Plan);
 
@@ -78,7 +78,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// The keys as namespace.yaml writes them, and those that are off left out.
+/// The keys as namespace.yaml spells them. Keys that are off are left out.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "settings: base_path={}", self.base_path)?;

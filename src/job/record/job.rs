@@ -1,11 +1,10 @@
-//! What is known about a job's namespaces: in the slurmstepd that made them, or read back from the
-//! job's state file.
+//! The record of a job's namespaces, in the slurmstepd that made them or read from the job's state file.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
 use crate::base::io::read_all;
 use crate::base::listing::names;
-use crate::base::trusted_path::{BENEATH, is_trusted_owner, mode_of, open_beneath};
+use crate::base::trusted_path::{BENEATH, is_roots_file, is_trusted_owner, mode_of, open_beneath};
 use crate::job::record::namespaces::Pins;
 use crate::job::record::process::{BootId, Identity};
 use crate::job::record::state::{Header, MAX_SIZE, State};
@@ -17,24 +16,25 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::time::SystemTime;
 
-/// The mode of a job's directory whose job has ended, and that could not be moved. It needs no space on a full disk.
+/// The mode of the directory of an ended job that could not be moved to the trash. A change of mode needs no space on a
+/// full disk.
 pub const DEAD_MODE: u32 = 0o500;
 
-/// All that deleting a job needs.
+/// Everything that is needed to delete a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub header: Header<String>,
     pub namespaces: NamespaceFlags,
     pub holder: Option<Identity>,
-    /// It is of this boot, so device numbers mean what they meant.
+    /// It was made since this boot, so its device numbers are still valid.
     pub of_this_boot: bool,
-    /// The directories made for it, the one under `base_path` first.
+    /// The directories of the job. The one under `base_path` comes first.
     pub trees: Vec<TreeRecord>,
 }
 
 impl Record {
-    /// Is what `stat` describes the directory of `tree`? Device numbers change with a reboot: disks come up
-    /// in another order, and some file systems have a number for each mount.
+    /// Does `stat` describe the directory of `tree`? Device numbers may change with a reboot: disks appear in
+    /// another order, and some file systems get a new number with each mount.
     #[must_use]
     pub fn is_at(&self, tree: &TreeRecord, stat: &Stat) -> bool {
         tree.inode == stat.st_ino && (tree.device == stat.st_dev || !self.of_this_boot)
@@ -46,56 +46,52 @@ impl Record {
 pub struct TreeRecord {
     pub base: String,
     pub device: u64,
-    /// 0: it was about to be made.
+    /// 0: it was not made yet.
     pub inode: u64,
 }
 
-/// A record as found on disk, with what tells whether its job can be alive.
+/// A record as found on disk, with the facts that tell whether its job can be alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub record: Record,
     /// The extern slurmstepd that made it.
     pub stepd: Identity,
     pub boot_id: Vec<u8>,
-    /// It is marked as dead: the job has ended, and its directory could not be moved.
+    /// The directory is marked as dead ([`DEAD_MODE`]).
     pub is_marked: bool,
 }
 
 impl Found {
-    /// It was made since this boot: its processes can be alive.
+    /// Was it made since this boot, so that its processes can be alive?
     #[must_use]
     pub fn is_of(&self, boot: BootId) -> bool {
         self.boot_id == boot.as_bytes()
     }
 
-    /// The job's namespaces, by its holder.
-    ///
-    /// # Errors
-    ///
-    /// When it has ended, or there is none yet.
+    /// The job's namespaces, from its holder, which must be alive.
     pub fn pins(&self) -> Result<Pins, Error> {
         let intention = || format!("find the namespaces of job {}", self.record.header.id);
         let gone = || Error::because(intention(), "the process that holds them has ended");
         let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "they are still being set up"))?;
-        // Open while the number is known to be the holder's.
+        // While this is open, the pid is known to be the holder's.
         let pidfd = holder.open().map_err(|_| gone())?;
         let pins = Pins::open(&holder.pid.as_raw_nonzero().to_string(), self.record.namespaces)?;
         if has_ended(pidfd.as_fd()).unwrap_or(true) { Err(gone()) } else { Ok(pins) }
     }
 
-    /// The slurmstepd or the holder lives.
+    /// Is the slurmstepd or the holder alive?
     #[must_use]
     pub fn has_live_process(&self, boot: BootId) -> bool {
         self.is_of(boot) && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
     }
 }
 
-/// Is `name` a job directory whose state file a power cut has taken?
+/// Is `name` a job directory whose state file was destroyed by a power cut?
 ///
-/// The state file is not fsynced, which would cost each job milliseconds: what it tells that outlives a
-/// reboot is only that the directory may be removed. A file system that wrote its metadata, and not yet
-/// this data, shows an empty file, or zeros. A directory gets its name only after its state file was
-/// written, so no live job has such a file; and all else must be as we make it, before this boot.
+/// The state file is not fsynced, which would cost each job milliseconds: after a reboot it is only needed to
+/// tell that the directory may be removed. If the file system had written its metadata but not the data, the
+/// file is empty or contains zeros. A directory gets its name only after its state file was written, so no
+/// live job has such a file. Everything else must be as the plugin makes it, and older than this boot.
 #[must_use]
 pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
     let check = || -> Result<bool, Errno> {
@@ -125,54 +121,49 @@ pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
     check().unwrap_or(false)
 }
 
-/// When this system was booted, in seconds of its clock of today (`sysinfo(2)`).
+/// When this system was booted, in seconds, by its present clock (`sysinfo(2)`).
 #[must_use]
 pub fn boot_time() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(rustix::system::sysinfo().uptime)
 }
 
-/// Reads the record of a job under `base_path`.
-///
-/// # Errors
-///
-/// As [`read`]; when there is no such base.
+/// Reads the record of a job under `base_path`, like [`read`].
 pub fn of_job(base_path: &str, job: u32) -> Result<Found, Error> {
     read(open_base(base_path)?.as_fd(), base_path, &job.to_string())
 }
 
-/// Reads the record of the job directory `name` in `base`. Fails for everything that is not
-/// provably a job directory that this code has made: owner, mode, place, state file and job id must
-/// agree.
+/// Reads the record of the job directory `name` in `base`.
 ///
 /// # Errors
 ///
-/// What does not agree. The directory must then be left alone.
+/// The directory is not provably a job directory that this code has made: owner, mode, place, state file and
+/// job id must agree. It must then be left alone.
 pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, Error> {
-    let intention = || format!("take {base_path}/{name} for a job's directory");
+    let intention = || format!("recognise {base_path}/{name} as a job's directory");
     let name_c = CString::new(name).unwrap_or_default();
     let dir = open_beneath(base, &name_c, OFlags::PATH | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
     if !is_trusted_owner(stat.st_uid) || !matches!(mode_of(&stat), 0o700 | DEAD_MODE) {
         return Err(Error::because(
             intention(),
-            format!("it has owner {} and mode {:04o}; ours have root and 0700", stat.st_uid, stat.st_mode & 0o7777),
+            format!(
+                "it belongs to uid {} and has mode {:04o}; a job's directory belongs to root and has mode 0700",
+                stat.st_uid,
+                stat.st_mode & 0o7777
+            ),
         ));
     }
     let file = open_beneath(dir.as_fd(), c".ns/state", OFlags::RDONLY | OFlags::NONBLOCK, BENEATH)
         .doing("openat2(.ns/state)", intention)?;
-    let file_stat = rustix::fs::fstat(&file).doing("fstat", intention)?;
-    if FileType::from_raw_mode(file_stat.st_mode) != FileType::RegularFile
-        || !is_trusted_owner(file_stat.st_uid)
-        || file_stat.st_mode & 0o077 != 0
-    {
+    if !is_roots_file(&rustix::fs::fstat(&file).doing("fstat", intention)?, 0o077) {
         return Err(Error::because(intention(), "its state file is not root's alone"));
     }
     let mut buffer = vec![0_u8; MAX_SIZE];
     let text = read_all(file.as_fd(), &mut buffer).doing("read", intention)?;
     let state = State::parse(text).map_err(|why| Error::because(intention(), why.to_string()))?;
     if state.header.id.to_string() != name {
-        return Err(Error::because(intention(), format!("its state file is about job {}", state.header.id)));
+        return Err(Error::because(intention(), format!("its state file belongs to job {}", state.header.id)));
     }
     let mut trees: Vec<TreeRecord> = Vec::new();
     for tree in state.trees() {

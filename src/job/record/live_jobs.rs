@@ -1,8 +1,8 @@
-//! Which jobs have a live slurmstepd on this node.
+//! Finds the jobs that have a live slurmstepd on this node.
 //!
 //! Every slurmstepd listens on a socket `<node>_<job>.<step>[.<het component>]` in slurmd's spool
-//! directory (src/common/stepd_api.c). Slurm's own listing cannot tell "no steps" from "could not be
-//! read"; this one can, which matters where the answer is a reason to remove files.
+//! directory (src/common/stepd_api.c). Slurm's own function returns no steps if the directory cannot be
+//! read. This one returns an error, because files are removed if there are no steps.
 
 use crate::base::error::{Doing, Error};
 use crate::base::listing::visit;
@@ -12,11 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// The jobs of `node` whose sockets in `spooldir` have somebody listening, or could have.
-///
-/// # Errors
-///
-/// When the directory cannot be read to its end.
+/// The jobs of `node` with a socket in `spooldir` on which a process listens, or may listen.
 pub fn live_jobs(spooldir: &str, node: &str) -> Result<LiveJobs, Error> {
     let mut live = LiveJobs::default();
     visit_sockets(spooldir, node, |job, _, is_dead| {
@@ -29,10 +25,6 @@ pub fn live_jobs(spooldir: &str, node: &str) -> Result<LiveJobs, Error> {
 }
 
 /// Does a slurmstepd of `job` answer, other than that of its step `but`?
-///
-/// # Errors
-///
-/// When the directory cannot be read to its end.
 pub fn has_other_steps(spooldir: &str, node: &str, job: u32, but: u32) -> Result<bool, Error> {
     let own = format!("{node}_{job}.{but}");
     let mut found = false;
@@ -43,8 +35,8 @@ pub fn has_other_steps(spooldir: &str, node: &str, job: u32, but: u32) -> Result
     Ok(found)
 }
 
-/// Shows `see` the job and the name of each step's socket of `node`, and a look at whether nobody listens, until it
-/// returns false.
+/// Calls `see` for the socket of each step of `node`, until it returns false. Its arguments are the job, the name of
+/// the socket, and a function that tells whether the socket is dead.
 fn visit_sockets(
     spooldir: &str,
     node: &str,
@@ -54,13 +46,13 @@ fn visit_sockets(
     let dir = rustix::fs::openat(CWD, spooldir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing("openat", intention)?;
     visit(dir.as_fd(), spooldir, |name| {
-        // A name in this directory by way of its descriptor: a socket address has room for 108 bytes.
+        // The path goes through the directory's descriptor: a socket address has room for 108 bytes.
         let is_dead = || is_dead(&format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()));
         job_of_socket(name, node).is_none_or(|job| see(job, name, &is_dead))
     })
 }
 
-/// The job of a socket's name; None when it is no step's socket of this node.
+/// The job in a socket's name; None if it is not the socket of a step of this node.
 fn job_of_socket(name: &str, node: &str) -> Option<u32> {
     let step = name.strip_prefix(node)?.strip_prefix('_')?;
     let mut numbers = step.split('.');
@@ -72,8 +64,8 @@ fn job_of_socket(name: &str, node: &str) -> Option<u32> {
     numbers.next().is_none().then_some(job)
 }
 
-/// Proof that nobody listens: the kernel refuses the connection, or the socket is gone. Anything
-/// else (a full queue, no descriptor left) proves nothing.
+/// Is there proof that no process listens? The kernel refuses the connection, or the socket is gone. Any
+/// other error (a full queue, no descriptor left) proves nothing.
 fn is_dead(path: &str) -> bool {
     let connect = || {
         let socket = rustix::net::socket_with(

@@ -1,4 +1,4 @@
-//! Which namespaces a process is in, and descriptors that keep a job's alive.
+//! The namespaces of a process, and the descriptors that keep those of a job alive.
 
 use crate::base::error::{Doing, Error};
 use crate::config::settings::NamespaceInodes;
@@ -10,21 +10,17 @@ use rustix::io::DupFlags;
 use std::mem::ManuallyDrop;
 
 /// The inodes of this process's namespaces.
-///
-/// # Errors
-///
-/// `stat(2)`.
 pub fn own_namespaces() -> Result<NamespaceInodes, Error> {
     let inode = |name: &str| {
         let path = format!("/proc/self/ns/{name}");
         rustix::fs::stat(path.as_str())
             .map(|stat| stat.st_ino)
-            .doing("stat", || format!("look which namespace {path} is"))
+            .doing("stat", || format!("identify the namespace {path}"))
     };
     Ok(NamespaceInodes { mount: inode("mnt")?, pid: inode("pid")?, user: inode("user")?, ipc: inode("ipc")? })
 }
 
-/// The namespaces that are not the same.
+/// The kinds of namespaces that differ.
 #[must_use]
 pub fn different(one: &NamespaceInodes, other: &NamespaceInodes) -> NamespaceFlags {
     [
@@ -38,8 +34,8 @@ pub fn different(one: &NamespaceInodes, other: &NamespaceInodes) -> NamespaceFla
     .collect()
 }
 
-/// Descriptors of the job's namespaces, which keep them alive when the holder has ended. They are
-/// close-on-exec, and nothing but nsfs: a directory kept open here could be reached from the job.
+/// Descriptors of the job's namespaces, which keep them alive after the holder has ended. They are
+/// close-on-exec. They are only of namespaces: the job could reach a directory that is kept open here.
 #[derive(Debug)]
 pub struct Pins {
     pub mount: OwnedFd,
@@ -49,12 +45,8 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The namespaces of process `pid`, which must be alive and not recycled: our unreaped child,
-    /// or ourselves.
-    ///
-    /// # Errors
-    ///
-    /// `open(2)`.
+    /// Opens the namespaces of `process`, a pid or `self`. The pid must not be reused meanwhile: it is that of
+    /// an unreaped child, or of a process of which a pidfd is open and checked afterwards.
     pub fn open(process: &str, namespaces: NamespaceFlags) -> Result<Self, Error> {
         let open = |name: &str| {
             let path = format!("/proc/{process}/ns/{name}");
@@ -70,14 +62,10 @@ impl Pins {
         })
     }
 
-    /// The same under other numbers. Under the old ones there is /dev/null from now on, for as long as this
-    /// process lives: who was given those numbers, and uses them late, gets nothing else that is opened meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// `openat(2)`, `fcntl(2)`, `dup3(2)`.
+    /// The same namespaces under other descriptor numbers. The old numbers lead to /dev/null for as long as this
+    /// process lives: a process that was given them and uses them late gets no other file.
     pub fn with_other_numbers(self) -> Result<Self, Error> {
-        let intention = || "take back the job's namespaces".to_owned();
+        let intention = || "revoke the descriptors of the job's namespaces".to_owned();
         let null = rustix::fs::openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .doing("openat", intention)?;
         let renumber = |fd: OwnedFd| -> Result<OwnedFd, Error> {
@@ -95,7 +83,7 @@ impl Pins {
         })
     }
 
-    /// As the state file has them.
+    /// The numbers for the state file.
     #[must_use]
     pub fn numbers(&self) -> PinNumbers {
         let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
@@ -108,7 +96,7 @@ impl Pins {
     }
 }
 
-/// The namespaces in words, with `between` between them.
+/// The namespaces in words, separated by `between`.
 #[must_use]
 pub fn describe(namespaces: NamespaceFlags, between: &str) -> String {
     let mut names = vec!["mount"];
@@ -129,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn under_the_old_numbers_there_is_nothing_any_more() {
+    fn the_old_numbers_lead_to_dev_null() {
         let link = |number: i32| std::fs::read_link(format!("/proc/self/fd/{number}")).unwrap();
         let pins = Pins::open("self", NamespaceFlags::MOUNT | NamespaceFlags::INTER_PROCESS_COMMUNICATION).unwrap();
         let (mount, ipc) = (pins.numbers().mount, pins.numbers().ipc);

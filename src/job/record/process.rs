@@ -1,8 +1,8 @@
-//! Which process a recorded number means: the number alone is recycled.
+//! Recognises a recorded process, since pids are reused.
 //!
-//! A process is told apart by its start time (proc_pid_stat(5), field 22, clock ticks since boot)
-//! and, from Linux 6.9 on, by the inode of its pidfd, which is unique within one boot (pidfs).
-//! Neither means anything without the boot id.
+//! A process is identified by its start time (proc_pid_stat(5), field 22, clock ticks since boot) and,
+//! since Linux 6.9, by the inode of its pidfd, which is unique within one boot (pidfs). Both are valid
+//! only together with the boot id.
 
 #![deny(
     clippy::disallowed_types,
@@ -24,30 +24,26 @@ use rustix::process::{Pid, PidfdFlags};
 /// The magic number of pidfs (linux/magic.h).
 const PID_FS_MAGIC: u64 = 0x5049_4446;
 
-/// A process, told apart from any other of the same boot.
+/// Identifies a process among all processes of the same boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub pid: Pid,
-    /// Clock ticks since boot; 0 where the inode tells.
+    /// Clock ticks since boot; 0 if the inode is known.
     pub start_time: u64,
-    /// Inode of its pidfd; 0 where the kernel has no pidfs.
+    /// Inode of its pidfd; 0 if the kernel has no pidfs.
     pub pidfs_inode: u64,
 }
 
 impl Identity {
-    /// The identity of the process behind `pidfd`, whose number is `pid`.
-    ///
-    /// # Errors
-    ///
-    /// ESRCH when the process is gone; else what reading /proc gives.
+    /// The identity of the process with this pid and pidfd. ESRCH: it is gone.
     pub fn of(pid: Pid, pidfd: BorrowedFd<'_>) -> Result<Self, Errno> {
         let pidfs_inode = pidfs_inode(pidfd)?;
-        // The inode does; reading /proc costs more than all the rest.
+        // The inode is enough. Reading /proc costs more than everything else here.
         let start_time = if pidfs_inode == 0 { start_time(pid)? } else { 0 };
         Ok(Self { pid, start_time, pidfs_inode })
     }
 
-    /// As it is written down.
+    /// Reads the written form.
     pub(crate) fn read(mut fields: Fields<'_>) -> Option<Self> {
         Some(Self {
             pid: Pid::from_raw(fields.number()?)?,
@@ -56,16 +52,12 @@ impl Identity {
         })
     }
 
-    /// A pidfd of this very process; ESRCH when it is gone, even if its number lives on.
-    ///
-    /// # Errors
-    ///
-    /// `pidfd_open(2)`, and what reading /proc gives.
+    /// A pidfd of this process. ESRCH: it is gone, even if another process has its pid now.
     pub fn open(&self) -> Result<OwnedFd, Errno> {
         let pidfd = rustix::process::pidfd_open(self.pid, PidfdFlags::empty())?;
         let same = if self.pidfs_inode == 0 {
-            // The number cannot change its owner while the pidfd is open and the process alive, so
-            // what /proc says now is about the process behind the pidfd.
+            // The pid cannot be reused while the pidfd is open and the process is alive, so the start time
+            // in /proc is that of the process of the pidfd.
             start_time(self.pid)? == self.start_time
         } else {
             pidfs_inode(pidfd.as_fd())? == self.pidfs_inode
@@ -73,18 +65,18 @@ impl Identity {
         if same { Ok(pidfd) } else { Err(Errno::SRCH) }
     }
 
-    /// It has not ended, as far as can be told. One that nobody has reaped yet has.
+    /// Is there no proof that it has ended? A zombie has ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         match self.open() {
             Ok(pidfd) => !crate::sys::process::has_ended(pidfd.as_fd()).unwrap_or(false),
-            // Anything else, such as no descriptor left, is no proof.
+            // Any other error, such as EMFILE, proves nothing.
             Err(errno) => errno != Errno::SRCH,
         }
     }
 }
 
-/// As it is written down: three numbers.
+/// The written form: three numbers.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pid, start_time, pidfs_inode } = self;
@@ -93,7 +85,7 @@ impl fmt::Display for Identity {
 }
 
 fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Result<u64, Errno> {
-    // Before pidfs every pidfd shares one anonymous inode, whose number says nothing.
+    // Without pidfs all pidfds share one anonymous inode.
     #[allow(clippy::cast_sign_loss, reason = "a magic number, whatever the width of f_type")]
     if rustix::fs::fstatfs(pidfd)?.f_type as u64 != PID_FS_MAGIC {
         return Ok(0);
@@ -106,7 +98,7 @@ fn start_time(pid: Pid) -> Result<u64, Errno> {
     stat_field(pid, 22)
 }
 
-/// A number from `/proc/<pid>/stat`, counted as `proc_pid_stat(5)` does, from 4 (the parent) on.
+/// A field of `/proc/<pid>/stat` by its number in `proc_pid_stat(5)`, from 4 (the parent) on.
 pub(crate) fn stat_field(pid: Pid, field: usize) -> Result<u64, Errno> {
     let mut path = FixedText::<64>::new();
     write!(path, "/proc/{}/stat", pid.as_raw_nonzero()).map_err(|_| Errno::NAMETOOLONG)?;
@@ -119,23 +111,21 @@ pub(crate) fn stat_field(pid: Pid, field: usize) -> Result<u64, Errno> {
 }
 
 /// The name (field 2) is in parentheses and may contain anything, so the fields are counted from the last
-/// parenthesis on.
+/// parenthesis.
 fn parse_stat(stat: &[u8], field: usize) -> Option<u64> {
     let mut after_name = stat.rsplitn(2, |&b| b == b')');
     let fields = after_name.next()?;
     after_name.next()?;
-    // The first piece is the space behind the parenthesis; field 3 is the second.
+    // Field 3 is the second piece. The first is empty, before the space after the parenthesis.
     number(fields.split(|&b| b == b' ').nth(field.checked_sub(2)?)?)
 }
 
-/// The boot id: 36 characters that change with every boot (random(4)).
+/// The boot id: 36 characters that differ for each boot (random(4)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId([u8; 36]);
 
 impl BootId {
-    /// # Errors
-    ///
-    /// What reading `/proc/sys/kernel/random/boot_id` gives.
+    /// The id of this boot.
     pub fn current() -> Result<Self, Errno> {
         let mut buffer = [0_u8; 64];
         let text = read_file(c"/proc/sys/kernel/random/boot_id", &mut buffer).map_err(|failed| failed.errno)?;
@@ -153,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_whatever_the_name_holds() {
+    fn fields_are_found_whatever_the_name_contains() {
         let stat = b"7 (a) b) (c 1 2) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 998877 1000 5";
         assert_eq!(parse_stat(stat, 22), Some(998_877));
         assert_eq!(parse_stat(b"7 (x", 22), None);

@@ -1,50 +1,48 @@
-//! What a node's slurmd remembers between its starts: its name, its configuration, and every
-//! `base_path` under which a job of it may still live.
+//! The registry of a node, which slurmd keeps between its starts: the node's name, its configuration, and
+//! every `base_path` under which jobs may still live.
 //!
-//! An administrator may change `base_path`, or switch the plugin off, while jobs run. Their
-//! directories are then found again by this file, `<SlurmdSpoolDir>/namespace_linux.jobns` (or `namespace_tmpfs.jobns`):
+//! An administrator may change `base_path`, or disable the plugin, while jobs run. Their directories are
+//! then found by this file, `<SlurmdSpoolDir>/namespace_linux.jobns` (or `namespace_tmpfs.jobns`):
 //!
 //! ```text
 //! slurm-jobns-node 1
 //! node n1
 //! hostname host1
 //! slurm_conf /etc/slurm/slurm.conf
-//! base /var/spool/jobns          today's first, where there is one
+//! base /var/spool/jobns          the current one comes first, if there is one
 //! base /nvme/old
-//! trash /nvme/other              has a .trash, and no job: a base_path of dir_confs, or a former one
+//! trash /nvme/other              has a .trash but no jobs: a base_path of dir_confs, or a former one
 //! ```
 //!
-//! Where slurmd's spool directory is depends on slurm.conf, so each slurmd writes that down as well, in
-//! `/run/slurm-jobns/<node>`, for `jobns`:
+//! slurm.conf names slurmd's spool directory, so each slurmd also writes its path to `/run/slurm-jobns/<node>`,
+//! for `jobns`:
 //!
 //! ```text
 //! slurm-jobns-spool 1
 //! spool /var/spool/slurmd
 //! ```
 
-use crate::base::error::{Doing, Error};
-use crate::base::listing::names;
+use crate::base::error::Error;
+use crate::base::listing::names_at;
 use crate::base::spool;
 use crate::base::spool::PowerCut;
 use crate::base::trusted_path;
 use crate::base::trusted_path::Missing;
 use crate::config::lines::{BadLine, put};
-use rustix::fd::AsFd;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 
 const HEADER: &str = "slurm-jobns-node 1";
 
-/// Where each slurmd of this machine writes down its spool directory, in a file with the node's name.
+/// The directory in which each slurmd of this machine writes its spool directory to a file named after the node.
 pub const WHEREABOUTS: &str = "/run/slurm-jobns";
 
 const SPOOL_HEADER: &str = "slurm-jobns-spool 1";
 
-/// A path and a few words.
+/// Enough for a path and a few words.
 const MAX_SPOOL_SIZE: usize = 8192;
 
-/// Base paths of the longest kind for years of changes.
+/// Enough for the longest base paths, changed often.
 const MAX_SIZE: usize = 256 * 1024;
 
 /// The file's content.
@@ -52,12 +50,12 @@ const MAX_SIZE: usize = 256 * 1024;
 pub struct Registry {
     /// Slurm's name of the node.
     pub node: String,
-    /// The name of the machine, for `%h`.
+    /// The host name, for `%h`.
     pub hostname: String,
     pub slurm_conf: String,
     /// Absolute and normalised.
     pub bases: Vec<String>,
-    /// Other directories whose trash is the node's.
+    /// Other directories that contain a trash of the node.
     pub trash: Vec<String>,
 }
 
@@ -66,7 +64,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the file is there and cannot be read, is not root's alone, or is damaged.
+    /// The file exists but cannot be read, is not root's alone, or is damaged.
     pub fn read(spooldir: &str, name: &str) -> Result<Option<Self>, Error> {
         let Some(text) = spool::read(spooldir, name, MAX_SIZE)? else { return Ok(None) };
         Self::parse(&text).map(Some).map_err(|bad| Error::because(format!("read {spooldir}/{name}"), bad.to_string()))
@@ -101,62 +99,46 @@ impl Registry {
         text
     }
 
-    /// Each directory in one place only, once.
+    /// Removes duplicates from `trash`, and the directories that are in `bases`.
     pub fn tidy(&mut self) {
         let mut seen = BTreeSet::new();
         self.trash.retain(|path| !self.bases.contains(path) && seen.insert(path.clone()));
     }
 
-    /// Replaces the file, whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Replaces the file atomically.
     pub fn write(&self, spooldir: &str, name: &str) -> Result<(), Error> {
         spool::replace(spooldir, name, &format!("{name}.new"), &self.text(), PowerCut::Survives)
     }
 }
 
-/// A node's name as the name of a file that is not hidden.
+/// Can the node's name be the name of a file that is not hidden?
 fn is_file_name(node: &str) -> bool {
     !node.is_empty() && !node.starts_with('.') && !node.contains(['/', '\n'])
 }
 
-/// Writes down in the directory `place` where the spool directory of a node is.
-///
-/// # Errors
-///
-/// When it cannot be written, or somebody else could write there.
+/// Writes the path of a node's spool directory to a file in the directory `place`. Fails if others could write
+/// there.
 pub fn write_spool(place: &str, node: &str, spooldir: &str) -> Result<(), Error> {
     if !is_file_name(node) || spooldir.contains('\n') {
-        return Err(Error::because(format!("write {place}/{node}"), "the name cannot be that of a file"));
+        return Err(Error::because(format!("write {place}/{node}"), "it cannot be the name of a file"));
     }
     let path = trusted_path::open_dir("the directory", place, Missing::MakeForAll)?.path;
     let text = format!("{SPOOL_HEADER}\nspool {spooldir}\n");
     spool::replace(&path, node, &format!(".{node}.new"), &text, PowerCut::MayLoseIt)
 }
 
-/// The nodes whose slurmd has written down its spool directory in `place`. Anybody can read these names.
-///
-/// # Errors
-///
-/// When the directory is there and cannot be listed.
+/// The nodes whose slurmd has written its spool directory to `place`. Anyone can read these names.
 pub fn nodes(place: &str) -> Result<Vec<String>, Error> {
-    let dir = match rustix::fs::open(place, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(Vec::new()),
-        result => result.doing("openat", || format!("list {place}"))?,
+    let mut nodes = match names_at(place) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(Vec::new()),
+        result => result?,
     };
-    let mut nodes = names(dir.as_fd(), place)?;
     nodes.retain(|node| is_file_name(node));
     nodes.sort();
     Ok(nodes)
 }
 
-/// The spool directory of a node, as its slurmd has written it down in `place`.
-///
-/// # Errors
-///
-/// When the file cannot be read, is not root's alone, or is damaged.
+/// The spool directory of a node, from the file in `place`; None if there is no such file.
 pub fn spool_of(place: &str, node: &str) -> Result<Option<String>, Error> {
     let Some(text) = spool::read(place, node, MAX_SPOOL_SIZE)? else { return Ok(None) };
     let path = spool::lines(SPOOL_HEADER, &text).and_then(|mut lines| {
@@ -174,7 +156,7 @@ mod tests {
     const FILE: &str = crate::config::flavour::Flavour::Linux.registry();
 
     #[test]
-    fn each_slurmd_has_its_spool_directory_written_down() {
+    fn each_slurmd_records_its_spool_directory() {
         let top = tempfile::tempdir().unwrap();
         let place = top.path().join("run/slurm-jobns");
         let place = place.to_str().unwrap();

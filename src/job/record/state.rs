@@ -1,8 +1,8 @@
-//! The state file `base_path/<job>/.ns/state`: what was made for a job, and where.
+//! The state file `base_path/<job>/.ns/state`: a record of what was made for a job, and where.
 //!
-//! It is a journal of text lines, written before what it announces is made, and only ever appended
-//! to, so that whoever finds it after a crash knows what may exist. A last line without its newline
-//! was being written when the writer died; it says nothing and is skipped.
+//! It is a journal of text lines. Each line is appended before what it announces is made, so after a
+//! crash the file names everything that may exist. A last line without a newline was being written
+//! when the writer died. It is skipped.
 //!
 //! ```text
 //! slurm-jobns 1
@@ -38,10 +38,10 @@ use core::fmt;
 /// First line: the format and its version. A reader refuses any other.
 pub const HEADER: &str = "slurm-jobns 1";
 
-/// No state file is larger, so that a reader needs one fixed buffer.
+/// The largest size of a state file, so that a reader can use a fixed buffer.
 pub const MAX_SIZE: usize = 16 * 1024;
 
-/// What a job is from its begin on, as its host, its state file and what is read from that tell it.
+/// The properties that a job has from its start. Host, state file and record share this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<T> {
     pub id: u32,
@@ -54,7 +54,7 @@ pub struct Header<T> {
 }
 
 impl<T: AsRef<str>> Header<T> {
-    /// The same with texts that are borrowed, or owned.
+    /// The same with borrowed or owned texts.
     pub fn with_texts<'a, U: From<&'a str>>(&'a self) -> Header<U> {
         let Self { id, sluid, uid, gid, user, node } = self;
         let (user, node) = (user.as_ref().into(), node.as_ref().into());
@@ -62,8 +62,8 @@ impl<T: AsRef<str>> Header<T> {
     }
 }
 
-/// Numbers of nsfs descriptors in the extern slurmstepd, which keep the namespaces alive when the
-/// holder has ended. -1: none.
+/// The numbers of the namespace descriptors of the extern slurmstepd, which keep the namespaces alive
+/// after the holder has ended. -1: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinNumbers {
     pub mount: i32,
@@ -77,11 +77,11 @@ pub struct PinNumbers {
 pub struct Tree<'a> {
     pub device: u64,
     pub inode: u64,
-    /// The base it lies in.
+    /// The base that contains it.
     pub base: &'a str,
 }
 
-/// A state file as read. Borrows the text.
+/// The content of a state file. Borrows the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State<'a> {
     text: &'a [u8],
@@ -99,7 +99,7 @@ impl<'a> State<'a> {
     ///
     /// # Errors
     ///
-    /// When it has another format, or lacks a line that every state file has.
+    /// The file has another format, or lacks a line that every state file has.
     pub fn parse(text: &'a [u8]) -> Result<Self, BadLine> {
         let (mut id, mut sluid, mut uid, mut gid) = (None, None, None, None);
         let (mut user, mut node, mut boot, mut stepd, mut namespaces) = (None, None, None, None, None);
@@ -140,7 +140,7 @@ impl<'a> State<'a> {
         })
     }
 
-    /// The directories made for the job, the last word on each being the last line about it.
+    /// The directories of the job. If there are several lines about one, the last counts.
     pub fn trees(&self) -> impl Iterator<Item = Tree<'a>> + use<'a> {
         Lines(self.text).filter(|(word, _)| *word == b"tree").filter_map(|(_, mut value)| {
             Some(Tree { device: value.number()?, inode: value.number()?, base: value.path()? })
@@ -158,8 +158,8 @@ impl PinNumbers {
     }
 }
 
-/// The lines of a journal, as they are written. The texts must not contain control characters: the
-/// caller has checked them.
+/// Lines to write to a journal. The texts must not contain control characters; the caller has checked
+/// this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
     Job { header: Header<&'a str>, boot: BootId, stepd: Identity, namespaces: NamespaceFlags },

@@ -1,12 +1,11 @@
-//! Finds the directories of jobs that are gone and deletes them, possibly with jobs running. The removal program and
-//! `jobns` do that; slurmd only looks which base paths have jobs.
+//! Finds the directories of dead jobs and deletes them, possibly while other jobs run. The removal program and `jobns`
+//! do this; slurmd only checks which base paths have jobs.
 //!
-//! In doubt a directory stays. A job is dead only on proof: its state file is of an earlier boot; or
-//! the list of live slurmstepds could be read, has none of this job, and the slurmstepd that made the
-//! directory (which removes it itself after its socket is gone) has ended.
+//! In doubt a directory stays. A job is dead only if there is proof: its state file is of an earlier boot; or the list
+//! of live slurmstepds could be read and contains none of this job, and the slurmstepd that made the directory has
+//! ended. (That slurmstepd removes the directory itself, after its socket is gone.)
 
-use crate::base::base_dir::open_base;
-use crate::base::base_dir::{UNFINISHED, remove_unfinished};
+use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
@@ -30,18 +29,18 @@ use std::cell::OnceCell;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// What is to be done with one job directory.
+/// The state of the job of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Dead,
     Alive,
-    /// Another slurmd's.
+    /// It belongs to another slurmd.
     Foreign,
-    /// It cannot be told.
+    /// Its state is unknown.
     InDoubt,
 }
 
-/// What is known about a job whose directory was found.
+/// The facts about a job whose directory was found.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
     same_node: bool,
@@ -49,7 +48,7 @@ struct Facts {
     /// The slurmstepd that made it has marked it as dead.
     is_marked: bool,
     stepd_alive: bool,
-    /// A slurmstepd of the job answers; None when the list could not be read.
+    /// A slurmstepd of the job answers; None if the list could not be read.
     step_alive: Option<bool>,
 }
 
@@ -63,10 +62,10 @@ const fn verdict(facts: Facts) -> Verdict {
     }
 }
 
-/// A node, as restore needs to know it.
+/// A node whose dead jobs are deleted.
 #[derive(Debug)]
 pub struct Node<'a> {
-    /// Slurm's name of it.
+    /// The name that Slurm has for it.
     pub name: &'a str,
     /// Where its job directories are, or were before the configuration was changed.
     pub bases: &'a [String],
@@ -86,7 +85,7 @@ pub fn other_bases(settings: &Settings) -> Vec<&str> {
     others.collect()
 }
 
-/// The jobs that have a slurmstepd that answers, asked for only where it matters: each of them is connected to.
+/// The jobs with a live slurmstepd. The list is made only if it is needed, since it takes a connection to each.
 pub struct Live<'a> {
     ask: &'a dyn Fn() -> Option<LiveJobs>,
     known: OnceCell<Option<LiveJobs>>,
@@ -98,7 +97,7 @@ impl<'a> Live<'a> {
         Self { ask, known: OnceCell::new() }
     }
 
-    /// None: it cannot be told.
+    /// None: the list could not be read.
     fn contains(&self, job: u32) -> Option<bool> {
         Some(self.known()?.0.contains(&job))
     }
@@ -114,72 +113,72 @@ impl fmt::Debug for Live<'_> {
     }
 }
 
-/// One directory under a base that is a job's, and what is to be done with it.
+/// The directory of a job below a base, and the state of the job.
 #[derive(Debug)]
-pub struct Sight {
+pub struct JobEntry {
     pub verdict: Verdict,
-    pub job: SightOf,
-    /// The slurmstepd that made it has ended, and others of the job have not: when they have, it is dead.
+    pub job: MadeBy,
+    /// The slurmstepd that made it has ended, but others of the job have not. Once they have, it is dead.
     pub awaits_end: bool,
 }
 
-/// Whose job directory it is.
+/// The origin of a job directory.
 #[derive(Debug)]
-pub enum SightOf {
+pub enum MadeBy {
     Ours(Box<Found>),
     /// Made by Slurm's own plugin.
     Slurms(Leftover),
-    /// Ours; what it was is lost with a power cut ([`job::is_lost`]).
+    /// Made by this plugin. A power cut has destroyed its state file ([`job::is_lost`]).
     Lost(u32),
 }
 
-/// What there is in `base`, an open base path, of the node's jobs. What is not provably a job's is
-/// not among it, and said.
-pub fn look(
+/// Finds the directories of the node's jobs in `base`, an open base path. A directory that is not provably a job's is
+/// left out, with a warning.
+pub fn job_entries(
     host: &dyn Log,
     base: BorrowedFd<'_>,
     base_path: &str,
     node: &str,
     live: &Live<'_>,
-) -> Result<Vec<Sight>, Error> {
-    let mut sights = Vec::new();
+) -> Result<Vec<JobEntry>, Error> {
+    let mut entries = Vec::new();
     for name in names(base, base_path)? {
-        sights.extend(look_at(host, base, base_path, &name, node, live)?);
+        entries.extend(job_entry(host, base, base_path, &name, node, live)?);
     }
-    Ok(sights)
+    Ok(entries)
 }
 
-/// As [`look`], at one name in `base`. None: it is not provably a job's.
-pub fn look_at(
+/// As [`job_entries`], for one name in `base`. None: it is not provably the directory of a job.
+pub fn job_entry(
     host: &dyn Log,
     base: BorrowedFd<'_>,
     base_path: &str,
     name: &str,
     node: &str,
     live: &Live<'_>,
-) -> Result<Option<Sight>, Error> {
+) -> Result<Option<JobEntry>, Error> {
     if !is_job_id(name) {
         return Ok(None);
     }
     let id = name.parse().unwrap_or_default();
-    let sight = |verdict, job| Ok(Some(Sight { verdict, job, awaits_end: false }));
+    let entry = |verdict, job| Ok(Some(JobEntry { verdict, job, awaits_end: false }));
     if let Some(leftover) = slurms_leftovers::recognise(base, name) {
         let verdict = match live.contains(id) {
             None => Verdict::InDoubt,
             Some(true) => Verdict::Alive,
             Some(false) => Verdict::Dead,
         };
-        return sight(verdict, SightOf::Slurms(leftover));
+        return entry(verdict, MadeBy::Slurms(leftover));
     }
     let found = match job::read(base, base_path, name) {
         Ok(found) => found,
-        Err(_) if job::is_lost(base, name, job::boot_time()) => return sight(Verdict::Dead, SightOf::Lost(id)),
-        // It may be a job's: it could not be looked at.
+        Err(_) if job::is_lost(base, name, job::boot_time()) => return entry(Verdict::Dead, MadeBy::Lost(id)),
+        // It could not be read, so it may be a job's.
         Err(error)
             if error.errno().is_some_and(|errno| !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) =>
         {
             host.log(Level::Error, format_args!("{error}"));
-            return sight(Verdict::InDoubt, SightOf::Lost(id));
+            return entry(Verdict::InDoubt, MadeBy::Lost(id));
         }
         Err(error) => {
             host.log(Level::Warning, format_args!("{error}; it is left alone"));
@@ -196,20 +195,20 @@ pub fn look_at(
         step_alive: if stepd_alive { None } else { live.contains(id) },
     });
     let awaits_end = verdict == Verdict::Alive && !stepd_alive;
-    Ok(Some(Sight { verdict, job: SightOf::Ours(Box::new(found)), awaits_end }))
+    Ok(Some(JobEntry { verdict, job: MadeBy::Ours(Box::new(found)), awaits_end }))
 }
 
-/// Which of these bases have a job's directory, or cannot be looked at: one that is not there may be on a file system
-/// that is mounted later.
+/// The bases that contain the directory of a job, or cannot be read: a missing one may be on a file system that is
+/// mounted later.
 #[must_use]
 pub fn in_use(host: &dyn Log, bases: &[String], node: &str) -> Vec<String> {
     let nobody = || None;
     let live = Live::new(&nobody);
     let has_jobs = |path: &str| -> Result<bool, Error> {
         let base = open_base(path)?;
-        // The first is enough: there may be hundreds.
+        // Stop at the first: there may be hundreds.
         for name in names(base.as_fd(), path)? {
-            if look_at(host, base.as_fd(), path, &name, node, &live)?.is_some() {
+            if job_entry(host, base.as_fd(), path, &name, node, &live)?.is_some() {
                 return Ok(true);
             }
         }
@@ -222,11 +221,11 @@ pub fn in_use(host: &dyn Log, bases: &[String], node: &str) -> Vec<String> {
     bases.iter().filter(is_in_use).cloned().collect()
 }
 
-/// Deletes what dead jobs left on this node, in this process.
+/// Deletes what dead jobs have left on this node, in this process.
 ///
 /// # Errors
 ///
-/// When a base could not be looked at, or a trash cannot be emptied. Everything else was done.
+/// A base could not be read, or a trash not emptied. Everything else was done.
 pub fn clean(host: &dyn Log, node: &Node<'_>, live: Result<LiveJobs, Error>) -> Result<(), Error> {
     let live =
         live.inspect_err(|error| host.log(Level::Error, format_args!("{error}; no job directory is removed now"))).ok();
@@ -251,8 +250,8 @@ pub fn clean(host: &dyn Log, node: &Node<'_>, live: Result<LiveJobs, Error>) -> 
     result
 }
 
-/// Where the jobs of a base may be. Where Slurm's plugin is built for several slurmds per host, its directories are
-/// one level below.
+/// The directories of a base that may contain jobs. If Slurm is built for several slurmds per host, the jobs of its
+/// plugin are one level below.
 #[must_use]
 pub fn places(base: &str, node: &str) -> [String; 2] {
     [base.to_owned(), format!("{base}/{node}")]
@@ -261,13 +260,13 @@ pub fn places(base: &str, node: &str) -> [String; 2] {
 fn one_place(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     let base = open_base(path)?;
     remove_all_unfinished(host, base.as_fd(), path, live)?;
-    for sight in look(host, base.as_fd(), path, node.name, live)? {
-        act(host, node, &base, path, sight);
+    for entry in job_entries(host, base.as_fd(), path, node.name, live)? {
+        delete_if_dead(host, node, &base, path, entry);
     }
     Ok(())
 }
 
-/// Removes the directories of jobs that were killed while they were made, before they had a state file.
+/// Removes job directories that still have their temporary name because the process that made them was killed.
 pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     for name in names(base, path)? {
         let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
@@ -275,8 +274,8 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
             continue;
         }
         match remove_unfinished(base, &CString::new(name.as_str()).unwrap_or_default()) {
-            Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, whose maker was killed")),
-            // Its maker lives, or has just given it its name.
+            Ok(()) => host.log(Level::Info, format_args!("removed {path}/{name}, left by a process that was killed")),
+            // The process that makes it is alive, or has just renamed it.
             Err(failed) if matches!(failed.errno, Errno::WOULDBLOCK | Errno::NOENT) => {}
             Err(FailedCall { name: call, errno }) => {
                 let error = Error::call(format!("remove {path}/{name}"), call, errno);
@@ -287,28 +286,28 @@ pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, l
     Ok(())
 }
 
-/// What became of a job's directory.
+/// What has become of a job's directory.
 #[derive(Debug)]
 pub enum Became {
     /// Nothing is left in its place.
     Gone,
     Stays,
-    /// It could not be moved: the removal program goes on in its place, under this lock.
+    /// It could not be moved: the removal program removes it in its place, under this lock.
     InPlace(Box<Record>, OwnedFd),
-    /// Another process deletes it.
+    /// Another process is deleting it.
     Busy,
 }
 
-/// Does what a verdict says.
-pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sight: Sight) -> Became {
-    let Sight { verdict, job, .. } = sight;
+/// Deletes the directory if its job is dead.
+pub fn delete_if_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, entry: JobEntry) -> Became {
+    let JobEntry { verdict, job, .. } = entry;
     let id = job.id();
     match (verdict, job) {
         (Verdict::Alive, _) => {
-            host.log(Level::Debug, format_args!("job {id}: lives on"));
+            host.log(Level::Debug, format_args!("job {id}: it is alive"));
             Became::Stays
         }
-        (Verdict::Foreign, SightOf::Ours(found)) => {
+        (Verdict::Foreign, MadeBy::Ours(found)) => {
             host.log(
                 Level::Warning,
                 format_args!(
@@ -319,20 +318,17 @@ pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sig
             Became::Stays
         }
         (Verdict::InDoubt | Verdict::Foreign, _) => {
-            host.log(
-                Level::Warning,
-                format_args!("job {id}: it cannot be told whether it lives; its directory is kept"),
-            );
+            host.log(Level::Warning, format_args!("job {id}: it may still be alive; its directory is kept"));
             Became::Stays
         }
-        (Verdict::Dead, SightOf::Ours(found)) => delete_dead(host, node, base, base_path, &found),
-        (Verdict::Dead, SightOf::Lost(_)) => {
+        (Verdict::Dead, MadeBy::Ours(found)) => delete_dead(host, node, base, base_path, &found),
+        (Verdict::Dead, MadeBy::Lost(_)) => {
             host.log(
                 Level::Info,
                 format_args!("job {id}: removing {base_path}/{id}, whose state file was lost when the node went down"),
             );
             let name = CString::new(id.to_string()).unwrap_or_default();
-            // Whose it was is lost as well.
+            // Its user is not known either.
             match move_to_trash(base.as_fd(), base_path, &name, 0) {
                 Ok(_) => Became::Gone,
                 Err(error) => {
@@ -341,17 +337,17 @@ pub fn act(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, sig
                 }
             }
         }
-        (Verdict::Dead, SightOf::Slurms(leftover)) => {
+        (Verdict::Dead, MadeBy::Slurms(leftover)) => {
             host.log(
                 Level::Info,
-                format_args!("job {id}: removing {base_path}/{id}, which Slurm's own plugin has left"),
+                format_args!("job {id}: removing {base_path}/{id}, which Slurm's own plugin left behind"),
             );
             if leftover.move_to_trash(host, base.as_fd(), base_path) { Became::Gone } else { Became::Stays }
         }
     }
 }
 
-impl SightOf {
+impl MadeBy {
     #[must_use]
     pub fn id(&self) -> u32 {
         match self {
@@ -361,7 +357,7 @@ impl SightOf {
         }
     }
 
-    /// Whose job it was, as far as that is known.
+    /// The user of the job; 0 if it is unknown.
     #[must_use]
     pub fn uid(&self) -> u32 {
         match self {
@@ -372,12 +368,12 @@ impl SightOf {
     }
 }
 
-/// How many trees the trash of a base contains. Makes none, and looks into none.
+/// How many trees the trash of a base contains. Does not make the trash, and opens no tree.
 pub fn in_trash(base_path: &str) -> Result<usize, Error> {
     Ok(open_existing_trash(base_path)?.map_or(Ok(Vec::new()), |trash| entries(trash.as_fd(), base_path))?.len())
 }
 
-/// Does the trash of a base contain a tree? Makes none, and looks into none.
+/// Does the trash of a base contain a tree? Does not make the trash, and opens no tree.
 pub fn has_trash(base_path: &str) -> Result<bool, Error> {
     open_existing_trash(base_path)?.map_or(Ok(false), |trash| has_some(trash.as_fd(), base_path))
 }
@@ -390,13 +386,13 @@ fn open_existing_trash(base_path: &str) -> Result<Option<OwnedFd>, Error> {
     };
     match open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
         Err(Errno::NOENT) => Ok(None),
-        // Owner and mode are made sure of.
+        // This checks owner and mode.
         Ok(_) => open_trash(base.as_fd(), base_path).map(Some),
-        Err(errno) => Err(Error::call(format!("look into {base_path}/.trash"), "openat2", errno)),
+        Err(errno) => Err(Error::call(format!("open {base_path}/.trash"), "openat2", errno)),
     }
 }
 
-/// Removes what is in the trash of a base, in this process.
+/// Empties the trash of a base, in this process.
 fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     let Some(trash) = open_existing_trash(base_path)? else { return Ok(()) };
     for name in entries(trash.as_fd(), base_path)? {
@@ -415,11 +411,11 @@ fn empty(host: &dyn Log, base_path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A process that was killed while it deleted the job may have started a script, which shares its lock until it is
+/// If a process was killed while it deleted the job, a script that it has started shares its lock until the script is
 /// executed.
 const UNTIL_EXEC: Duration = Duration::from_millis(500);
 
-/// What is in the trash afterwards is for somebody else.
+/// Deletes the directory of a dead job. The trash is emptied elsewhere.
 fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, seen: &Found) -> Became {
     let id = seen.record.header.id;
     let lock = match lock_job(base.as_fd(), id, UNTIL_EXEC) {
@@ -433,7 +429,7 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
         }
     };
     let found = match job::read(base.as_fd(), base_path, &id.to_string()) {
-        // Another process has deleted it, and another instance of the job may have its number.
+        // Another process has deleted it. Another instance of the job may use its number.
         Err(error) if error.errno() == Some(Errno::NOENT) => return Became::Gone,
         Ok(found) if found.stepd != seen.stepd => return Became::Gone,
         Ok(found) => found,
@@ -446,7 +442,7 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     host.log(Level::Info, format_args!("job {id}: it has ended; deleting its namespaces and directories"));
     let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
     let pins = of_this_boot.then(|| found.pins().ok()).flatten();
-    // One that is marked as dead has had its epilog.
+    // The epilog has already run for a job that is marked as dead.
     let epilog = node.epilog.filter(|_| !found.is_marked);
     match delete(host, record, epilog, pins, node.removal) {
         Left::Nothing | Left::InTrash => Became::Gone,
@@ -455,7 +451,7 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     }
 }
 
-/// True when nothing lives in `base_path` any more but an empty trash, which is removed.
+/// Removes `base_path` if it contains nothing but an empty trash. Returns whether it was removed.
 pub fn remove_if_empty(base_path: &str) -> Result<bool, Error> {
     let base = open_base(base_path)?;
     let _ = rustix::fs::unlinkat(&base, TRASH, AtFlags::REMOVEDIR);
@@ -471,9 +467,9 @@ mod tests {
         let live =
             Facts { same_node: true, same_boot: true, is_marked: false, stepd_alive: true, step_alive: Some(true) };
         assert_eq!(verdict(live), Verdict::Alive);
-        // Its socket is gone before it deletes its own directory.
+        // Its socket is gone before it has deleted its own directory.
         assert_eq!(verdict(Facts { step_alive: Some(false), ..live }), Verdict::Alive);
-        // The extern slurmstepd was killed, a step lives.
+        // The extern slurmstepd was killed, a step is alive.
         assert_eq!(verdict(Facts { stepd_alive: false, ..live }), Verdict::Alive);
         assert_eq!(verdict(Facts { stepd_alive: false, step_alive: None, ..live }), Verdict::InDoubt);
         assert_eq!(verdict(Facts { stepd_alive: false, step_alive: Some(false), ..live }), Verdict::Dead);
@@ -509,7 +505,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root"]
-    fn of_many_that_delete_a_dead_job_one_does_and_runs_its_epilog() {
+    fn if_many_delete_a_dead_job_one_does_and_runs_its_epilog() {
         use std::os::unix::fs::PermissionsExt;
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let top = tempfile::tempdir().unwrap();
@@ -542,22 +538,22 @@ mod tests {
     }
     #[test]
     #[ignore = "needs root"]
-    fn what_cannot_be_moved_has_turns_in_its_place() {
+    fn a_directory_that_cannot_be_moved_is_removed_in_its_place() {
         use std::os::unix::fs::PermissionsExt;
         assert!(rustix::process::geteuid().is_root(), "this test needs root");
         let top = tempfile::tempdir().unwrap();
         make_dead_job(top.path());
         std::fs::create_dir(top.path().join("7/_tmp")).unwrap();
-        // Not a trash that is used.
+        // The wrong mode for a trash.
         std::fs::create_dir(top.path().join(".trash")).unwrap();
         std::fs::set_permissions(top.path().join(".trash"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = top.path().display().to_string();
         let node = Node { name: "n1", bases: &[], other_bases: Vec::new(), epilog: None, removal: Removal::InProgram };
         let base = open_base(&path).unwrap();
         let nobody = || None;
-        let look = || look_at(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();
+        let look = || job_entry(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();
         for (deadline, is_left) in [(Some(std::time::Instant::now()), true), (None, false)] {
-            let Became::InPlace(record, _lock) = act(&Silent, &node, &base, &path, look()) else { panic!() };
+            let Became::InPlace(record, _lock) = delete_if_dead(&Silent, &node, &base, &path, look()) else { panic!() };
             let terms = Terms { deadline, ..Terms::default() };
             let summary = crate::job::remove::delete::remove_in_place(&record, &terms, remove_locked).unwrap();
             assert_eq!((summary.out_of_time, top.path().join("7/.ns/state").exists()), (is_left, is_left));

@@ -1,12 +1,11 @@
-//! Ends a job's namespaces and gives its directories to the removal.
+//! Ends a job's namespaces and hands its directories over for removal.
 //!
-//! In this order: end the holder, run the epilog while the mount namespace is still pinned, let go of the pins, then
-//! move all directories into `.trash`, so that the job id is free at once. Nothing here looks into a directory that
-//! the job's user could write to: that is the removal program's work, and `jobns` does it in its own process. A
-//! directory that cannot be moved is marked as dead where it is. Every step may be done twice.
+//! The order is: end the holder, run the epilog while descriptors keep the mount namespace alive, close them, then
+//! move all directories to `.trash`, so that the job id is free at once. Nothing here opens a directory that the
+//! job's user could write to: the removal program does that, or `jobns` in its own process. A directory that cannot
+//! be moved is marked as dead in its place. Every step may be repeated.
 
-use crate::base::base_dir::open_base;
-use crate::base::base_dir::{UNFINISHED, remove_unfinished};
+use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, FailedCall, Named};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
@@ -33,16 +32,16 @@ use rustix::process::Signal;
 use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
-/// How long a killed holder, and with it every process of its PID namespace, may take to end. One in uninterruptible
-/// sleep (a dead file server, or one that its user does not let answer) takes longer, and is left to the removal
-/// program.
+/// How long a killed holder, and with it every process of its PID namespace, may take to end. A process in
+/// uninterruptible sleep (a file server is dead, or its user does not let it answer) takes longer. The removal program
+/// then deletes the job.
 pub(crate) const HOLDER_TIMEOUT_MS: u32 = 5_000;
 
-/// How long this process waits for the lock of a tree, and how often it tries.
+/// How long this process waits for the lock of a tree, and the pause between two attempts.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// The script that runs when a job has ended, and what its record does not tell.
+/// The script that runs when a job has ended, and the part of its environment that the job's record does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Epilog<'a> {
     pub script: &'a Script,
@@ -57,24 +56,25 @@ impl<'a> Epilog<'a> {
     }
 }
 
-/// Removes a tree under its lock: [`remove_locked`]. The plugin has no pointer to it, and so nothing of its code.
+/// Removes a tree under its lock: [`remove_locked`]. The plugin never refers to that function, so it does not contain
+/// its code.
 pub(crate) type Remove = fn(BorrowedFd<'_>, &CStr, &Terms<'_>) -> Result<Summary, Error>;
 
-/// Who removes what a deleted job leaves. Its directories are gone from their place at once.
+/// Who removes the directories of a deleted job. They are moved from their place at once.
 #[derive(Clone, Copy, Debug)]
 pub enum Removal {
-    /// The removal program; `delete` waits for it, at most so long.
+    /// The removal program. `delete` waits for it, at most this long.
     ByProgram(Duration),
-    /// This process, before `delete` returns: `jobns`.
+    /// This process, before `delete` returns. `jobns` does this.
     Here(Remove),
-    /// This process is one of the removal program, where each tree has turns of its own.
+    /// This process belongs to the removal program, which removes the trees afterwards, in turns.
     InProgram,
 }
 
 impl Removal {
     pub const HERE: Self = Self::Here(remove_locked);
 
-    /// What the settings want at the end of a job.
+    /// The way that the settings ask for at the end of a job.
     #[must_use]
     pub(crate) const fn at_end_of_job(settings: &Settings) -> Self {
         Self::ByProgram(Duration::from_secs(settings.removal_timeout as u64))
@@ -85,9 +85,9 @@ impl Removal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     Nothing,
-    /// The removal program has it.
+    /// The removal program removes the rest.
     InTrash,
-    /// What could not be moved: the removal program goes on with [`remove_in_place`].
+    /// Directories could not be moved. The removal program continues with [`remove_in_place`].
     InPlace,
     Some,
 }
@@ -101,14 +101,14 @@ impl Left {
         }
     }
 
-    /// Nothing is left in its place.
+    /// Is nothing left in its place?
     #[must_use]
     pub const fn is_gone(self) -> bool {
         matches!(self, Self::Nothing | Self::InTrash)
     }
 }
 
-/// Deletes what `record` says. Goes on after an error, as far as that is safe, and logs each.
+/// Deletes what `record` names. Logs each error, and continues if that is safe.
 pub fn delete(
     host: &dyn Log,
     record: &Record,
@@ -126,12 +126,12 @@ pub fn delete(
     if let Some(epilog) = epilog {
         run_epilog(host, record, epilog, pins.as_ref());
     }
-    // At the end of the extern step, Slurm has ended them.
+    // At the end of the extern step, Slurm has already ended the job's processes.
     if !matches!(removal, Removal::ByProgram(_)) && !end_members(host, record, pins.as_ref()) {
         host.log(
             Level::Error,
             format_args!(
-                "job {job}: processes of it do not end after SIGKILL; its directories stay until they have ended"
+                "job {job}: some of its processes do not end after SIGKILL; its directories stay until they have ended"
             ),
         );
         mark_dead(record);
@@ -168,7 +168,7 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
         Waited::OutOfTime => host.log(
             Level::Info,
             format_args!(
-                "job {job}: its files are not all removed after {} s ({}); the rest is in .trash of {} and removed in the background: see jobns list",
+                "job {job}: not all its files were removed after {} s ({}); the rest is in .trash of {} and is removed in the background: see jobns list",
                 wait.as_secs(),
                 spelling::key("removal_timeout"),
                 bases()
@@ -177,7 +177,7 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
         Waited::NoProgram => host.log(
             Level::Info,
             format_args!(
-                "job {job}: its files are in .trash of {}; the removal program does not run now, and removes them when slurmd has started it",
+                "job {job}: its files are in .trash of {}; the removal program is not running and removes them once slurmd has started it",
                 bases()
             ),
         ),
@@ -189,7 +189,7 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
     }
 }
 
-/// `jobns` removes them itself.
+/// Removes the directories in this process.
 fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Remove) -> Left {
     let mut left = Left::Nothing;
     if aside.kept > 0 {
@@ -211,7 +211,7 @@ fn left_after_removal(host: &dyn Log, record: &Record, aside: &Aside, remove: Re
     left
 }
 
-/// Logs how a removal went; true when nothing is left.
+/// Logs the result of a removal. Returns true if nothing is left.
 fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bool {
     match result {
         Ok(summary) if summary.complete() => host.log(Level::Debug, format_args!("{what}: {summary}")),
@@ -225,19 +225,18 @@ fn is_removed(host: &dyn Log, what: &str, result: &Result<Summary, Error>) -> bo
 ///
 /// # Errors
 ///
-/// EWOULDBLOCK: another process removes it.
+/// EWOULDBLOCK: another process is removing it.
 pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Result<Summary, Error> {
     let intention = || format!("remove {}", name.to_string_lossy());
     let tree = open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).doing("openat2", intention)?;
     let start = Instant::now();
     loop {
         match trash::lock(tree.as_fd()) {
-            // A child of a slurmstepd that was just killed may have its descriptor still.
+            // A child of a slurmstepd that was just killed may still have the descriptor.
             Err(Errno::WOULDBLOCK) if start.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_PAUSE),
             Err(errno) => {
-                return Err(
-                    Error::call(intention(), "flock", errno).with_hint("another process removes it: see jobns list")
-                );
+                return Err(Error::call(intention(), "flock", errno)
+                    .with_hint("another process is removing it: see jobns list"));
             }
             Ok(()) => break,
         }
@@ -245,7 +244,7 @@ pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'
     Ok(remove_tree(parent, name, terms))
 }
 
-/// Removes the directories that could not be moved, the one with the state file last.
+/// Removes the directories that could not be moved. The one with the state file is the last.
 pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
     let mut sum = Summary::default();
     for (index, tree) in record.trees.iter().enumerate().rev() {
@@ -260,7 +259,7 @@ pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove
     Ok(sum)
 }
 
-/// The directories of a job that are where they were made, and their paths.
+/// The directories of a job that were not moved, and their paths.
 fn in_place(record: &Record) -> impl Iterator<Item = (OwnedFd, String)> {
     record.trees.iter().enumerate().filter_map(|(index, tree)| {
         let base = base_of(tree).ok()??;
@@ -274,11 +273,11 @@ fn paths_in_place(record: &Record) -> Vec<String> {
     in_place(record).map(|(_, path)| path).collect()
 }
 
-/// The directories of a job that are where they were made, and the file system that a script has mounted for it alone.
+/// The directories of a job that were not moved, and the file system that a script has mounted only for it.
 #[must_use]
 pub(crate) fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
     let source = CString::new(format!(".{}", record.header.id)).unwrap_or_default();
-    // Not opened: the server of what is mounted there may not answer.
+    // With O_PATH, since a file server may not answer.
     let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
     let mut found = Vec::new();
     for (dir, path) in in_place(record) {
@@ -289,8 +288,8 @@ pub(crate) fn trees_in_place(record: &Record) -> Vec<OwnedFd> {
     found
 }
 
-/// Ends the processes of a job that has no PID namespace; with one, they have ended with its PID 1, the holder. False
-/// when some do not end.
+/// Ends the processes of a job that has no PID namespace. With one, they have ended with its PID 1, the holder. Returns
+/// false if some do not end.
 fn end_members(host: &dyn Log, record: &Record, pins: Option<&Pins>) -> bool {
     if record.namespaces.contains(NamespaceFlags::PROCESS_ID) || !record.of_this_boot {
         return true;
@@ -321,8 +320,8 @@ fn run_epilog(host: &dyn Log, record: &Record, Epilog { script, slurm_conf }: Ep
     }
 }
 
-/// Jobs of earlier versions have links in `.ns` that name the holder by its number. It may be another process's by
-/// now, so no script gets to see them.
+/// Removes the links in `.ns` that earlier versions made. They contain the holder's pid, which another process may have
+/// by now, so scripts must not use them.
 fn remove_links(record: &Record) {
     let Some(tree) = record.trees.first() else { return };
     let Ok(base) = open_base(&tree.base) else { return };
@@ -332,12 +331,12 @@ fn remove_links(record: &Record) {
     }
 }
 
-/// Marks a job as dead in its place, after its epilog, which does not run again. The removal program sees the change.
+/// Marks a job as dead in its place, so that its epilog does not run again. The removal program notices the change.
 fn mark_dead(record: &Record) {
     set_mode(record, DEAD_MODE);
 }
 
-/// Tells the removal program to look at a job that has not quite ended. It sees every change of mode.
+/// Tells the removal program to examine a job that has not ended completely. It notices every change of mode.
 pub(crate) fn notify(record: &Record) {
     set_mode(record, 0o700);
 }
@@ -354,12 +353,12 @@ fn set_mode(record: &Record, mode: u32) {
     }
 }
 
-/// Kills the holder, and with it every process of its PID namespace, and waits for that.
+/// Kills the holder, and with it every process of its PID namespace, and waits for their end.
 fn end_holder(record: &Record) -> Result<(), Error> {
     let Some(holder) = record.holder else { return Ok(()) };
     let intention = || format!("end the process {} that holds the job's namespaces", holder.pid.as_raw_nonzero());
     let pidfd = match holder.open() {
-        // Killed and reaped with the extern step, as usual.
+        // As usual, it was killed and reaped with the extern step.
         Err(Errno::SRCH) => return Ok(()),
         result => result.doing("pidfd_open", intention)?,
     };
@@ -374,20 +373,20 @@ fn end_holder(record: &Record) -> Result<(), Error> {
         )
         .with_hint("a process of the job may be waiting for a dead file server"));
     }
-    // ECHILD: it is init's to reap, or somebody has.
+    // ECHILD: init reaps it, or it was already reaped.
     let _ = reap(pidfd.as_fd());
     Ok(())
 }
 
-/// What became of a job's directories.
+/// What has become of a job's directories.
 struct Aside {
     moved: Vec<Moved>,
     /// How many stay in their place.
     kept: usize,
 }
 
-/// Moves all directories into the trash. The one with the state file is the last, and stays while another stays:
-/// until then it says what else there is.
+/// Moves all directories to the trash. The one with the state file is the last, and stays if another one stays, since
+/// the state file names the others.
 fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
     let mut aside = Aside { moved: Vec::new(), kept: 0 };
     for (index, tree) in record.trees.iter().enumerate().rev() {
@@ -400,14 +399,14 @@ fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
             Ok(Some(moved)) => aside.moved.push(moved),
             Err(error) => {
                 aside.kept += 1;
-                host.log(Level::Error, format_args!("job {}: {error}; it is removed where it is", record.header.id));
+                host.log(Level::Error, format_args!("job {}: {error}; it is removed in its place", record.header.id));
             }
         }
     }
     aside
 }
 
-/// None: there is no such base any more.
+/// Opens the base of a directory; None if it no longer exists.
 fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
     match open_base(&tree.base) {
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
@@ -415,19 +414,19 @@ fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-/// Moves one recorded directory into the trash, the one with the state file if it `is_main`. None: it was gone
-/// already.
+/// Moves one recorded directory to the trash. `is_main`: it is the one with the state file. None: it was already
+/// gone.
 fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<Moved>, Error> {
     let Some(base) = base_of(tree)? else { return Ok(None) };
     let Some(name) = find(record, tree, base.as_fd(), is_main)? else { return Ok(None) };
     move_to_trash(base.as_fd(), &tree.base, &name, record.header.uid).map(Some)
 }
 
-/// The name of a recorded directory in its base, if it is there.
+/// The name of a recorded directory in its base, if it still exists there.
 fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool) -> Result<Option<CString>, Error> {
     let name = CString::new(record.header.id.to_string()).unwrap_or_default();
     let intention = || format!("remove {}/{}", tree.base, record.header.id);
-    // Killed before it got its name; the main one would have no record then. One that is locked is
+    // Its maker was killed before it was renamed. (The main one would have no record then.) One that is locked is
     // being made for another instance.
     let had_no_name = || {
         let unfinished = CString::new(format!("{UNFINISHED}{}", record.header.id)).unwrap_or_default();
@@ -457,12 +456,12 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
     Err(Error::because(intention(), "it is not the directory that was made for the job; it is left alone"))
 }
 
-/// Takes the lock under which the directory of a dead job is deleted, so that one process does that, and runs its
-/// epilog. What was read about the job before may have changed. The lock ends with the descriptor.
+/// Takes the lock under which the directory of a dead job is deleted, so that only one process does so and runs its
+/// epilog. The caller must read the record again. The lock ends with the descriptor.
 ///
 /// # Errors
 ///
-/// ENOENT: it is gone. EWOULDBLOCK: another process deletes it, also after `wait`.
+/// ENOENT: it is gone. EWOULDBLOCK: after `wait`, another process is still deleting it.
 pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result<OwnedFd, FailedCall> {
     let name = CString::new(format!("{job}/.ns")).unwrap_or_default();
     let start = Instant::now();
@@ -475,7 +474,7 @@ pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result
             }
             result => result.named("flock")?,
         }
-        // Whoever had the lock may have moved it, and another may have its name.
+        // The process that had the lock may have moved it, and its name may be in use again.
         let inode = rustix::fs::statat(base, &name, AtFlags::SYMLINK_NOFOLLOW).named("fstatat")?.st_ino;
         if rustix::fs::fstat(&ns).named("fstat")?.st_ino == inode {
             return Ok(ns);
@@ -483,16 +482,16 @@ pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result
     }
 }
 
-/// Makes way for a new job directory of the same number: the old one goes if it is ours and dead.
+/// Removes an old job directory with the number of a new one, if it is that of a dead job.
 ///
 /// # Errors
 ///
-/// When it is alive, or not provably ours.
+/// The job is alive, or it is not provably the directory of a job.
 pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, removal: Removal) -> Result<(), Error> {
     let intention = || format!("make {}/{}", settings.base_path, job.header.id);
     let name = job.header.id.to_string();
     let base = open_base(&settings.base_path)?;
-    // Another process may be deleting it, and run its epilog.
+    // Another process may be deleting it and running its epilog.
     let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
     let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
     let _lock = match lock_job(base.as_fd(), job.header.id, wait) {
@@ -507,19 +506,19 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
     }
     let found = job::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {
         Error::because(intention(), format!("it exists: {why}"))
-            .with_hint("look at it, and move it away if nobody needs it")
+            .with_hint("inspect it, and move it away if nobody needs it")
     })?;
     if found.record.header.node != job.header.node {
         return Err(Error::because(intention(), format!("it belongs to node {}", found.record.header.node))
             .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));
     }
     if found.has_live_process(job.boot) {
-        return Err(Error::because(intention(), "another instance of this job still lives on this node"));
+        return Err(Error::because(intention(), "another instance of this job is still alive on this node"));
     }
     host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.header.id));
-    // One that is marked as dead has had its epilog.
+    // The epilog has already run for a job that is marked as dead.
     let epilog = Epilog::new(settings, job.slurm_conf.as_deref()).filter(|_| !found.is_marked);
-    // What cannot be moved is logged, and in the way.
+    // If it cannot be moved, that is logged, and the new directory cannot be made.
     delete(host, &found.record, epilog, None, removal);
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! How a job ends, and how its files go.
+//! Ends a job and removes its files.
 //!
 //! | file | runs in | what it does |
 //! |---|---|---|
-//! | [`delete`] | extern slurmstepd, the removal program | end of the holder, epilog, directories to the trash |
-//! | [`dead_jobs`] | the removal program | finds jobs that are dead and deletes them |
-//! | [`slurms_leftovers`] | the removal program | does so with what Slurm's own plugin has left |
-//! | [`mounts`] | both, and as copies in each new job | what root's scripts have mounted for jobs |
+//! | [`delete`] | extern slurmstepd, the removal program | ends the holder, runs the epilog, moves the directories |
+//! | [`dead_jobs`] | the removal program | finds dead jobs and deletes them |
+//! | [`slurms_leftovers`] | the removal program | does the same for jobs of Slurm's own plugin |
+//! | [`mounts`] | both, and while a job is made | detaches what root's scripts have mounted for jobs |
 //! | [`trash`] | both | the directory `.trash` of a base path |
 //! | [`tree`] | the removal program | removes a tree that a user made |
 

@@ -1,7 +1,7 @@
-//! What root's scripts have mounted below the directories of jobs.
+//! Detaches what root's scripts have mounted below the directories of jobs.
 //!
-//! A mount is found in `proc_pid_mountinfo(5)` and known again by its number: its path leads through directories of the
-//! job's user, who can change them. It is detached, and what is on it stays as it is.
+//! A mount is found in `proc_pid_mountinfo(5)` and recognised by its number: its path leads through directories of the
+//! job's user, who can change them. The contents of the mounted file system stay as they are.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
@@ -18,13 +18,13 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::collections::BTreeMap;
 
-/// One may lie on another, and a path may be changed while it is looked up.
+/// A mount may cover another, and a path may be changed while it is looked up.
 const MAX_ROUNDS: usize = 16;
 
 /// A mount point, and the number of the mount.
 type Point = (String, u64);
 
-/// The mounts that `is_wanted` wants, the outermost first: with it go those that are mounted on it, and none of them is
+/// The mounts that `is_wanted` selects, the outermost first. Those on it are detached with it, so their paths are never
 /// looked up through it.
 fn points(table: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Point> {
     let wanted = |mount: Mount<'_>| Some((mount.point.to_string(), mount.id.parse().ok()?));
@@ -38,7 +38,7 @@ fn table(process: &str) -> Result<String, Error> {
     })
 }
 
-/// Detaches one mount; `proc` is the /proc in which this thread is found. Not that of another one at its path.
+/// Detaches one mount, unless another mount is at its path. `proc` is a /proc that shows this thread.
 fn detach(proc: BorrowedFd<'_>, (path, id): &Point) -> Result<(), FailedCall> {
     let name = c_path(path).map_err(|_| Errno::INVAL).named("openat2")?;
     let fd = open_beneath(CWD, &name, OFlags::PATH, NO_LINKS).named("openat2")?;
@@ -57,7 +57,7 @@ fn open_proc() -> Result<OwnedFd, Error> {
     rustix::fs::openat(CWD, c"/proc", flags, Mode::empty()).doing("openat", || "open /proc".to_owned())
 }
 
-/// Detaches what is mounted below the directories `paths`, which are provably those of jobs, on this node.
+/// Detaches on the node what is mounted below the directories `paths`, which are provably those of jobs.
 pub fn detach_below(paths: &[String]) -> Result<(), Error> {
     let is_below = |point: &str| paths.iter().any(|path| path_below(point, path).is_some());
     let mut failed = Ok(());
@@ -66,7 +66,7 @@ pub fn detach_below(paths: &[String]) -> Result<(), Error> {
         if found.is_empty() {
             return Ok(());
         }
-        // The thread has a working directory of its own.
+        // `detach` changes the working directory.
         failed = with_own_directory(|proc| {
             let mut result = Ok(());
             for point in &found {
@@ -79,7 +79,7 @@ pub fn detach_below(paths: &[String]) -> Result<(), Error> {
     failed.map_err(|error| error.with_hint("unmount it: a script has mounted it for a job that has ended"))
 }
 
-/// Calls `work` with /proc, on a thread whose working directory is its own.
+/// Calls `work` with /proc, on a thread that does not share its working directory.
 fn with_own_directory<T: Send>(work: impl FnOnce(BorrowedFd<'_>) -> T + Send) -> Result<T, Error> {
     let proc = open_proc()?;
     std::thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn with_own_directory<T: Send>(work: impl FnOnce(BorrowedFd<'_>) -> T + Send) ->
     })
 }
 
-/// Is all that this node has mounted of the file system of `dir` below `path`?
+/// Are all of the node's mounts of the file system of `dir` below `path`?
 #[must_use]
 pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
     let check = || -> Option<bool> {
@@ -111,10 +111,10 @@ pub fn is_only_below(dir: BorrowedFd<'_>, path: &str) -> bool {
     check().unwrap_or(false)
 }
 
-/// Detaches, in the mount namespace of a new job only, what scripts have mounted for other jobs: its copy would keep
-/// those file systems in use until the new job ends. `holder` is a process in the namespace.
+/// Detaches, only in the mount namespace of a new job, what scripts have mounted for other jobs. The job's copies would
+/// keep those file systems in use until it ends. `holder` is a process in the namespace.
 ///
-/// A user namespace locks those copies (`mount_namespaces(7)`), and they stay.
+/// With a user namespace these copies are locked (`mount_namespaces(7)`) and stay.
 pub fn detach_those_of_others(
     mount_namespace: BorrowedFd<'_>,
     holder: &str,
@@ -139,16 +139,16 @@ pub fn detach_those_of_others(
     }
     let proc = open_proc()?;
     on_thread_inside(mount_namespace, || {
-        // Of two at one place, the upper one goes first.
+        // If two are at one place, the upper one must be detached first.
         for point in found.iter().chain(found.iter().rev()) {
-            // What is locked stays.
+            // A locked mount stays.
             let _ = detach(proc.as_fd(), point);
         }
         Ok(())
     })
 }
 
-/// Is `name`, below a base path, provably the directory of a job, or of one that is being removed?
+/// Is `name`, below a base path, provably the directory of a job, or a tree in the trash?
 fn is_of_a_job(base_path: &str, name: &str) -> bool {
     if let Some(tree) = path_below(name, ".trash") {
         return parse_name(tree.split('/').next().unwrap_or_default().as_bytes()).is_some();

@@ -1,9 +1,10 @@
-//! The job directories of Slurm's own plugins, which a node has after a switch-over.
+//! The job directories of Slurm's own plugins, which a node may have after a switch-over.
 //!
-//! `base_path/<job>` (with builds for several slurmds per host, as Debian's, `base_path/<node>/<job>`)
-//! is mounted on itself and contains `.ns`, with the job's namespaces mounted on empty files, and
-//! `.<job>`, the private directories (namespace_linux.c, `_create_ns`); for namespace/tmpfs see [`is_of_tmpfs`]. A directory that has anything
-//! else, or belongs to anybody else, is not taken for one. Only removal is here; `join` enters them.
+//! `base_path/<job>` (`base_path/<node>/<job>` if Slurm is built for several slurmds per host, as Debian's is)
+//! is mounted on itself. It contains `.ns`, with the job's namespaces mounted on empty files, and `.<job>`,
+//! the private directories (namespace_linux.c, `_create_ns`); for namespace/tmpfs see [`is_of_tmpfs`]. A
+//! directory that contains anything else, or does not belong to root, is not recognised. This file only
+//! removes such directories; `join` enters their namespaces.
 
 use crate::base::error::{Doing, Error};
 use crate::base::listing::names;
@@ -19,10 +20,10 @@ use rustix::mount::UnmountFlags;
 /// The names in `.ns`.
 const NAMESPACES: [&str; 3] = ["pid", "user", "mnt"];
 
-/// Below, on whatever mount: the directory is mounted on itself.
+/// Like [`BENEATH`], but may cross mounts: the directory is mounted on itself.
 const BELOW: ResolveFlags = NO_LINKS.union(ResolveFlags::BENEATH);
 
-/// A job directory that Slurm's plugin has made.
+/// A job directory of Slurm's plugin.
 #[derive(Debug)]
 pub struct Leftover {
     pub job: u32,
@@ -35,7 +36,7 @@ fn is_private(stat: &Stat) -> bool {
         && mode_of(stat) == 0o700
 }
 
-/// Is `name`, a job id, provably a directory of Slurm's plugin?
+/// Recognises the directory of a job of Slurm's plugin; None if there is any doubt. `name` is a job id.
 #[must_use]
 pub fn recognise(base: BorrowedFd<'_>, name: &str) -> Option<Leftover> {
     let job = name.parse().ok()?;
@@ -56,8 +57,8 @@ pub fn recognise(base: BorrowedFd<'_>, name: &str) -> Option<Leftover> {
     (is_private(&rustix::fs::fstat(&ns).ok()?) && is_its_own && has_mount).then_some(Leftover { job, dir })
 }
 
-/// namespace/tmpfs mounts the one namespace on a file `.ns`, which it made with mode 0700, and its
-/// `.<job>` belongs to the user (namespace_tmpfs.c, `_create_ns`).
+/// namespace/tmpfs mounts its only namespace on a file `.ns` with mode 0700, and `.<job>` belongs to the user
+/// (namespace_tmpfs.c, `_create_ns`).
 fn is_of_tmpfs(dir: BorrowedFd<'_>, private_dirs: &str) -> bool {
     let stat = |name: &str, flags| {
         let fd = open_beneath(dir, &c_path(name).ok()?, OFlags::PATH | flags, BELOW).ok()?;
@@ -73,18 +74,18 @@ fn is_of_tmpfs(dir: BorrowedFd<'_>, private_dirs: &str) -> bool {
         && stat(private_dirs, OFlags::DIRECTORY).is_some_and(|stat| mode_of(&stat) == 0o700)
 }
 
-/// Is it of the file system of namespaces?
+/// Is it a file of the namespace file system, nsfs?
 fn is_namespace(stat: &Stat) -> bool {
     rustix::fs::stat(c"/proc/self/ns/mnt").is_ok_and(|own| own.st_dev == stat.st_dev)
 }
 
 impl Leftover {
-    /// Ends the processes that live in its mount namespace, undoes its mounts and moves it into the trash. True when
-    /// nothing is left in its place.
+    /// Kills the processes in its mount namespace, undoes its mounts and moves it to the trash. Returns true if it was
+    /// moved.
     #[must_use]
     pub fn move_to_trash(self, host: &dyn Log, base: BorrowedFd<'_>, base_path: &str) -> bool {
         let job = self.job;
-        // By the namespace alone: all jobs of Slurm's plugin have copies of its mounts.
+        // Find them only by the namespace: all jobs of Slurm's plugin have copies of its mounts.
         if let Some(namespace) = self.mount_namespace() {
             kill_members(host, job, &Members { namespace: Some(namespace.as_fd()), ..Members::default() });
         }
@@ -105,7 +106,7 @@ impl Leftover {
         })
     }
 
-    /// Whose job it is: the private directories belong to its user.
+    /// The user of the job, who owns the private directories.
     #[must_use]
     pub fn uid(&self) -> u32 {
         let inside = c_path(&format!(".{}", self.job))
@@ -113,7 +114,8 @@ impl Leftover {
         inside.ok().and_then(Result::ok).map_or(0, |stat| stat.st_uid)
     }
 
-    /// The files below its directory on which its namespaces are mounted, each with nsenter(1)'s name for the kind.
+    /// The files below its directory on which its namespaces are mounted, each with the name that nsenter(1) has for
+    /// the kind.
     #[must_use]
     pub fn namespaces(&self) -> Vec<(&'static str, &'static str)> {
         [("mount", ".ns"), ("mount", ".ns/mnt"), ("pid", ".ns/pid"), ("user", ".ns/user")]
@@ -130,7 +132,7 @@ impl Leftover {
         let path = format!("{base_path}/{}", self.job);
         let intention = || format!("undo the mounts of Slurm's own plugin on {path}");
         let unmount = |path: &str| match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // NOTDIR: of the other of Slurm's two plugins.
+            // NOTDIR: it was made by the other of Slurm's two plugins.
             Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(errno) => Err(Error::call(intention(), "umount2", errno)),
         };
@@ -139,7 +141,7 @@ impl Leftover {
         }
         let uid = self.uid();
         drop(self);
-        // Once, unless somebody has mounted it more often.
+        // Usually once. Something may have been mounted on it again.
         for _ in 0..8 {
             match open_beneath(base, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH) {
                 Err(Errno::XDEV) => unmount(&path)?,

@@ -1,11 +1,11 @@
-//! `.trash` of a base path, where trees are removed: a job's directory is renamed into it, and so its number is free
-//! at once, however long the removal takes.
+//! `.trash` of a base path, where trees are removed. A job's directory is renamed into it, so its number is free at
+//! once, however long the removal takes.
 //!
-//! Somebody may have had a directory of that name before. So only what has a name that [`move_to_trash`] gives, or
-//! gave in an earlier version, is taken for a job's.
+//! An unrelated `.trash` may have existed before. So only trees with a name that [`move_to_trash`] gives, or gave in an
+//! earlier version, are recognised.
 //!
-//! Whoever only watches looks at names in `.trash` and never into a tree there: a user can make every look into it
-//! wait.
+//! A process that waits for a removal only looks up names in `.trash` and never opens a tree there: a user can make
+//! every access to a tree wait.
 
 use crate::base::base_dir::rename_new;
 use crate::base::error::{Doing, Error, TryingTo};
@@ -20,24 +20,24 @@ use std::time::{Duration, Instant};
 /// The directory in each base where trees are removed.
 pub const TRASH: &CStr = c".trash";
 
-/// How often somebody who waits looks whether the removal program lives.
+/// How often a waiting process checks whether the removal program is alive.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long it pauses between two looks for a name, half as long again each time. inotify would need an instance for
-/// each job that ends, of which root may have 128, and to give one up takes longer than to remove a small tree.
+/// The pause between two lookups of a name. Each is half as long again as the last. inotify would need an instance for
+/// each job that ends, of which root may have 128, and closing one takes longer than the removal of a small tree.
 const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the name of a tree says.
+/// The parts of a tree's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TreeName {
     pub job: u32,
-    /// Whose tree it is; None in names that earlier versions gave.
+    /// The user; None in names that earlier versions gave.
     pub uid: Option<u32>,
 }
 
-/// `<job>.<uid>.<number>`; or of an earlier version `<job>.<number>`, with `+<number>` for each time that a part of it
-/// was moved up.
+/// Parses `<job>.<uid>.<number>`, or the form of earlier versions, `<job>.<number>` and `+<number>` for each time that
+/// a part of the tree was moved up.
 #[must_use]
 pub fn parse_name(name: &[u8]) -> Option<TreeName> {
     let number = |text: &[u8]| {
@@ -73,7 +73,7 @@ pub(super) fn has_some(trash: BorrowedFd<'_>, base_path: &str) -> Result<bool, E
     Ok(found)
 }
 
-/// Opens, and makes where missing, the trash of a base.
+/// Opens the trash of a base, and makes it if it does not exist.
 pub(crate) fn open_trash(base: BorrowedFd<'_>, base_path: &str) -> Result<OwnedFd, Error> {
     let intention = || format!("use {base_path}/.trash");
     let open = || open_beneath(base, TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH);
@@ -92,7 +92,11 @@ pub(crate) fn open_trash(base: BorrowedFd<'_>, base_path: &str) -> Result<OwnedF
     if !is_trusted_owner(stat.st_uid) || mode_of(&stat) != 0o700 {
         return Err(Error::because(
             intention(),
-            format!("it has owner {} and mode {:04o}; ours has root and 0700", stat.st_uid, stat.st_mode & 0o7777),
+            format!(
+                "it belongs to uid {} and has mode {:04o}; it must belong to root and have mode 0700",
+                stat.st_uid,
+                stat.st_mode & 0o7777
+            ),
         ));
     }
     Ok(trash)
@@ -106,14 +110,14 @@ pub struct Moved {
     pub name: CString,
 }
 
-/// Moves `<base>/<name>`, a directory that is root's alone, of a job of `uid`, into the trash.
+/// Moves `<base>/<name>`, the directory of a job of `uid`, to the trash. Only root may have access to it.
 pub(super) fn move_to_trash(base: BorrowedFd<'_>, base_path: &str, name: &CStr, uid: u32) -> Result<Moved, Error> {
     let trash = open_trash(base, base_path)?;
     let intention = || format!("move {base_path}/{} to .trash", name.to_string_lossy());
     for number in 0_u32.. {
         let to = CString::new(format!("{}.{uid}.{number}", name.to_string_lossy())).unwrap_or_default();
         let result = match rename_new(base, name, trash.as_fd(), &to) {
-            // A directory of another project does not leave it (EXDEV); it can leave the project, with its own blocks.
+            // A directory of another project cannot be moved there (EXDEV). Change its project first.
             Err(failed) if failed.errno == Errno::XDEV && join_project(base, name, trash.as_fd()).is_ok() => {
                 rename_new(base, name, trash.as_fd(), &to)
             }
@@ -130,32 +134,32 @@ pub(super) fn move_to_trash(base: BorrowedFd<'_>, base_path: &str, name: &CStr, 
     Err(Error::call(intention(), "renameat2", Errno::EXIST))
 }
 
-/// Gives the directory `name` itself, not what is in it, the project of `model`.
+/// Sets the project of the directory `name` to that of `model`, but not that of its contents.
 fn join_project(base: BorrowedFd<'_>, name: &CStr, model: BorrowedFd<'_>) -> Result<(), Errno> {
     let dir = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH)?;
     crate::sys::project::join(dir.as_fd(), model)
 }
 
-/// Locks a tree for its removal. The lock ends with the descriptor, and with the process: one that cannot be killed
-/// keeps its tree, and no other.
+/// Locks a tree for its removal. The lock ends with the descriptor, or with the process. A process that cannot be
+/// killed keeps only its own tree.
 ///
 /// # Errors
 ///
 /// EWOULDBLOCK: another process removes it.
 pub fn lock(tree: BorrowedFd<'_>) -> Result<(), Errno> {
     match rustix::fs::flock(tree, FlockOperation::NonBlockingLockExclusive) {
-        // A file system without such locks has one removal program for it all the same.
+        // The file system has no such locks. There is only one removal program anyway.
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => Ok(()),
         result => result,
     }
 }
 
-/// Says to [`is_watched`] that a removal program takes care of this trash, for as long as the descriptor is open.
+/// Tells [`is_watched`] that a removal program takes care of this trash, for as long as the descriptor is open.
 pub fn announce(trash: BorrowedFd<'_>) {
     let _ = rustix::fs::flock(trash, FlockOperation::LockShared);
 }
 
-/// Does a removal program take care of this trash? Only a proof is a no.
+/// May a removal program take care of this trash? False only if there is proof that none does.
 fn is_watched(trash: BorrowedFd<'_>) -> bool {
     let free = rustix::fs::flock(trash, FlockOperation::NonBlockingLockExclusive).is_ok();
     if free {
@@ -164,17 +168,17 @@ fn is_watched(trash: BorrowedFd<'_>) -> bool {
     !free
 }
 
-/// How a wait for a removal has ended.
+/// The result of a wait for a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
     /// Nothing is left.
     Gone,
     OutOfTime,
-    /// No removal program runs. It removes what is left when it does.
+    /// No removal program is running. The next one removes what is left.
     NoProgram,
 }
 
-/// Waits until the removal program has removed what was moved. It looks for names only.
+/// Waits until the removal program has removed the moved trees. Only looks up their names.
 #[must_use]
 pub fn wait_until_gone(moved: &[Moved], wait: Duration) -> Waited {
     let start = Instant::now();
@@ -199,7 +203,7 @@ pub fn wait_until_gone(moved: &[Moved], wait: Duration) -> Waited {
 }
 
 fn exists(trash: BorrowedFd<'_>, name: &CStr) -> bool {
-    // The name alone is looked up; a tree's attributes are not waited for.
+    // Any answer but ENOENT means that the name exists.
     !matches!(rustix::fs::statat(trash, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
 }
 

@@ -1,20 +1,20 @@
 //! Removes a tree that a user made, as root.
 //!
-//! Only the removal program and `jobns` run this, in a process of its own for each tree: any call here can wait
-//! for as long as the user likes (a directory's lock is the user's to hold), and a daemon must not.
+//! Only the removal program and `jobns` run this, each tree in a separate process: the user can make any call here
+//! wait forever, for example with the lock of a directory, and a daemon must not wait.
 //!
-//! It works by descriptor only. Every directory is opened below the one before with `openat2`, without following
-//! links and without crossing a mount, even one of the same file system, so nothing outside the tree can be
-//! reached. Nothing but directories is opened; everything else is unlinked by name.
+//! The walk uses only descriptors. Every directory is opened below its parent with `openat2`, which follows no
+//! link and crosses no mount, not even one of the same file system. So nothing outside the tree can be reached.
+//! Only directories are opened; everything else is unlinked by name.
 //!
-//! A directory is taken from the user before it is listed: owner root, mode 0700. From then on no process of the
-//! user makes, renames or removes anything in it, by whatever descriptor. So what lies above a directory that is
-//! being emptied does not change any more, and `..` leads to where the walk came from.
+//! Root becomes the owner of a directory, with mode 0700, before it is listed. From then on no process of the user
+//! can make, rename or remove anything in it, by any descriptor. So the directories above the one that is being
+//! emptied no longer change, and `..` leads back to where the walk came from.
 //!
-//! Nothing is ever renamed: a full disk, a quota, another project or an encrypted directory are no obstacle.
-//! [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and threads share them. Below that
-//! [`deep`] goes down and, by `..`, up again, so depth is no limit. Files go before directories are entered,
-//! so that a full disk gets room first.
+//! Nothing is ever renamed, so a full disk, a quota, another project or an encrypted directory cannot prevent the
+//! removal. [`MAX_DEPTH`] levels are walked with a descriptor and a buffer each, and shared by threads. Below
+//! that, [`deep`] walks down and up again, so depth has no limit. Files are removed before directories are
+//! entered, so that a full disk gets free space first.
 
 mod deep;
 mod pool;
@@ -37,16 +37,16 @@ use std::time::{Duration, Instant};
 /// Levels that are walked with a descriptor each.
 const MAX_DEPTH: usize = 6;
 
-/// Bytes of directory entries that are read at once.
+/// How many bytes of directory entries are read at once.
 const BUFFER: usize = 16 * 1024;
 
-/// A directory that could not be taken from its user may be full again after each round.
+/// If root could not become the owner of a directory, it may be full again after each round.
 const MAX_ROUNDS: usize = 16;
 
-/// Files after which a tree is large enough for threads.
+/// After this many files a tree is large enough for threads.
 const LARGE: u64 = 2000;
 
-/// More do not help: they meet in the file system's own locks.
+/// More threads do not help: they contend for the locks of the file system.
 const MAX_THREADS: usize = 8;
 
 /// How often progress is reported.
@@ -57,19 +57,19 @@ const REPORT: Duration = Duration::from_secs(1);
 pub struct Summary {
     pub files: u64,
     pub directories: u64,
-    /// Mounts found inside, left alone.
+    /// Mounts that were found inside and left alone.
     pub mounts: u64,
     /// Other entries that could not be removed.
     pub failed: u64,
-    /// Its time was over before all was removed.
+    /// The deadline passed before everything was removed.
     pub out_of_time: bool,
-    /// The first reason why something was left.
+    /// The first error.
     pub first_failure: Option<Errno>,
     pub took: Duration,
 }
 
 impl Summary {
-    /// Nothing is left of the tree.
+    /// Is nothing left of the tree?
     #[must_use]
     pub const fn complete(&self) -> bool {
         self.mounts == 0 && self.failed == 0 && !self.out_of_time
@@ -80,7 +80,7 @@ impl Summary {
         self.first_failure.get_or_insert(errno);
     }
 
-    /// The sum of two removals.
+    /// Adds the result of another removal.
     pub fn add(&mut self, other: &Self) {
         self.files += other.files;
         self.directories += other.directories;
@@ -90,7 +90,7 @@ impl Summary {
         self.first_failure = self.first_failure.or(other.first_failure);
     }
 
-    /// Why something is left, as a part of a sentence.
+    /// The reasons why something is left, as a part of a sentence.
     #[must_use]
     pub fn why_incomplete(&self) -> String {
         let mut reasons = Vec::new();
@@ -98,10 +98,10 @@ impl Summary {
             reasons.push(format!("it contains {} mounts, which are left alone", self.mounts));
         }
         if let Some(errno) = self.first_failure {
-            reasons.push(format!("{} entries could not be removed, the first because: {}", self.failed, Words(errno)));
+            reasons.push(format!("{} entries could not be removed; the first error: {}", self.failed, Words(errno)));
         }
         if self.out_of_time {
-            reasons.push("its time was over".to_owned());
+            reasons.push("its time limit was reached".to_owned());
         }
         reasons.join("; ")
     }
@@ -124,14 +124,14 @@ impl fmt::Display for Summary {
     }
 }
 
-/// How a tree is removed.
+/// Options for the removal of a tree.
 #[derive(Default)]
 pub struct Terms<'a> {
-    /// When to stop, with the rest left.
+    /// When to stop and leave the rest.
     pub deadline: Option<Instant>,
-    /// From when on to work at the lowest priority.
+    /// When to switch to the lowest priority.
     pub polite_after: Option<Instant>,
-    /// Is told about once a second how many files and directories were removed, while there are more of them.
+    /// Called about once a second with the numbers of files and directories that were removed, if they have grown.
     pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
 
@@ -141,8 +141,8 @@ impl fmt::Debug for Terms<'_> {
     }
 }
 
-/// Removes the directory `name` in `parent` and all that is in it, with the help of threads if it is large.
-/// `.ns`, the state of a job, goes last: until then it says what the tree is. Only root may write to `parent`.
+/// Removes the directory `name` in `parent` and everything in it, with threads if it is large. `.ns`, the state of a
+/// job, is removed last, because it identifies the tree. Only root may be able to write to `parent`.
 #[must_use]
 pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Summary {
     let shared = Shared::new(terms);
@@ -154,7 +154,7 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Su
         shared.changed.notify_all();
         walker.summary
     });
-    // Only now have all threads said what they did.
+    // Only now have all threads added their results.
     summary.add(&shared.lock().summary);
     summary.took = shared.start.elapsed();
     summary
@@ -164,12 +164,12 @@ pub fn remove_tree(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'_>) -> Su
 struct Walker<'scope, 'env> {
     shared: &'env Shared<'env>,
     summary: Summary,
-    /// Where threads can be started, as long as none was.
+    /// The scope for further threads, until they are started.
     scope: Option<&'scope Scope<'scope, 'env>>,
     polite: bool,
 }
 
-/// What a pass over a directory's entries does.
+/// The kind of entries that a pass over a directory removes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
     Files,
@@ -181,7 +181,7 @@ impl<'env> Walker<'_, 'env> {
         Self { shared, summary: Summary::default(), scope: None, polite: false }
     }
 
-    /// Removes the tree itself. Its name may be given to another directory meanwhile, which is then left alone.
+    /// Removes the tree itself. If another directory gets its name meanwhile, that is left alone.
     fn top(&mut self, parent: BorrowedFd<'_>, name: &CStr) {
         let mut first = None;
         for _ in 0..MAX_ROUNDS {
@@ -190,7 +190,7 @@ impl<'env> Walker<'_, 'env> {
             if *first.get_or_insert((stat.st_dev, stat.st_ino)) != (stat.st_dev, stat.st_ino) {
                 return;
             }
-            // A job's directory is root's already, and its mode may say that its job is dead.
+            // A job's directory already belongs to root, and its mode may mark the job as dead.
             if !is_private(&stat) {
                 take(tree.as_fd());
             }
@@ -209,7 +209,7 @@ impl<'env> Walker<'_, 'env> {
         self.summary.failed(Errno::NOTEMPTY);
     }
 
-    /// Removes directory `name` of `dir`, which may have become a file.
+    /// Removes the directory `name` in `dir`, which may have become a file.
     fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, depth: usize) {
         for _ in 0..MAX_ROUNDS {
             match self.rmdir(dir, name) {
@@ -229,7 +229,7 @@ impl<'env> Walker<'_, 'env> {
                 self.deep(fd);
             }
             if self.is_late() || before != (self.summary.failed, self.summary.mounts) {
-                // What is left was counted.
+                // The rest was counted.
                 return;
             }
         }
@@ -237,7 +237,7 @@ impl<'env> Walker<'_, 'env> {
         self.summary.failed(Errno::NOTEMPTY);
     }
 
-    /// Opens a directory of the tree; None when there is nothing to be entered, which was counted.
+    /// Opens a directory of the tree. None: there is nothing to enter, and that was counted.
     fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Option<OwnedFd> {
         match open_beneath(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, BENEATH) {
             Ok(fd) => Some(fd),
@@ -279,7 +279,7 @@ impl<'env> Walker<'_, 'env> {
         }
     }
 
-    /// Removes `name` of `dir`, which is no directory, or was none when it was listed.
+    /// Removes `name` in `dir`, which was not a directory when it was listed.
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) {
         match unlink(dir, name, AtFlags::empty()) {
             Ok(()) => {
@@ -292,7 +292,7 @@ impl<'env> Walker<'_, 'env> {
         }
     }
 
-    /// True when there is no time left, which is noted. Looks at the clock for all that depends on it.
+    /// Has the deadline passed? If so, this is recorded. Does everything else that depends on the time.
     fn is_late(&mut self) -> bool {
         let now = Instant::now();
         let terms = self.shared.terms;
@@ -305,7 +305,7 @@ impl<'env> Walker<'_, 'env> {
         self.summary.out_of_time
     }
 
-    /// Removes what is in the directory `dir`, files first.
+    /// Removes the contents of the directory `dir`, files first.
     fn contents(&mut self, dir: &Arc<OwnedFd>, depth: usize) {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let outstanding = Arc::new(AtomicUsize::new(0));
@@ -325,7 +325,7 @@ impl<'env> Walker<'_, 'env> {
                     }
                 };
                 let name = entry.file_name();
-                // At the top, `.ns` is done last.
+                // At the top, `.ns` is removed last.
                 if matches!(name.to_bytes(), b"." | b"..") || (depth == 0 && name == c".ns") {
                     continue;
                 }
@@ -359,13 +359,13 @@ impl<'env> Walker<'_, 'env> {
         self.shared.done(&outstanding);
     }
 
-    /// Starts the other threads once the tree has proved large.
+    /// Starts the other threads once the tree is known to be large.
     fn get_help(&mut self) {
         if self.summary.files < LARGE {
             return;
         }
         let Some(scope) = self.scope.take() else { return };
-        // It fails where there are more CPUs than a `CpuSet` has room for, 1024.
+        // This fails if there are more CPUs than fit into a `CpuSet`, 1024.
         let cpus = rustix::thread::sched_getaffinity(None).map_or(u32::MAX, |set| set.count());
         let threads = usize::try_from(cpus).unwrap_or(usize::MAX);
         let threads = threads.min(deep::Descriptors::of_this_process().threads()).min(MAX_THREADS);
@@ -378,7 +378,7 @@ impl<'env> Walker<'_, 'env> {
                 }
                 shared.lock().summary.add(&helper.summary);
             };
-            // Without it, the others do the work.
+            // If it does not start, the others do the work.
             if std::thread::Builder::new().spawn_scoped(scope, help).is_ok() {
                 shared.add_helper();
             }
@@ -390,13 +390,13 @@ enum Removed {
     /// It is gone.
     Done,
     NotEmpty,
-    /// It is a file by now.
+    /// It has become a file.
     IsFile,
-    /// It stays, which was counted.
+    /// It stays, and that was counted.
     Failed,
 }
 
-/// Some file systems do not tell types in a listing.
+/// Is it a directory? Some file systems do not list the types of entries.
 fn is_directory(dir: BorrowedFd<'_>, name: &CStr, listed: FileType) -> bool {
     if listed != FileType::Unknown {
         return listed == FileType::Directory;
@@ -405,13 +405,13 @@ fn is_directory(dir: BorrowedFd<'_>, name: &CStr, listed: FileType) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// As this project makes the directory of a job, or marks it as dead.
+/// Is the directory as the plugin makes that of a job, or marks it as dead?
 fn is_private(stat: &Stat) -> bool {
     stat.st_uid == 0 && matches!(stat.st_mode & 0o7777, 0o700 | 0o500) && rustix::process::geteuid().is_root()
 }
 
-/// Takes a directory from its user: from now on only we write to it. False where that cannot be done, as on a
-/// network file system that does not trust this node's root.
+/// Takes a directory from its user, so that only this process can write to it. Returns false if that is not possible,
+/// as on a network file system that does not trust this node's root.
 fn take(dir: BorrowedFd<'_>) -> bool {
     static ME: OnceLock<Uid> = OnceLock::new();
     let me = *ME.get_or_init(rustix::process::geteuid);
@@ -421,7 +421,7 @@ fn take(dir: BorrowedFd<'_>) -> bool {
         return true;
     }
     let own = || -> Result<(), Errno> {
-        // The owner first, who could give the mode back. Its group gets nothing from the mode.
+        // The owner first, who could set the mode again. The new mode gives the group no access.
         if stat.st_uid != me.as_raw() {
             rustix::fs::fchown(dir, Some(Uid::from_raw(me.as_raw())), None::<Gid>)?;
         }
@@ -430,7 +430,7 @@ fn take(dir: BorrowedFd<'_>) -> bool {
     match own() {
         Ok(()) => true,
         Err(Errno::PERM) if clear_flags_of(dir) => own().is_ok(),
-        // A user can make a subvolume read-only.
+        // The user has made a subvolume read-only.
         Err(Errno::ROFS) if crate::sys::btrfs::make_writable(dir).is_ok() => own().is_ok(),
         Err(_) => false,
     }
@@ -443,16 +443,16 @@ fn unlink(dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno>
     }
 }
 
-/// Takes the flags that forbid removal (chattr +i, +a) from `name` and from `dir`, which is a
-/// directory of the tree. True when one was taken. A file with another name elsewhere may not be the
-/// job's alone, and is left as it is.
+/// Clears the flags that forbid removal (chattr +i, +a) of `name` and of `dir`, which is a directory of
+/// the tree. Returns whether there was one. A file that also has another name may not belong to the job
+/// alone and keeps its flags.
 fn clear_flags(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     let mut cleared = clear_flags_of(dir);
     let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return cleared };
     let ours = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => true,
         FileType::RegularFile => stat.st_nlink == 1,
-        // Opening a device or a FIFO could do something, and neither can have these flags.
+        // To open a device or a FIFO can have side effects, and neither can have these flags.
         _ => false,
     };
     if ours && let Ok(fd) = open_beneath(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW, BENEATH) {

@@ -30,8 +30,8 @@ impl Supervisor {
                 let mut look = || -> Result<(), Error> {
                     let fd = open_base(&path)?;
                     dead_jobs::remove_all_unfinished(&self.host, fd.as_fd(), &path, &live)?;
-                    for sight in dead_jobs::look(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
-                        self.see(&path, &fd, sight, now);
+                    for entry in dead_jobs::job_entries(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
+                        self.see(&path, &fd, entry, now);
                     }
                     Ok(())
                 };
@@ -45,14 +45,14 @@ impl Supervisor {
         }
     }
 
-    fn see(&mut self, path: &str, fd: &OwnedFd, sight: dead_jobs::Sight, now: Instant) {
-        let name = sight.job.id().to_string();
-        if sight.verdict == Verdict::Dead {
+    fn see(&mut self, path: &str, fd: &OwnedFd, entry: dead_jobs::JobEntry, now: Instant) {
+        let name = entry.job.id().to_string();
+        if entry.verdict == Verdict::Dead {
             let task = Task { kind: Kind::Job, base: path.to_owned(), name };
-            return self.queue.add(task, sight.job.uid(), true, now);
+            return self.queue.add(task, entry.job.uid(), true, now);
         }
-        self.jobs += usize::from(sight.verdict == Verdict::Alive);
-        if sight.awaits_end {
+        self.jobs += usize::from(entry.verdict == Verdict::Alive);
+        if entry.awaits_end {
             self.await_end(path, &name, now);
         }
         let node = Node {
@@ -63,7 +63,7 @@ impl Supervisor {
             removal: Removal::InProgram,
         };
         // Of one that is not dead it says why it stays.
-        dead_jobs::act(&self.host, &node, fd, path, sight);
+        dead_jobs::delete_if_dead(&self.host, &node, fd, path, entry);
     }
 
     pub(super) fn await_end(&mut self, base: &str, name: &str, now: Instant) {
@@ -78,20 +78,20 @@ impl Supervisor {
         for key in due {
             let (base, name) = &key;
             let live = || live_jobs(&self.options.spool, &self.options.node).ok();
-            let look = || -> Result<Option<dead_jobs::Sight>, Error> {
+            let look = || -> Result<Option<dead_jobs::JobEntry>, Error> {
                 let fd = open_base(base)?;
-                dead_jobs::look_at(&self.host, fd.as_fd(), base, name, &self.options.node, &Live::new(&live))
+                dead_jobs::job_entry(&self.host, fd.as_fd(), base, name, &self.options.node, &Live::new(&live))
             };
-            let sight = look();
+            let entry = look();
             let pause = self.awaited.get(&key).map_or(FIRST_LOOK, |awaited| awaited.pause);
-            let goes_on = match sight {
-                Ok(Some(sight)) if sight.verdict == Verdict::Dead => {
+            let goes_on = match entry {
+                Ok(Some(entry)) if entry.verdict == Verdict::Dead => {
                     let task = Task { kind: Kind::Job, base: base.clone(), name: name.clone() };
-                    self.queue.add(task, sight.job.uid(), true, now);
+                    self.queue.add(task, entry.job.uid(), true, now);
                     false
                 }
                 // Its slurmstepd said that it ends, and may still do.
-                Ok(Some(sight)) => sight.awaits_end || pause < LONGEST_LOOK,
+                Ok(Some(entry)) => entry.awaits_end || pause < LONGEST_LOOK,
                 Ok(None) => false,
                 Err(error) => error.errno() != Some(Errno::NOENT) && pause < LONGEST_LOOK,
             };

@@ -1,11 +1,11 @@
-//! What is deep in a tree: any number of levels, with as many descriptors as there may be.
+//! Removes the deep parts of a tree: any number of levels, with a limited number of descriptors.
 //!
-//! The directories of a stretch of the way down are open. Of the stretches above, the first directory is, and the inodes
-//! of the others are known: on the way up they are opened again from there.
+//! The way down is divided into stretches. All directories of the present stretch are open. Of the stretches above, the
+//! first directory is open and the inodes of the others are known. On the way up they are opened again from there.
 //!
-//! `..` is used only where there are too few descriptors for that. Where a mount shows a part of its file system only, as
-//! a bind mount does, the kernel walks from each parent up to the mount's root, to see that it is still below it
-//! (`path_connected` in fs/namei.c): the time grows with the square of the depth.
+//! `..` is used only if there are too few descriptors for that. If a mount shows only a part of its file system, as a
+//! bind mount does, the kernel walks from each parent up to the root of the mount to see that it is still below it
+//! (`path_connected` in fs/namei.c), so the time would grow with the square of the depth.
 
 use crate::base::trusted_path::{NO_LINKS, open_beneath};
 use crate::job::remove::tree::{BUFFER, Removed, Walker, is_directory, take};
@@ -17,17 +17,17 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::mem::MaybeUninit;
 
-/// How a directory is left upwards: on the same mount.
+/// For `..`: stays on the same mount.
 const UP: ResolveFlags = NO_LINKS.union(ResolveFlags::NO_XDEV);
 
-/// How many descriptors a walk may have.
+/// How many descriptors a walk may use.
 #[derive(Clone, Copy)]
 pub(super) struct Descriptors {
-    /// Levels of a stretch.
+    /// The number of levels in a stretch.
     pub stretch: usize,
-    /// Stretches above whose first directory is open.
+    /// For how many stretches above the first directory is open.
     pub firsts: usize,
-    /// Of the process: its soft limit.
+    /// The soft limit of the process.
     limit: usize,
 }
 
@@ -41,7 +41,7 @@ impl Descriptors {
         Self { stretch: (limit / 16).clamp(1, 256), firsts: (limit / 4).min(4096).saturating_sub(8), limit }
     }
 
-    /// How many threads may walk at the same time, with a few descriptors more for each.
+    /// How many threads may walk at the same time, each with a few more descriptors.
     pub(super) fn threads(self) -> usize {
         self.limit / (self.stretch + self.firsts + 32)
     }
@@ -49,13 +49,13 @@ impl Descriptors {
 
 type Buffer = [MaybeUninit<u8>];
 
-/// A directory on the way down, and what the walk went into.
+/// A directory on the way down, and the directory in it that the walk has entered.
 struct Level {
     dir: OwnedFd,
     below: CString,
-    /// Of `below`, as it is listed: of the root of a subvolume, `fstat` says another.
+    /// The inode of `below` in the listing. For the root of a subvolume, `fstat` returns another one.
     number: u64,
-    /// `below` is all that there is in it.
+    /// `below` is the only entry.
     only: bool,
 }
 
@@ -63,7 +63,7 @@ struct Level {
 struct Closed {
     /// Device and inode.
     id: (u64, u64),
-    /// Of what the walk went into, as it is listed.
+    /// The inode, in the listing, of the directory that the walk has entered.
     number: u64,
     only: bool,
 }
@@ -71,7 +71,7 @@ struct Closed {
 /// The levels above the present directory.
 struct Above {
     descriptors: Descriptors,
-    /// The first directory of each stretch that is closed; fewer than there are stretches where descriptors are few.
+    /// The first directory of each closed stretch. If there are few descriptors, not all stretches have one here.
     firsts: Vec<OwnedFd>,
     closed: Vec<Closed>,
     open: Vec<Level>,
@@ -83,7 +83,7 @@ impl Above {
         Self { descriptors, firsts: Vec::new(), closed: Vec::new(), open: Vec::new() }
     }
 
-    /// The first level of a stretch closes the one before.
+    /// Adds a level. The first level of a stretch closes the stretch before.
     fn push(&mut self, level: Level) -> Result<(), Errno> {
         if self.open.len() == self.descriptors.stretch {
             for Level { dir, number, only, .. } in &self.open {
@@ -106,10 +106,10 @@ impl Above {
         buffer: &mut Buffer,
     ) -> Result<Option<Level>, Errno> {
         if self.open.is_empty() && self.closed.len() > self.firsts.len() * self.descriptors.stretch {
-            // The level of which too little is open.
+            // No directory of this stretch is open.
             let Some(Closed { id: parent, number, only }) = self.closed.pop() else { return Ok(None) };
             let dir = open_beneath(here.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, UP)?;
-            // It was moved while it could not be taken from its user.
+            // The user has moved it, because root could not become its owner.
             if id(&dir)? != parent {
                 return Err(Errno::NOTEMPTY);
             }
@@ -136,7 +136,7 @@ fn id(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
     rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-/// The name of the directory that is listed in `dir` with this number.
+/// The name of the entry in `dir` with this inode.
 fn name_of(dir: &OwnedFd, number: u64, buffer: &mut Buffer) -> Result<CString, Errno> {
     let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
     let mut entries = RawDir::new(dir, buffer);
@@ -149,11 +149,11 @@ fn name_of(dir: &OwnedFd, number: u64, buffer: &mut Buffer) -> Result<CString, E
     Err(Errno::NOTEMPTY)
 }
 
-/// What a look at a directory has found.
-enum Found {
-    /// A directory to go on in.
+/// The result of a pass over a directory.
+enum Next {
+    /// A directory to enter.
     Below { dir: OwnedFd, name: CString, number: u64, only: bool },
-    /// Nothing more to be done here; `clean` if nothing is left.
+    /// Nothing more can be done here. `clean`: nothing is left.
     End { clean: bool },
 }
 
@@ -168,19 +168,19 @@ impl Walker<'_, '_> {
     fn try_deep(&mut self, top: OwnedFd) -> Result<(), Errno> {
         let mut buffer = vec![MaybeUninit::uninit(); BUFFER];
         let mut above = Above::new();
-        // Directories that have something in them that stays.
+        // Directories with contents that stay.
         let mut given_up: HashSet<u64> = HashSet::new();
         let mut here = top;
         let mut came_up = false;
         while !self.is_late() {
             match self.one_pass(&here, &mut buffer, came_up, &given_up) {
-                Found::Below { dir, name, number, only } => {
+                Next::Below { dir, name, number, only } => {
                     take(dir.as_fd());
                     let dir = std::mem::replace(&mut here, dir);
                     above.push(Level { dir, below: name, number, only })?;
                     came_up = false;
                 }
-                Found::End { clean } => {
+                Next::End { clean } => {
                     let mut is_empty = clean;
                     loop {
                         let Some(Level { dir, below, number, only }) = above.pop(&here, self, &mut buffer)? else {
@@ -190,7 +190,7 @@ impl Walker<'_, '_> {
                             given_up.insert(number);
                         }
                         here = dir;
-                        // With the only one that was in it, it has become empty.
+                        // If the directory below was its only entry, it is empty now.
                         is_empty &= only && matches!(self.rmdir(here.as_fd(), &below), Removed::Done);
                         if !is_empty || self.is_late() {
                             break;
@@ -203,8 +203,8 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
-    /// Removes the files of a directory, if not `again`, and its empty directories up to the first that is not.
-    fn one_pass(&mut self, dir: &OwnedFd, buffer: &mut Buffer, again: bool, given_up: &HashSet<u64>) -> Found {
+    /// Removes the files of a directory, unless `again`, and its empty directories up to the first that is not empty.
+    fn one_pass(&mut self, dir: &OwnedFd, buffer: &mut Buffer, again: bool, given_up: &HashSet<u64>) -> Next {
         let _ = rustix::fs::seek(dir, SeekFrom::Start(0));
         let mut below = None;
         let mut clean = true;
@@ -214,7 +214,7 @@ impl Walker<'_, '_> {
                 Ok(entry) => entry,
                 Err(errno) => {
                     self.summary.failed(errno);
-                    return Found::End { clean: false };
+                    return Next::End { clean: false };
                 }
             };
             let name = entry.file_name();
@@ -222,7 +222,7 @@ impl Walker<'_, '_> {
                 continue;
             }
             if self.is_late() {
-                return Found::End { clean: false };
+                return Next::End { clean: false };
             }
             let before = (self.summary.failed, self.summary.mounts);
             if !is_directory(dir.as_fd(), name, entry.file_type()) {
@@ -249,8 +249,8 @@ impl Walker<'_, '_> {
             clean &= before == (self.summary.failed, self.summary.mounts);
         }
         match below {
-            Some((dir, name, number)) => Found::Below { dir, name, number, only: clean },
-            None => Found::End { clean },
+            Some((dir, name, number)) => Next::Below { dir, name, number, only: clean },
+            None => Next::End { clean },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the threads that remove one tree share.
+//! The data that the threads that remove one tree share.
 
 use crate::job::remove::tree::{REPORT, Summary, Terms};
 use rustix::fd::OwnedFd;
@@ -8,29 +8,29 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// What the threads that remove one tree share.
+/// The data that the threads that remove one tree share.
 pub(super) struct Shared<'a> {
     pub terms: &'a Terms<'a>,
     pub start: Instant,
     pub pool: Mutex<Pool>,
     pub changed: Condvar,
-    /// How many directories may be handed over now; a copy of the pool's numbers, without its lock.
+    /// How many directories may be handed over now. It can be read without the lock of the pool.
     pub room: AtomicUsize,
     pub files: AtomicU64,
     pub directories: AtomicU64,
-    /// Reports that were due so far, and what the last one said.
+    /// The number of reports that were due so far, and the sum in the last one.
     pub reports: AtomicU64,
     pub reported: AtomicU64,
 }
 
 #[derive(Default)]
 pub(super) struct Pool {
-    /// Threads besides the first.
+    /// The number of threads besides the first.
     pub helpers: usize,
-    /// At most one for each of them, so that each finds the next one at once.
+    /// Directories that were handed over: at most one for each helper, so that each finds its next one at once.
     pub handed: VecDeque<Handed>,
     pub closing: bool,
-    /// What the threads that have ended removed.
+    /// The results of the threads that have ended.
     pub summary: Summary,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Handed {
     pub parent: Arc<OwnedFd>,
     pub name: CString,
     pub depth: usize,
-    /// Of the directory that it is in: how many such are not done.
+    /// How many directories of the same parent were handed over and are not done.
     pub outstanding: Arc<AtomicUsize>,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Shared<'a> {
         self.count_room(&pool);
     }
 
-    /// Hands a directory to the next thread that has nothing to do; false when enough wait for one.
+    /// Hands a directory to the next idle thread. Returns false if enough directories are waiting for one.
     pub fn hand_over(&self, parent: &Arc<OwnedFd>, name: &CStr, depth: usize, outstanding: &Arc<AtomicUsize>) -> bool {
         if self.room.load(Ordering::Relaxed) == 0 {
             return false;
@@ -94,7 +94,7 @@ impl<'a> Shared<'a> {
         true
     }
 
-    /// The next directory that was handed over; None when there will be no more.
+    /// The next directory that was handed over; None if there will be no more.
     pub fn take(&self) -> Option<Handed> {
         self.next(|pool| {
             let next = pool.handed.pop_front();
@@ -102,8 +102,8 @@ impl<'a> Shared<'a> {
         })
     }
 
-    /// One that was handed over from a directory and that nobody has taken, to be done by whoever waits for them; None
-    /// when all are done.
+    /// A directory of this parent that was handed over and that no thread has taken, so that the caller does not wait
+    /// for it. None: all are done.
     pub fn take_of(&self, outstanding: &Arc<AtomicUsize>) -> Option<Handed> {
         self.next(|pool| {
             if outstanding.load(Ordering::Acquire) == 0 {
@@ -114,7 +114,7 @@ impl<'a> Shared<'a> {
         })
     }
 
-    /// Waits until `find` has found one, or gives up.
+    /// Waits until `find` has found a directory, or gives up.
     fn next(&self, mut find: impl FnMut(&mut Pool) -> Option<Option<Handed>>) -> Option<Handed> {
         let mut pool = self.lock();
         loop {
@@ -126,7 +126,7 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Says that a directory that was handed over is done.
+    /// Records that a directory that was handed over is done.
     pub fn done(&self, outstanding: &AtomicUsize) {
         let pool = self.lock();
         outstanding.fetch_sub(1, Ordering::Release);
@@ -134,7 +134,7 @@ impl<'a> Shared<'a> {
         self.changed.notify_all();
     }
 
-    /// Reports progress when it is time, and there is some.
+    /// Reports progress if a report is due and there was some.
     pub fn report(&self) {
         let Some(progress) = self.terms.progress else { return };
         let due = self.start.elapsed().as_secs() / REPORT.as_secs();

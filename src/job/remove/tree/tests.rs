@@ -64,7 +64,7 @@ fn depth_is_no_limit_and_descriptors_stay_few() {
 #[ignore = "needs root"]
 fn depth_takes_no_longer_on_a_bind_mount() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
-    // The removal program has as many descriptors.
+    // The removal program has the same limit.
     let rlimit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let rlimit = rustix::process::Rlimit { current: rlimit.maximum, ..rlimit };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, rlimit).unwrap();
@@ -86,7 +86,7 @@ fn depth_takes_no_longer_on_a_bind_mount() {
     for mount in [bind.as_path(), top.path()] {
         rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
-    // With `..` on the way up, ten times as long.
+    // With `..` on the way up it would take ten times as long.
     assert!(bound < plain * 3, "{bound:?} on a bind mount, {plain:?} elsewhere");
 }
 
@@ -137,7 +137,7 @@ fn a_mount_inside_is_left_alone_with_what_is_on_it() {
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("keep"), "x").unwrap();
     std::fs::write(tree.join("a/file"), "x").unwrap();
-    // A bind of the same file system: the device number tells nothing.
+    // A bind mount of the same file system has the same device number.
     rustix::mount::mount_bind(&outside, tree.join("a/mount")).unwrap();
     let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", &Terms::default());
     rustix::mount::unmount(tree.join("a/mount"), rustix::mount::UnmountFlags::DETACH).unwrap();
@@ -172,7 +172,7 @@ fn flags_that_forbid_removal_are_taken_from_the_jobs_files_only() {
     }
     set(&tree, IFlags::IMMUTABLE);
     let summary = remove_tree(dir_fd(top.path()).as_fd(), c"9", &Terms::default());
-    // The file that has a name outside keeps its flag, and the tree stays with it.
+    // The file that has a name outside keeps its flag, so the tree stays.
     assert_eq!((summary.failed, summary.first_failure), (1, Some(Errno::PERM)), "{summary}");
     assert_eq!(std::fs::read_dir(&tree).unwrap().count(), 1);
     set(&top.path().join("other"), IFlags::empty());
@@ -232,7 +232,7 @@ fn the_state_goes_last_and_stays_with_what_stays() {
     rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert_eq!((summary.mounts, summary.files), (1, 0), "{summary}");
     assert!(top.path().join("9/.ns/state").exists());
-    // So does the mark of a dead job, whose epilog would run again.
+    // The mark of a dead job stays as well. Otherwise its epilog would run again.
     let mark = std::os::unix::fs::PermissionsExt::from_mode(0o500);
     std::fs::set_permissions(top.path().join("9"), mark).unwrap();
     rustix::mount::mount_bind(top.path(), &mount).unwrap();
