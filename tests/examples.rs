@@ -1,5 +1,5 @@
-//! The configurations in `examples/` are accepted without a warning and mean what their comments say, and README.md shows
-//! the first of them.
+//! The configurations in `examples/` are accepted without a warning and mean what their comments say, and README.md
+//! shows the first of them.
 //!
 //! `jobns check` reads each for its nodes, as its first lines tell a reader to do.
 

@@ -1,5 +1,5 @@
-//! Compares the table of keys with everything that has its own list: the settings, the manual pages, the dictionaries of
-//! the fuzz targets, the tests. A key that is missing in one of them fails here.
+//! Compares the table of keys with everything that has its own list: the settings, the manual pages, the dictionaries
+//! of the fuzz targets, the tests. A key that is missing in one of them fails here.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop where they fail")]
 

@@ -1,14 +1,14 @@
-//! slurmd's log as a host of the core, by way of standard output.
+//! Sends lines to slurmd's log through standard output.
 
 use crate::base::log::{Level, Log};
 use core::fmt;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-/// Lines that are remembered as logged.
+/// How many logged lines are remembered.
 const REMEMBERED: usize = 1000;
 
-/// slurmd's log as a host of the core, by way of standard output.
+/// Sends lines to slurmd's log through standard output.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub debug: bool,
@@ -22,14 +22,14 @@ impl Relay {
             Level::Warning => 'W',
             Level::Info => 'I',
             Level::Debug => 'D',
-            // Whether it is wanted, slurmd knows.
+            // slurmd decides whether they are shown.
             Level::Script => 'S',
             Level::ScriptEnd => 'O',
         }
     }
 }
 
-/// The level of a line and its text. A line without a letter was not meant for the log, such as that of a panic.
+/// The level of a line and its text. A line without a letter, such as that of a panic, is an error.
 #[must_use]
 pub fn parse_line(line: &str) -> (Level, &str) {
     for level in [Level::Error, Level::Warning, Level::Info, Level::Debug, Level::Script, Level::ScriptEnd] {
@@ -46,8 +46,8 @@ impl Log for Relay {
             return;
         }
         let text: String = line.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        // One write of less than PIPE_BUF, so that lines of several processes stay whole. A reader that is gone or does
-        // not read must not stop a removal.
+        // One write of less than PIPE_BUF, so that lines of several processes are not mixed. Errors are ignored: a
+        // reader that has ended or does not read must not stop a removal.
         let line: String = format!("{} {text}", Self::letter(level)).chars().take(3000).chain(['\n']).collect();
         let _ = rustix::io::write(rustix::stdio::stdout(), line.as_bytes());
     }

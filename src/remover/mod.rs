@@ -1,19 +1,19 @@
 //! `jobns-remover`: the program beside the plugins that removes what jobs leave.
 //!
-//! A user can make every look into a tree of theirs wait, for as long as they like. So the daemons only rename, and
-//! what walks a tree is a process of this program. slurmd starts it, and again when it has died.
+//! A user can make every access to a tree of theirs wait forever. So the daemons only rename trees, and processes of
+//! this program walk them. slurmd starts the program, and starts it again if it has ended.
 //!
 //! | file | runs in | what it does |
 //! |---|---|---|
-//! | [`supervisor`] | one process for each slurmd | sees what is to be removed, hands it out, never touches a tree |
-//! | [`queue`] | there | whose turn it is: pure, no system call |
-//! | [`status`] | there, and read by `jobns list` | what is held up, in a file in slurmd's spool directory |
-//! | `process` | there | a worker as the supervisor has it |
+//! | [`supervisor`] | one process for each slurmd | finds what must be removed, assigns it, never opens a tree |
+//! | [`queue`] | the supervisor | decides whose turn it is; no system call |
+//! | [`status`] | the supervisor, and `jobns list` | the file in slurmd's spool directory that says what is held up |
+//! | `process` | the supervisor | starts workers and reads their replies |
 //! | [`worker`] | one process for each tree, a few at a time | removes a tree, or deletes a dead job |
-//! | [`survivors`] | there | who still has something of a tree open |
+//! | [`survivors`] | a worker | finds processes that still use a tree |
 //!
-//! What it is to do is in its arguments. Standard input is a pidfd of slurmd, which tells when that has ended; standard
-//! output is for lines for slurmd's log, each begun by a letter for its level.
+//! Its arguments say what to do. Standard input is a pidfd of slurmd, which tells when slurmd has ended. Standard
+//! output is for lines for slurmd's log, each of which begins with a letter for its level.
 
 mod log;
 mod process;
@@ -39,14 +39,14 @@ const USAGE: &str = "\
 usage: jobns-remover --node NAME --spool DIR --status FILE --slurm-conf FILE [--base DIR]... [--trash DIR]...
                      [--epilog FILE --epilog-wait SECONDS] [--wait SECONDS] [--slurm-user UID] [--debug]
 
-Removes what jobs leave in their base paths. slurmd's plugin starts it; nobody else needs to.
+Removes what jobs leave in their base paths. slurmd's plugin starts it; do not start it by hand.
 See slurm-jobns(7).
 ";
 
-/// What slurmd tells it.
+/// The arguments from slurmd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Slurm's name of the node.
+    /// The name that Slurm has for the node.
     pub node: String,
     /// slurmd's spool directory.
     pub spool: String,
@@ -58,17 +58,17 @@ pub struct Options {
     /// Other directories with a trash.
     pub trash: Vec<String>,
     pub epilog: Option<Script>,
-    /// Seconds that the end of a job waits for its removal.
+    /// How many seconds the end of a job waits for its removal.
     pub wait: u32,
     pub debug: bool,
-    /// The uid of `SlurmUser`; 0 where it is root.
+    /// The uid of `SlurmUser`; 0 if it is root.
     pub slurm_user: u32,
-    /// It is a worker and not the supervisor.
+    /// It is a worker, not the supervisor.
     pub worker: bool,
 }
 
 impl Options {
-    /// As arguments of the program.
+    /// The options as arguments of the program.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -124,12 +124,12 @@ impl Options {
                 "--epilog-wait" => epilog_wait = number()?,
                 "--wait" => options.wait = number()?,
                 "--slurm-user" => options.slurm_user = number()?,
-                _ => return Err(format!("there is no option {name}")),
+                _ => return Err(format!("unknown option {name}")),
             }
         }
         options.epilog = epilog.map(|path| Script { path, wait_seconds: epilog_wait });
         if options.node.is_empty() || options.spool.is_empty() || options.status.is_empty() {
-            return Err("--node, --spool and --status are needed".to_owned());
+            return Err("--node, --spool and --status are required".to_owned());
         }
         Ok(options)
     }
@@ -170,7 +170,7 @@ mod tests {
     use crate::base::log::Level;
 
     #[test]
-    fn what_slurmd_tells_arrives() {
+    fn options_survive_the_arguments() {
         let options = Options {
             node: "n1".into(),
             spool: "/var/spool/a b".into(),

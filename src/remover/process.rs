@@ -1,4 +1,4 @@
-//! A worker as the supervisor has it: a child and the socket to it.
+//! A worker from the supervisor's side: a child and the socket to it.
 
 use crate::base::error::Error;
 use crate::remover::queue::{Outcome, Task};
@@ -13,34 +13,34 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-/// A process at work.
+/// A worker process.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub child: Child,
     pub socket: UnixStream,
-    /// None: it names survivors.
+    /// None: it names survivors, or waits.
     pub task: Option<Task>,
     pub unread: Vec<u8>,
     pub directories: Vec<Directory>,
     pub moved: Instant,
     pub removed: u64,
     pub is_stuck: bool,
-    /// Whose survivors it names, if it does.
+    /// The user whose survivors it names.
     pub names_for: Option<u32>,
-    /// From when on it works at the lowest priority, if it does.
+    /// When it switches to the lowest priority.
     pub polite_at: Option<Instant>,
 }
 
-/// What was heard of a worker.
+/// The replies of a worker.
 pub(super) enum Heard {
-    /// It goes on.
+    /// It continues.
     Nothing,
-    /// It has done what it was asked; None: it has ended without a word.
+    /// Its turn has ended. None: the process has ended without a reply.
     Ended(Option<Outcome>),
 }
 
 impl Worker {
-    /// Starts one, which waits to be asked.
+    /// Starts a worker, which waits for a request.
     pub fn start(options: &Options) -> Result<Self, Error> {
         let intention = "start a process that removes a tree";
         let failed = |error: std::io::Error| match Errno::from_io_error(&error) {
@@ -49,7 +49,7 @@ impl Worker {
         };
         let (socket, theirs) = UnixStream::pair().map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
-        // The very file that this process runs, which an update may have replaced.
+        // The file that this process runs. An update may have replaced the one at its path.
         let child = Command::new("/proc/self/exe")
             .arg0(PROGRAM)
             .args(Options { worker: true, ..options.clone() }.arguments())
@@ -59,7 +59,7 @@ impl Worker {
         Ok(Self::of(child, socket))
     }
 
-    /// A process that waits to be asked by this socket.
+    /// A worker that waits for a request on this socket.
     pub(super) fn of(child: Child, socket: UnixStream) -> Self {
         Self {
             child,
@@ -75,13 +75,13 @@ impl Worker {
         }
     }
 
-    /// False when it does not hear.
+    /// Sends a request. Returns false if the worker has ended.
     pub fn ask(&mut self, request: &Request) -> bool {
         self.moved = Instant::now();
         self.socket.write_all(request.line().as_bytes()).is_ok()
     }
 
-    /// Nothing is known of its former turn.
+    /// Forgets its former turn.
     pub fn be_spare(&mut self) {
         self.unread.clear();
         self.removed = 0;
@@ -89,7 +89,7 @@ impl Worker {
         self.names_for = None;
     }
 
-    /// Reads what it has said.
+    /// Reads its replies.
     pub fn hear(&mut self) -> Heard {
         let mut buffer = [0_u8; 4096];
         let is_over = match self.socket.read(&mut buffer) {
@@ -118,7 +118,7 @@ impl Worker {
     }
 }
 
-/// Where a process is, as far as that can be told: `proc_pid_wchan(5)`.
+/// Where a process waits in the kernel, if this is known (`proc_pid_wchan(5)`).
 pub(super) fn waits_in(pid: u32) -> String {
     let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     match wchan.trim() {

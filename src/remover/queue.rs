@@ -1,31 +1,31 @@
-//! Whose turn it is. Pure: times come in, and no system call is made.
+//! Decides whose turn it is. No system call: the caller passes the time.
 //!
-//! Users take turns, and so do the trees of a user. A user has at most [`PER_USER`] processes at a time, stuck ones
-//! included, so that trees which never end cost the files of their own user only. Processes that get nowhere do not
-//! count among those of the node.
+//! Users take turns, and so do the trees of a user. A user has at most [`PER_USER`] processes at a time, including
+//! stuck ones, so that trees that never end delay only the files of their own user. Stuck processes do not count for
+//! the limit of the node.
 
 use crate::remover::survivors::Directory;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Processes of one user at a time.
+/// The most processes of one user at a time.
 pub const PER_USER: usize = 2;
 
-/// Processes in all, stuck ones included.
+/// The most processes, including stuck ones.
 pub const MAX_PROCESSES: usize = 64;
 
-/// Trees of one user that are kept in mind. The rest stays in the trash and is found when these are done.
+/// The most trees of one user in the queue. The rest stays in the trash and is found when these are done.
 pub const MAX_KNOWN: usize = 10_000;
 
-/// How long a tree is worked on before the next one gets its turn; twice as long each time.
+/// The length of a turn. It is doubled each time.
 const FIRST_TURN: Duration = Duration::from_secs(10);
 const LONGEST_TURN: Duration = Duration::from_secs(320);
 
-/// How long a tree that is held up is left alone; twice as long each time.
+/// How long a tree that is held up is left alone. It is doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What is to be removed.
+/// A directory to remove.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Task {
     pub kind: Kind,
@@ -37,20 +37,20 @@ pub struct Task {
 pub enum Kind {
     /// `<base>/.trash/<name>`
     Tree,
-    /// `<base>/<name>`, a job that is dead.
+    /// `<base>/<name>`, of a dead job.
     Job,
 }
 
-/// How a turn has ended.
+/// The result of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing is left.
     Gone,
-    /// The turn was over.
+    /// The time of the turn was used up.
     More,
-    /// Another process has it.
+    /// Another process has locked it.
     Busy,
-    /// It cannot be removed now; how many entries are known to be left, and why.
+    /// It cannot be removed now: how many entries are known to be left, and why.
     Held { left: u64, why: String },
 }
 
@@ -61,23 +61,23 @@ enum State {
     Paused(Instant),
 }
 
-/// A task and what is known of it.
+/// The state of a task.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub uid: u32,
     /// When it was first seen.
     pub since: Instant,
-    /// The end of its job waits for it, perhaps.
+    /// The end of its job may wait for it.
     pub is_new: bool,
-    /// Turns that it has had.
+    /// The number of turns that it has had.
     pub turns: u32,
-    /// Entries that are known to be left.
+    /// The number of entries that are known to be left.
     pub left: u64,
     /// Why it is held up.
     pub reason: Option<String>,
     /// It was logged that it is held up.
     pub is_told: bool,
-    /// The user's directories in it, as far as they are known.
+    /// The known directories of the user in it.
     pub directories: Vec<Directory>,
     pub turn: Duration,
     pause: Duration,
@@ -91,21 +91,21 @@ impl Entry {
     }
 }
 
-/// All that is to be removed.
+/// Everything that must be removed.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<Task, Entry>,
     ready: BTreeMap<u32, VecDeque<Task>>,
-    /// Users with something ready, in the order of their turns.
+    /// Users with ready tasks, in the order of their turns.
     turns: VecDeque<u32>,
     running: HashMap<u32, usize>,
     known: HashMap<u32, usize>,
-    /// Users of whom there is more than is kept in mind.
+    /// Users with more trees than are in the queue.
     more: HashSet<u32>,
 }
 
 impl Queue {
-    /// Adds a task, unless it is known. `is_new`: it came while this program ran.
+    /// Adds a task, unless it is in the queue. `is_new`: it came while this program ran.
     pub fn add(&mut self, task: Task, uid: u32, is_new: bool, now: Instant) {
         if self.entries.contains_key(&task) {
             return;
@@ -141,7 +141,7 @@ impl Queue {
         }
     }
 
-    /// The task whose turn it is, if a process may be started for it. It runs from now on.
+    /// The task whose turn it is, if a process may be started for it. It counts as running from now on.
     pub fn take(&mut self) -> Option<Task> {
         for _ in 0..self.turns.len() {
             let uid = self.turns.pop_front()?;
@@ -169,7 +169,7 @@ impl Queue {
         None
     }
 
-    /// A turn has ended. Returns what was known of a task that is gone.
+    /// Records the end of a turn. Returns the entry if nothing is left of its task.
     pub fn ended(&mut self, task: &Task, outcome: Outcome, now: Instant) -> Option<Entry> {
         let entry = self.entries.get_mut(task)?;
         let uid = entry.uid;
@@ -195,7 +195,7 @@ impl Queue {
                 self.make_ready(uid, task.clone());
             }
             Outcome::Busy => {
-                // It had none.
+                // This was no turn.
                 entry.turns -= 1;
                 entry.state = State::Paused(now + FIRST_PAUSE);
             }
@@ -210,7 +210,7 @@ impl Queue {
         None
     }
 
-    /// Makes ready what has paused long enough.
+    /// Makes tasks ready whose pause is over.
     pub fn wake(&mut self, now: Instant) {
         let due: Vec<(u32, Task)> = self
             .entries
@@ -236,7 +236,7 @@ impl Queue {
         pauses.min()
     }
 
-    /// A user of whom everything known is done, and of whom there is more.
+    /// Should the trash be listed again? There is a user with few tasks left in the queue and more trees in the trash.
     pub fn wants_more(&mut self) -> bool {
         let known = &self.known;
         let done = |uid: &u32| known.get(uid).copied().unwrap_or(0) < MAX_KNOWN / 2;
@@ -269,7 +269,7 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Something runs, or is ready to.
+    /// Is a task running or ready?
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.entries.values().any(|entry| matches!(entry.state, State::Ready | State::Running))
@@ -297,10 +297,10 @@ mod tests {
         assert_eq!(next(&mut queue).as_deref(), Some("a1"));
         assert_eq!(next(&mut queue).as_deref(), Some("b1"));
         assert_eq!(next(&mut queue).as_deref(), Some("a2"));
-        assert_eq!(next(&mut queue), None, "two of one user run, whatever becomes of them");
+        assert_eq!(next(&mut queue), None, "two of one user run");
         queue.add(task("b2"), 1002, true, now);
         assert_eq!(next(&mut queue).as_deref(), Some("b2"));
-        // One turn does not end a tree: the next one is another's.
+        // The tree needs more than one turn. The next turn is another tree's.
         queue.ended(&task("a1"), Outcome::More, now);
         assert_eq!(next(&mut queue).as_deref(), Some("a3"));
         queue.ended(&task("a3"), Outcome::Gone, now);
@@ -352,6 +352,6 @@ mod tests {
             queue.ended(&next, Outcome::Gone, now);
         }
         assert!(queue.wants_more());
-        assert!(!queue.wants_more(), "until it was looked again");
+        assert!(!queue.wants_more(), "until the trash was listed again");
     }
 }

@@ -1,5 +1,5 @@
-//! `<SlurmdSpoolDir>/namespace_linux.removal`: which removal program cares for this node, and what it has not removed
-//! yet. Whoever wants to know reads it here and looks into no tree.
+//! `<SlurmdSpoolDir>/namespace_linux.removal`: the removal program of this node, and what it has not removed yet. A
+//! program that reads this file need not open any tree.
 //!
 //! ```text
 //! slurm-jobns-removal 1
@@ -10,8 +10,8 @@
 //! told
 //! ```
 //!
-//! A tree: uid, since when (seconds of the epoch), state, entries that were left at the end of the last turn, path.
-//! Directories: device and inode of those that its user's processes may have open. Told: it was logged.
+//! tree: uid, since when (seconds since the epoch), state, entries that were left at the end of the last turn, path.
+//! directories: device and inode of those that its user's processes may have open. told: it was logged.
 
 use crate::base::error::Error;
 use crate::base::spool;
@@ -22,10 +22,10 @@ use crate::remover::survivors::Directory;
 
 const HEADER: &str = "slurm-jobns-removal 1";
 const MAX_SIZE: usize = 4 << 20;
-/// Trees that are written down.
+/// The most trees in the file.
 const MAX_TREES: usize = 2000;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub program: Option<Identity>,
@@ -36,10 +36,10 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     pub uid: u32,
-    /// Seconds of the epoch.
+    /// Seconds since the epoch.
     pub since: u64,
     pub state: TreeState,
-    /// Entries that were left at the end of the last turn, as far as that is known.
+    /// How many entries are known to be left at the end of the last turn.
     pub left: u64,
     pub path: String,
     /// Why it is held up.
@@ -56,7 +56,7 @@ pub enum TreeState {
     Waits,
     /// It is being removed.
     Runs,
-    /// Its process gets nowhere.
+    /// Its process makes no progress.
     Stuck,
     /// It could not be removed, and is tried again later.
     Held,
@@ -131,21 +131,13 @@ impl Status {
         Some(status)
     }
 
-    /// None: there is no such file, or none of this format.
-    ///
-    /// # Errors
-    ///
-    /// When it is there and cannot be read.
+    /// None: there is no such file, or it has another format.
     pub fn read(spool: &str, name: &str) -> Result<Option<Self>, Error> {
         let text = spool::read(spool, name, MAX_SIZE)?;
         Ok(text.as_deref().and_then(Self::parse))
     }
 
-    /// Replaces the file, whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
+    /// Replaces the file atomically.
     pub fn write(&self, spool: &str, name: &str) -> Result<(), Error> {
         // A former program may write at the same time.
         let new = format!("{name}.new.{}", rustix::process::getpid().as_raw_nonzero());

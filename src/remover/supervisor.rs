@@ -1,7 +1,7 @@
-//! The process that slurmd starts: sees what is to be removed and hands it out.
+//! The process that slurmd starts. It finds what must be removed and assigns it to workers.
 //!
-//! It waits for nothing but events. It opens `.trash` and the directories of jobs, which are root's, and never what is
-//! in a tree: a user could make it wait.
+//! It waits only for events. It opens `.trash` and the directories of jobs, which belong to root, and never anything in
+//! a tree, because a user could make it wait.
 
 mod jobs;
 mod report;
@@ -29,16 +29,16 @@ use std::mem::MaybeUninit;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// How often all job directories are inspected. When all slurmstepds of a job were killed, nothing announces its end.
+/// How often all job directories are inspected. If all slurmstepds of a job were killed, nothing announces its end.
 const LOOK: Duration = Duration::from_secs(600);
-/// The same when a job has started since, or slurmd has ended.
+/// The same if a job has started since, or slurmd has ended.
 const LOOK_SOON: Duration = Duration::from_secs(10);
 
-/// How long to wait before a job that is about to end is inspected again; doubled each time.
+/// The pause before a job that is about to end is inspected again. It is doubled each time.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
-/// How often names in `.trash` are looked for where root has no inotify instance or watch left.
+/// How often `.trash` is listed if root has no inotify instance or watch left.
 const LOOK_WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 
 /// How often a base path that could not be opened is tried again.
@@ -50,21 +50,19 @@ const STUCK: Duration = Duration::from_secs(10);
 /// A tree that is still there after this many turns (10, 20 and 40 s) is logged.
 const MANY_TURNS: u32 = 4;
 
-/// How long there is no spare worker after one was asked.
+/// The pause before a spare worker that was used is replaced.
 const SPARE: Duration = Duration::from_millis(20);
 
-/// How long none is started after one could not be.
+/// The pause after a worker could not be started.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
-/// Processes that name survivors.
+/// The most processes that name survivors.
 const MAX_NAMING: usize = 8;
 
-/// Workers that get on, at the same time, on a node of few CPUs.
+/// The number of workers that are not stuck, at the same time, on a node with few CPUs.
 const AT_LEAST: usize = 4;
 
-/// # Errors
-///
-/// When it cannot begin. slurmd starts it again.
+/// Entry point of the supervisor. If it fails, slurmd starts the program again.
 pub fn run(options: Options) -> Result<(), String> {
     let mut supervisor = Supervisor::new(options).map_err(|error| format!("{PROGRAM}: {error}"))?;
     while !supervisor.is_over() {
@@ -73,7 +71,7 @@ pub fn run(options: Options) -> Result<(), String> {
     Ok(())
 }
 
-/// What a watch tells of.
+/// The directory of a watch.
 #[derive(Clone, Debug)]
 enum Watched {
     /// Job directories.
@@ -82,7 +80,7 @@ enum Watched {
     Trash(String),
 }
 
-/// A base path, and what is open of it.
+/// A base path, and its open trash.
 #[derive(Debug)]
 struct Place {
     base: String,
@@ -92,7 +90,7 @@ struct Place {
     try_again: Instant,
 }
 
-/// A job that is about to be over.
+/// A job that is about to end.
 #[derive(Debug)]
 struct Awaited {
     at: Instant,
@@ -109,12 +107,12 @@ struct Supervisor {
     watches: HashMap<i32, Watched>,
     places: Vec<Place>,
     workers: Vec<Worker>,
-    /// A process that waits to be asked, so that the end of a job need not wait for its start.
+    /// A worker that waits for a request, so that the end of a job need not wait until one has started.
     spare: Option<Worker>,
     spare_at: Instant,
-    /// No turn begins before.
+    /// No turn begins before this time.
     start_after: Instant,
-    /// Those that have ended and are not reaped yet.
+    /// Processes that have ended and are not reaped yet.
     ended: Vec<Child>,
     awaited: HashMap<(String, String), Awaited>,
     /// When all job directories are inspected again.
@@ -132,7 +130,7 @@ impl Supervisor {
         let me = rustix::process::getpid();
         let identity = rustix::process::pidfd_open(me, PidfdFlags::empty())
             .and_then(|pidfd| Identity::of(me, pidfd.as_fd()))
-            .doing("pidfd_open", || "find out which process this is".to_owned())?;
+            .doing("pidfd_open", || "identify this process".to_owned())?;
         // A slurmd that does not read must not stop a removal.
         let _ = rustix::io::ioctl_fionbio(rustix::stdio::stdout(), true);
         let now = Instant::now();
@@ -150,12 +148,12 @@ impl Supervisor {
         let former = Status::read(&supervisor.options.spool, &supervisor.options.status).ok().flatten();
         supervisor.open_places(now, false);
         supervisor.inherit(former.unwrap_or_default(), now);
-        // A former program gives way to this.
+        // A former program sees this and ends.
         supervisor.write_status(now);
         Ok(supervisor)
     }
 
-    /// One that has not inspected anything yet.
+    /// A supervisor that has not inspected anything yet.
     fn at_start(
         options: Options,
         host: Once,
@@ -186,7 +184,7 @@ impl Supervisor {
         }
     }
 
-    /// Everything that is due, and one wait.
+    /// Does everything that is due, and waits once.
     fn turn(&mut self) {
         let now = Instant::now();
         self.queue.wake(now);
@@ -205,14 +203,14 @@ impl Supervisor {
         self.wait(now);
     }
 
-    /// slurmd has ended, and there is nothing to do that another program does not.
+    /// Has slurmd ended, with nothing left to do here? Or has another program taken over?
     fn is_over(&self) -> bool {
-        // The jobs are known once they have been inspected since.
+        // The number of jobs is known when they were inspected after the end of slurmd.
         let has_nothing = || self.jobs == 0 && !self.queue.is_active() && self.awaited.is_empty();
         self.is_superseded || (self.slurmd_ended.is_some_and(|ended| self.looked > ended) && has_nothing())
     }
 
-    /// Opens, watches and lists what is not open yet.
+    /// Opens, watches and lists the base paths that are not open yet.
     fn open_places(&mut self, now: Instant, is_new: bool) {
         for index in 0..self.places.len() {
             let Some(place) =
@@ -237,7 +235,7 @@ impl Supervisor {
         }
     }
 
-    /// Lets go of each trash that is not the one at its path any more, such as when a file system was mounted there.
+    /// Closes each trash that is no longer the one at its path, for example because a file system was mounted there.
     fn open_trash_anew(&mut self) {
         let now = Instant::now();
         let id = |fd: rustix::fd::BorrowedFd<'_>| rustix::fs::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino));
@@ -256,7 +254,7 @@ impl Supervisor {
         use inotify::WatchFlags;
         let fd = open_base(base)?;
         if has_jobs {
-            // A job that starts, and one that is marked as over: see delete::mark_dead and delete::notify.
+            // A job that starts, and one that ends or is marked as dead: see delete::mark_dead and delete::notify.
             let flags = WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::ATTRIB;
             self.watch(&fd, flags, Watched::Base(base.to_owned()));
         }
@@ -304,7 +302,7 @@ impl Supervisor {
         }
     }
 
-    /// Notes which workers get nowhere.
+    /// Marks the workers that are stuck.
     fn find_stuck(&mut self, now: Instant) {
         let mut stuck = Vec::new();
         for worker in &mut self.workers {
@@ -312,7 +310,7 @@ impl Supervisor {
                 continue;
             }
             worker.is_stuck = true;
-            // One that names survivors may be stuck as well, and one may run an epilog.
+            // Other workers may be stuck while they name survivors or run an epilog.
             if let Some(task) = worker.task.clone().filter(|task| is_removal(&self.queue, task)) {
                 stuck.push((task, worker.child.id()));
             }
@@ -323,7 +321,7 @@ impl Supervisor {
         }
     }
 
-    /// Logs once why a tree is not removed yet, and who uses it.
+    /// Logs once why a tree is not removed yet, and the processes that use it.
     fn tell(&mut self, task: &Task, why: Option<String>) {
         let Some(entry) = self.queue.get_mut(task) else { return };
         entry.reason = why.or(entry.reason.take());
@@ -337,7 +335,7 @@ impl Supervisor {
             Level::Warning,
             format_args!("{path} of uid {uid} is not removed yet: {reason}; it is tried again: see jobns list"),
         );
-        // One of a user, and a few in all, since it may be held up by that user's file systems.
+        // One for each user and a few in all, because the file systems of the user may hold it up.
         let others = || self.workers.iter().filter_map(|worker| worker.names_for);
         if directories.is_empty() || others().count() >= MAX_NAMING || others().any(|other| other == uid) {
             return;
@@ -355,7 +353,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts what may be started.
+    /// Starts the turns that may be started.
     fn give_out(&mut self, now: Instant) {
         let limit = std::thread::available_parallelism().map_or(AT_LEAST, |cpus| cpus.get().max(AT_LEAST));
         while now >= self.start_after
@@ -365,7 +363,7 @@ impl Supervisor {
             let Some(task) = self.queue.take() else { break };
             let Some(entry) = self.queue.get(&task) else { continue };
             let wait = Duration::from_secs(self.options.wait.into());
-            // Whole seconds, as it is sent.
+            // It is sent as whole seconds.
             let waited_for =
                 if entry.is_new { wait.saturating_sub(now.duration_since(entry.since)).as_secs() } else { 0 };
             let waited_for = Duration::from_secs(waited_for);
@@ -391,7 +389,7 @@ impl Supervisor {
                 }
             }
         }
-        // Not at once: one that was just asked may need the CPU, and somebody waits for it.
+        // Not at once: the end of a job may wait for a worker that has just got a request and needs the CPU.
         if self.spare.is_none() && now >= self.spare_at {
             self.spare = Worker::start(&self.options).ok();
             self.spare_at = now + START_AGAIN;
@@ -429,7 +427,7 @@ impl Supervisor {
         let workers = fds.len();
         fds.extend(self.events.iter().map(|events| PollFd::new(events, PollFlags::IN)));
         let others = fds.len();
-        // A process that has been reaped would end each wait at once.
+        // After slurmd has ended, its pidfd would end each wait at once.
         if self.slurmd_ended.is_none() {
             fds.push(PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN));
         }
@@ -439,16 +437,16 @@ impl Supervisor {
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
         let is_ready = |index: usize| ready.get(index).copied().unwrap_or_default();
-        // First, since another program may have begun.
+        // This is first, because another program may have started.
         if is_ready(others) {
             self.slurmd_ended = Some(now);
-            // It ends soon where no job lives: an administrator may want to unmount a base path.
+            // If no job is alive, end soon: an administrator may want to unmount a base path.
             self.look_at = now + FIRST_LOOK;
         }
         if others > workers && is_ready(workers) {
             self.read_events();
         }
-        // From the last, since those that have ended leave the list.
+        // Backwards, because workers that have ended are removed from the list.
         for index in (0..workers).rev().filter(|index| is_ready(*index)) {
             self.hear(index);
         }
@@ -479,7 +477,7 @@ impl Supervisor {
                         self.look_at = self.look_at.min((self.looked + LOOK_SOON).max(now + FIRST_LOOK));
                     }
                 }
-                // Somebody has made it, or made it anew.
+                // The trash was made, or made again.
                 Some(Watched::Base(base)) if name.as_bytes() == TRASH.to_bytes() => {
                     for place in self.places.iter_mut().filter(|place| place.base == base) {
                         (place.trash, place.try_again) = (None, now);
@@ -495,7 +493,7 @@ impl Supervisor {
         }
     }
 
-    /// Hears what a worker says.
+    /// Reads the replies of a worker.
     fn hear(&mut self, index: usize) {
         let Some(worker) = self.workers.get_mut(index) else { return };
         let heard = worker.hear();
@@ -508,7 +506,7 @@ impl Supervisor {
         let mut worker = self.workers.swap_remove(index);
         let task = worker.task.take();
         let now = Instant::now();
-        // One at a low priority is not used again.
+        // A worker at low priority is not used again.
         if outcome.is_some() && self.spare.is_none() && worker.polite_at.is_none_or(|polite_at| now < polite_at) {
             worker.be_spare();
             self.spare = Some(worker);
@@ -531,7 +529,7 @@ impl Supervisor {
         let (is_held, is_busy) = (matches!(outcome, Outcome::Held { .. }), outcome == Outcome::Busy);
         let gone = self.queue.ended(task, outcome, now);
         if let Some(entry) = gone {
-            // The next job of that number may have taken the name before this was heard.
+            // Meanwhile a tree of the next job with this number may have got the name.
             if task.kind == Kind::Tree && self.is_in_trash(task) {
                 self.queue.add(task.clone(), entry.uid, true, now);
             }
@@ -548,21 +546,22 @@ impl Supervisor {
             .get(task)
             .map_or_else(Default::default, |entry| (entry.turns, now.saturating_duration_since(entry.since)));
         if !is_removal(&self.queue, task) {
-            // The worker has logged that.
+            // The worker has logged the reason.
             if let Some(entry) = self.queue.get_mut(task) {
                 entry.is_told = true;
             }
         } else if is_held {
             self.tell(task, None);
         } else if is_busy && age >= STUCK {
-            self.tell(task, Some("another process removes it, and has for a while".to_owned()));
+            self.tell(task, Some("another process has been removing it for a while".to_owned()));
         } else if turns == MANY_TURNS && !is_busy {
             self.tell(task, Some(format!("{turns} turns were not enough")));
         }
     }
 }
 
-/// Is a tree removed in its turns? Those of a dead job are, in its place, once it has said what directories it has.
+/// Is a tree removed in these turns? For a dead job this is so, in its place, once its worker has named the
+/// directories.
 fn is_removal(queue: &Queue, task: &Task) -> bool {
     task.kind == Kind::Tree || queue.get(task).is_some_and(|entry| !entry.directories.is_empty())
 }

@@ -1,6 +1,6 @@
-//! Which processes keep something of a tree: they have a directory in it open, or work in one.
+//! Finds the processes that use a tree: they have a directory in it open, or as their working directory.
 //!
-//! It looks at `/proc` and goes up by `..`, which waits for no lock of a directory.
+//! It reads `/proc` and goes up by `..`, which does not wait for the lock of any directory.
 
 use crate::base::listing::visit;
 use crate::base::log::{Level, Log};
@@ -11,13 +11,13 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::process::Pid;
 use std::time::{Duration, Instant};
 
-/// How long it looks.
+/// The time limit of the search.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Processes that are named.
+/// The most processes that are named.
 const MOST: usize = 10;
 
-/// A directory, whatever its name.
+/// A directory, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Directory {
     pub device: u64,
@@ -37,7 +37,7 @@ impl Directory {
         Some(Self { device: device.parse().ok()?, inode: inode.parse().ok()? })
     }
 
-    /// Without a request to a file server, which may not answer.
+    /// Identifies a directory without a request to a file server, which may not answer.
     fn of(fd: &OwnedFd) -> Option<Self> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let found = rustix::fs::statx(fd, c"", flags, StatxFlags::INO).ok()?;
@@ -45,7 +45,7 @@ impl Directory {
     }
 }
 
-/// Logs which processes of `uid` keep something of the tree at `path`, which has these directories.
+/// Logs which processes of `uid` use the tree at `path`, which contains these directories.
 pub fn name(host: &dyn Log, path: &str, uid: u32, directories: &[Directory]) {
     let end = Instant::now() + LONGEST;
     let found = find(uid, directories, end);
@@ -88,7 +88,7 @@ fn uses(pid: &str, directories: &[Directory], end: Instant) -> bool {
     links.iter().any(|link| leads_up_to(link, directories, end))
 }
 
-/// Is this link of `/proc` to a directory in one of those, or to one of them?
+/// Does this link of `/proc` lead to one of these directories, or to a directory in one?
 fn leads_up_to(link: &str, directories: &[Directory], end: Instant) -> bool {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(mut here) = rustix::fs::openat(CWD, link, flags, Mode::empty()) else { return false };
@@ -97,7 +97,7 @@ fn leads_up_to(link: &str, directories: &[Directory], end: Instant) -> bool {
         if directories.contains(&directory) {
             return true;
         }
-        // The root of a mount that is attached nowhere leads up to itself.
+        // The parent of the root of a detached mount is the root itself.
         if last == Some(directory) || Instant::now() >= end {
             return false;
         }
@@ -153,7 +153,7 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         let asks = std::thread::spawn(move || tell.send(Directory::of(&inside)));
         let found = told.recv_timeout(Duration::from_secs(10));
-        // Whoever waits gets an error now.
+        // A thread that waits gets an error now.
         drop(server);
         let _ = asks.join();
         assert!(found.is_ok_and(|found| found.is_some_and(|found| found.inode == 1)));

@@ -1,10 +1,10 @@
-//! A process for one turn at one task at a time: it may be made to wait in the kernel for ever.
+//! A worker process does one turn of one task at a time. A user may make it wait in the kernel forever.
 //!
-//! Standard input is a socket to the supervisor. A line comes, lines go back, the last of them tells how the turn has
-//! ended, and the next one may come:
+//! Standard input is a socket to the supervisor. The worker answers each request line with reply lines, the last of
+//! which is the result of the turn:
 //!
 //! ```text
-//! tree 1 10 60 17.1001.0 /nvme/jobns            kind, turn, seconds of it, seconds at normal priority, name, base
+//! tree 1 10 60 17.1001.0 /nvme/jobns            kind, turn, its seconds, seconds at normal priority, name, base
 //! directories 66306:1234 66306:1240             device and inode of what the user's processes may have open
 //! progress 12000                                entries removed so far
 //! gone | more | busy | held 3 it contains 1 mounts, which are left alone
@@ -43,16 +43,16 @@ use std::time::{Duration, Instant};
 /// The name of a worker's process: at most 15 bytes.
 const WORKER: &CStr = c"jobns-remover";
 
-/// What a worker is asked to do.
+/// A request to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Turn {
         task: Task,
-        /// Counted from 1: what goes wrong is logged in the first.
+        /// Counted from 1. Errors are logged in the first turn.
         turn: u32,
         /// How long it may take.
         slice: Duration,
-        /// How long somebody may still wait for it.
+        /// How long the end of a job may still wait for it.
         polite_after: Duration,
     },
     /// Name the processes of this user that have one of these directories open, or something in them.
@@ -101,7 +101,7 @@ impl Request {
     }
 }
 
-/// What a worker says.
+/// A reply of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Directories(Vec<Directory>),
@@ -143,13 +143,9 @@ impl Reply {
     }
 }
 
-/// Does what the lines on standard input ask for, until the supervisor wants no more.
-///
-/// # Errors
-///
-/// When one is not a request.
+/// Handles the requests on standard input until the supervisor closes it.
 pub fn run(options: &Options) -> Result<(), String> {
-    // Not "exe", which it was executed as.
+    // Without this the name would be "exe", after /proc/self/exe.
     let _ = rustix::thread::set_name(WORKER);
     raise_descriptors();
     // Room for the directories of a tree.
@@ -177,14 +173,14 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// As many descriptors as are allowed: a very deep tree needs many.
+/// Raises the limit on descriptors as far as possible: a very deep tree needs many.
 fn raise_descriptors() {
     let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Nofile);
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn say(reply: &Reply) {
-    // Nobody hears it where the supervisor has ended.
+    // This fails if the supervisor has ended.
     let _ = rustix::io::write(rustix::stdio::stdin(), reply.line().as_bytes());
 }
 
@@ -210,7 +206,7 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
         return Outcome::Busy;
     }
     say_directories(directories_of(top.as_fd()));
-    // A script of root's may have mounted something since the job's directory was moved.
+    // A script of root may have mounted something since the job's directory was moved.
     if let Err(error) = mounts::detach_below(&[format!("{base}/.trash/{}", name.to_string_lossy())]) {
         return held(error);
     }
@@ -245,15 +241,15 @@ fn with_terms(
     if summary.complete() {
         Outcome::Gone
     } else if summary.out_of_time {
-        // A long way down takes each directory from its user, and may remove none yet.
+        // On a long way down each directory is taken from its user, and perhaps none is removed yet.
         Outcome::More
     } else {
         Outcome::Held { left: summary.failed + summary.mounts, why: summary.why_incomplete() }
     }
 }
 
-/// The private directories of a job, which its user had. They are in the top of a tree, which is root's, or in the
-/// one directory there whose name begins with a dot.
+/// The private directories of a job, which its user could open. They are in the top directory of a tree, which belongs
+/// to root, or in the directory there whose name begins with a dot.
 fn directories_of(top: BorrowedFd<'_>) -> Vec<Directory> {
     let mut found = directories_in(top);
     let inner = |name: &String| name.starts_with('.') && name != ".ns";
@@ -278,8 +274,8 @@ fn directories_in(top: BorrowedFd<'_>) -> Vec<Directory> {
     stats.take(64).collect()
 }
 
-/// A job of which no slurmstepd is left. Its directory goes to the trash, where it has its own turns. One that cannot
-/// be moved has them in its place.
+/// Deletes a dead job. Its directory is moved to the trash, where it has its own turns. A directory that cannot be
+/// moved is removed in its place, in turns of this task.
 fn job(
     options: &Options,
     Task { base, name, .. }: &Task,
@@ -287,7 +283,7 @@ fn job(
     slice: Duration,
     polite_after: Duration,
 ) -> Outcome {
-    let host = Told { relay: Relay { debug: options.debug }, is_first: turn == 1, last: Mutex::new(None) };
+    let host = FirstTurnLog { relay: Relay { debug: options.debug }, is_first: turn == 1, last: Mutex::new(None) };
     let delete = || -> Result<Outcome, Error> {
         let fd = open_base(base)?;
         let ask = || live_jobs(&options.spool, &options.node).ok();
@@ -320,21 +316,21 @@ fn job(
     delete().unwrap_or_else(held)
 }
 
-/// Logs what happens in the first turn, and remembers what went wrong.
+/// Logs in the first turn, and remembers the first error.
 #[derive(Debug)]
-struct Told {
+struct FirstTurnLog {
     relay: Relay,
     is_first: bool,
     last: Mutex<Option<String>>,
 }
 
-impl Told {
+impl FirstTurnLog {
     fn why(&self) -> String {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(|| "see the log".to_owned())
     }
 }
 
-impl Log for Told {
+impl Log for FirstTurnLog {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         if matches!(level, Level::Error | Level::Warning) {
             self.last.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| line.to_string());
@@ -343,7 +339,7 @@ impl Log for Told {
     }
 }
 
-/// Is this name that of a tree in a trash, and whose?
+/// The user of a tree in a trash, from its name; None if it is not the name of a tree.
 #[must_use]
 pub fn uid_of_tree(name: &str) -> Option<u32> {
     parse_name(name.as_bytes()).map(|name| name.uid.unwrap_or(0))

@@ -1,4 +1,4 @@
-//! Which jobs are dead.
+//! Finds dead jobs.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::Error;
@@ -14,13 +14,13 @@ use rustix::io::Errno;
 use std::time::Instant;
 
 impl Supervisor {
-    /// Finds the jobs that are dead.
+    /// Inspects all job directories.
     pub(super) fn look_at_all(&mut self, now: Instant) {
         self.looked = now;
         self.look_at = now + if self.slurmd_ended.is_some() { LOOK_SOON } else { LOOK };
         self.jobs = 0;
         self.open_trash_anew();
-        // Not as new: those would be kept in mind without a limit.
+        // Not as new, because there is no limit on new ones.
         self.list_all_trash(false);
         let asked = self.options.clone();
         let ask = || live_jobs(&asked.spool, &asked.node).ok();
@@ -62,7 +62,7 @@ impl Supervisor {
             epilog: None,
             removal: Removal::InProgram,
         };
-        // Of one that is not dead it says why it stays.
+        // The job is not dead. This logs why its directory stays.
         dead_jobs::delete_if_dead(&self.host, &node, fd, path, entry);
     }
 
@@ -90,7 +90,7 @@ impl Supervisor {
                     self.queue.add(task, entry.job.uid(), true, now);
                     false
                 }
-                // Its slurmstepd said that it ends, and may still do.
+                // Its slurmstepd has announced its end and may still be ending.
                 Ok(Some(entry)) => entry.awaits_end || pause < LONGEST_LOOK,
                 Ok(None) => false,
                 Err(error) => error.errno() != Some(Errno::NOENT) && pause < LONGEST_LOOK,

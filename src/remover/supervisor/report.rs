@@ -1,4 +1,4 @@
-//! The status file, and what a former program has left in it.
+//! Writes the status file, and reads that of a former program.
 
 use crate::base::log::{Level, Log};
 use crate::remover::status::{Status, Tree, TreeState};
@@ -6,14 +6,13 @@ use crate::remover::supervisor::{Options, Supervisor, Task, path_of};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How often the file is written at most.
+/// The shortest time between two writes of the file.
 const WRITE: Duration = Duration::from_secs(1);
 
-/// How often it is written though nothing has changed: a former program that ended at the same time may have written
-/// last.
+/// How often it is written if nothing has changed: a former program that ended at the same time may have written last.
 const WRITE_AGAIN: Duration = Duration::from_secs(20);
 
-/// What was written last.
+/// The status that was written last.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     compared: Option<Instant>,
@@ -22,7 +21,7 @@ pub(super) struct Report {
 }
 
 impl Supervisor {
-    /// Takes over what a former program knew of trees that are still there.
+    /// Takes over what a former program knew about trees that still exist.
     pub(super) fn inherit(&mut self, former: Status, now: Instant) {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut known: HashMap<String, Tree> = former.trees.into_iter().map(|tree| (tree.path.clone(), tree)).collect();
@@ -63,7 +62,7 @@ impl Supervisor {
             return;
         }
         if let Err(error) = status.write(spool, name) {
-            self.host.log(Level::Error, format_args!("{error}; jobns list does not know what is being removed"));
+            self.host.log(Level::Error, format_args!("{error}; jobns list cannot show what is being removed"));
         }
         (self.report.written, self.report.status) = (Some(now), status);
     }

@@ -1,4 +1,4 @@
-//! What the supervisor makes of what it hears, without slurmd.
+//! Tests how the supervisor reacts to events and replies, without slurmd.
 
 use crate::remover::supervisor::*;
 use rustix::fs::{CWD, Mode, OFlags};
