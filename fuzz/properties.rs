@@ -243,8 +243,13 @@ fn holds(settings: &Settings) {
         }
     }
     for user in ["alice", "..", "a/b", "-rf", "", "%u", "tmp"] {
-        let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user };
+        let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user, uid: 1000 };
         if let Ok(dirs) = check::dirs_for_job(settings, &job) {
+            for (kept, _) in check::keep_for_job(settings, &dirs, &job).unwrap_or_default() {
+                is_good_path(&kept.path);
+                let lies_in = |top: &str| kept.path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
+                assert!(dirs.iter().any(|dir| lies_in(&dir.path)) && bases.iter().all(|base| !lies_in(base)));
+            }
             for (index, dir) in dirs.iter().enumerate() {
                 is_good_path(&dir.path);
                 assert!(dirs.iter().take(index).all(|before| before.path != dir.path));
@@ -370,7 +375,7 @@ pub fn pattern(data: &[u8]) {
     let mut parts = text.splitn(3, '\n');
     let (template, first, second) =
         (parts.next().unwrap_or(""), parts.next().unwrap_or("alice"), parts.next().unwrap_or("s7VQ6KB9NY0000"));
-    let job = JobNames { job_id: 42, sluid: second, user: first };
+    let job = JobNames { job_id: 42, sluid: second, user: first, uid: 7 };
     let node = Node { name: first, hostname: second };
     let results = [pattern::expand_job(template, &job), pattern::expand_node(template, &node)];
     for made in results {
@@ -392,7 +397,7 @@ pub fn pattern(data: &[u8]) {
     }
     // `%9j`, three bytes, becomes nine: a name of up to 85 bytes stays below NAME_MAX.
     if pattern::check_job_pattern(template).is_ok() && template.len() <= 85 {
-        let tame = JobNames { job_id: 1, sluid: "s1", user: "u" };
+        let tame = JobNames { job_id: 1, sluid: "s1", user: "u", uid: 7 };
         assert!(pattern::expand_job(template, &tame).is_ok(), "what is accepted at start works for tame values");
     }
 }

@@ -12,7 +12,9 @@ use crate::config::keys;
 use crate::config::keys::Kind;
 use crate::config::outcome::{Origin, Parsed};
 use crate::config::problem::{Problem, escape};
-use crate::config::settings::{Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, Node, NodeSettings, Settings};
+use crate::config::settings::{
+    Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, KeepPath, Node, NodeSettings, Settings,
+};
 use crate::node::config_file::ConfigFile;
 use crate::node::finding::Findings;
 use serde::{Serialize, Serializer};
@@ -66,7 +68,7 @@ pub fn yaml(path: &str, parsed: &Parsed, node: &str) -> Option<String> {
     for row in rows {
         let key = row.0;
         // The directories can be in either key, and job_container.conf has a separate line for their mode.
-        let keys: &[&str] = if let Value::Dirs(_) = &row.1 { &["dir_confs", "dirs", "dir_mode"] } else { &[key] };
+        let keys: &[&str] = if key == "dir_confs" { &["dir_confs", "dirs", "dir_mode"] } else { &[key] };
         let mut comments: Vec<String> = keys.iter().filter_map(|key| place(origin(key)?)).collect();
         comments.dedup();
         let comment = comments.join("; ");
@@ -101,8 +103,8 @@ enum Value {
     Number(u32),
     Text(String),
     List(Vec<String>),
-    /// A mapping for each directory.
-    Dirs(Vec<Vec<(&'static str, Value)>>),
+    /// A mapping for each entry.
+    Maps(Vec<Vec<(&'static str, Value)>>),
 }
 
 type Row = (&'static str, Value);
@@ -123,7 +125,7 @@ impl Serialize for Value {
             Self::Number(number) => to.serialize_u32(*number),
             Self::Text(text) => to.serialize_str(text),
             Self::List(texts) => to.collect_seq(texts),
-            Self::Dirs(dirs) => to.collect_seq(dirs.iter().map(|rows| Map(rows))),
+            Self::Maps(dirs) => to.collect_seq(dirs.iter().map(|rows| Map(rows))),
         }
     }
 }
@@ -153,6 +155,7 @@ fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
         }
         Kind::HidePid => Value::Text(format!("hidepid={}", settings.hide_pid.name())),
         Kind::ProcPaths => Value::List(settings.proc_keep.clone()),
+        Kind::Keep => Value::Maps(settings.keep.iter().map(keep_path).collect()),
         Kind::Mode | Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
     })
 }
@@ -166,10 +169,18 @@ fn dirs(dirs: &[Dir]) -> Option<Row> {
         mode.is_none() && (is_shm || *backing == Backing::BasePath && options.is_empty())
     };
     if dirs.is_empty() || !dirs.iter().all(is_plain) || dirs.iter().any(|dir| dir.path.contains([',', ' '])) {
-        return Some(("dir_confs", Value::Dirs(dirs.iter().map(dir_conf).collect())));
+        return Some(("dir_confs", Value::Maps(dirs.iter().map(dir_conf).collect())));
     }
     let paths: Vec<&str> = dirs.iter().map(|dir| dir.path.as_str()).collect();
     (!paths.iter().eq(&DEFAULT_DIRS)).then(|| ("dirs", Value::Text(paths.join(","))))
+}
+
+fn keep_path(kept: &KeepPath) -> Vec<Row> {
+    let KeepPath { path, read_only, required } = kept;
+    let mut rows = vec![("path", Value::Text(path.clone()))];
+    rows.extend(read_only.then(|| ("mode", Value::Text("ro".to_owned()))));
+    rows.extend(required.then(|| ("missing", Value::Text("refuse".to_owned()))));
+    rows
 }
 
 fn dir_conf(dir: &Dir) -> Vec<Row> {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::config::keys;
-use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
+use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_KEEP, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
 use crate::config::mount_options::is_valid_param;
-use crate::config::path::{Clash, bases_clash, clash, depth, kept_in_proc, normalise, not_private};
-use crate::config::pattern::{JobNames, check_job_pattern, expand_job};
-use crate::config::problem::{Refusal, quote};
-use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, Script, Settings};
+use crate::config::path::{Clash, bases_clash, clash, depth, is_at_or_below, kept_in_proc, normalise, not_private};
+use crate::config::pattern::{JobNames, check_job_pattern, expand_job, names_user};
+use crate::config::problem::{Refusal, quote, refuse};
+use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, KeepPath, Script, Settings};
 use crate::config::short_list;
 
 /// Puts each parent before what is nested in it, and otherwise keeps the order of the file.
@@ -32,7 +32,11 @@ pub(crate) fn settings(settings: &Settings) -> Result<(), String> {
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
     }
-    all_dirs(&settings.dirs, settings)
+    all_dirs(&settings.dirs, settings)?;
+    for kept in &settings.keep {
+        unchanged("the path in keep", &kept.path, check_job_pattern)?;
+    }
+    all_kept(settings)
 }
 
 fn ensure(is_true: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
@@ -65,7 +69,75 @@ fn proc(settings: &Settings) -> Result<(), String> {
     ensure(is_distinct, || "a path appears twice in proc_keep".to_owned())
 }
 
-/// The private directories of one job. Fills in `%j`, `%S` and `%u`, and checks the resulting paths once more, against
+fn all_kept(settings: &Settings) -> Result<(), String> {
+    ensure(settings.keep.len() <= MAX_KEEP, || format!("keep has more than {MAX_KEEP} paths"))?;
+    for (index, kept) in settings.keep.iter().enumerate() {
+        keep(kept, settings.keep.get(..index), settings)
+            .map_err(|refusal| format!("the path {} in keep {refusal}", quote(&kept.path)))?;
+    }
+    Ok(())
+}
+
+/// What a path of `keep` must be to the private directories, the base paths and the paths of `keep` before it.
+///
+/// # Errors
+/// What follows the path in a sentence.
+pub(super) fn keep(kept: &KeepPath, before: Option<&[KeepPath]>, settings: &Settings) -> Result<(), Refusal> {
+    let path = kept.path.as_str();
+    let relation = |other: &str| match clash(path, other)? {
+        Clash::Same => Some("is"),
+        Clash::DirBelowBase => Some("lies in"),
+        Clash::BaseBelowDir => Some("contains"),
+    };
+    let hint = "remove it from keep";
+    for dir in &settings.dirs {
+        if let Some(relation @ ("is" | "contains")) = relation(&dir.path) {
+            return refuse(format!("{relation} the private directory {}", quote(&dir.path)), hint);
+        }
+    }
+    // Where a directory with a pattern is, the job says.
+    if !settings.dirs.iter().any(|dir| dir.path.contains('%') || relation(&dir.path).is_some()) {
+        return refuse("does not lie in a private directory: jobs see what the node has there", hint);
+    }
+    let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
+        Backing::OtherBase(base) => Some(base),
+        _ => None,
+    });
+    for base in std::iter::once(&settings.base_path).chain(others) {
+        if let Some(relation) = relation(base) {
+            return refuse(format!("{relation} the base path {}, which has the files of all jobs", quote(base)), hint);
+        }
+    }
+    for other in before.unwrap_or_default() {
+        if let Some(relation) = relation(&other.path) {
+            return refuse(format!("{relation} {}, which is also in keep", quote(&other.path)), hint);
+        }
+    }
+    Ok(())
+}
+
+/// The paths of `keep` of one job, as [`dirs_for_job`], each with whether it may belong to the job's user: its pattern
+/// names the user. `dirs` are those of the job.
+///
+/// # Errors
+/// A sentence that names the path.
+pub fn keep_for_job(settings: &Settings, dirs: &[Dir], job: &JobNames<'_>) -> Result<Vec<(KeepPath, bool)>, String> {
+    let mut are_users = Vec::new();
+    let mut of_job = Settings { dirs: dirs.to_vec(), ..Settings::new(settings.base_path.clone()) };
+    for kept in &settings.keep {
+        let path =
+            expand_job(&kept.path, job).map_err(|error| format!("the path {} in keep {error}", quote(&kept.path)))?;
+        // Elsewhere the job sees what the node has.
+        if dirs.iter().any(|dir| is_at_or_below(&path, &dir.path)) {
+            of_job.keep.push(KeepPath { path, ..kept.clone() });
+            are_users.push(names_user(&kept.path));
+        }
+    }
+    all_kept(&of_job)?;
+    Ok(of_job.keep.into_iter().zip(are_users).collect())
+}
+
+/// The private directories of one job. Fills in `%j`, `%S`, `%u` and `%U`, and checks the resulting paths once more, against
 /// each other and against the base paths.
 ///
 /// # Errors

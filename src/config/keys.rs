@@ -37,6 +37,8 @@ pub enum Kind {
     HidePid,
     /// Paths below `/proc`.
     ProcPaths,
+    /// Paths inside private directories, each alone or in a mapping.
+    Keep,
     /// Permission bits.
     Mode,
     /// Private directories in one string.
@@ -91,7 +93,7 @@ impl Key {
 }
 
 /// All keys that can be set for a node, in the order in which `jobns check` prints them.
-pub static KEYS: [Key; 24] = [
+pub static KEYS: [Key; 25] = [
     slurms("node_name", Kind::Nodes, "", "the nodes that the line is for").in_conf("NodeName").not_in_yaml(),
     slurms("base_path", Kind::BasePath, "not set", "the directory for the files of jobs").in_conf("BasePath"),
     slurms("auto_base_path", Kind::Flag(field!(auto_base_path)), "false", "make base_path when slurmd starts")
@@ -139,6 +141,7 @@ pub static KEYS: [Key; 24] = [
     ours("dir_mode", Kind::Mode, "0700", "permission bits of the private directories").in_conf("DirMode").not_in_yaml(),
     slurms("dirs", Kind::Dirs, "/tmp,/dev/shm", "the private directories").in_conf("Dirs"),
     slurms("dir_confs", Kind::DirConfs, "not set", "the private directories, each with its options"),
+    ours("keep", Kind::Keep, "not set", "paths of the node that stay visible inside private directories"),
 ];
 
 /// The keys of namespace.yaml at its top level.
@@ -149,6 +152,9 @@ pub const ENTRY_KEYS: [&str; 2] = ["nodes", "options"];
 
 /// The keys of an entry of `dir_confs`.
 pub const DIR_KEYS: [&str; 5] = ["path", "base_path", "options", "tmpfs", "mode"];
+
+/// Those of an entry of `keep`.
+pub const KEEP_KEYS: [&str; 3] = ["path", "mode", "missing"];
 
 /// The keys of a file, each with its name there.
 pub fn of(format: Flavour) -> impl Iterator<Item = (&'static str, &'static Key)> {

@@ -5,7 +5,7 @@
 use crate::config::keys::Key;
 use crate::config::mount_options::MountOptions;
 use crate::config::problem::{Place, Scalar};
-use crate::config::settings::{DEV_SHM, HidePid, Namespaces};
+use crate::config::settings::{DEV_SHM, HidePid, KeepPath, Namespaces};
 
 /// Keys with their values, in the order of the text.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,7 @@ pub(super) enum Value {
     Namespaces(Namespaces),
     HidePid(HidePid),
     Paths(Vec<String>),
+    Keep(Vec<Set<KeepPath>>),
     Dirs(Vec<DirSpec>),
     Nodes(Scalar),
 }

@@ -35,6 +35,9 @@ pub(crate) const MAX_TMPFS_PARAMS: usize = 32;
 /// Paths of `proc_keep`. Each is a mount in every job.
 pub(crate) const MAX_PROC_KEEP: usize = 64;
 
+/// Paths of `keep`. Each is a mount of every job.
+pub(crate) const MAX_KEEP: usize = 64;
+
 /// Problems that are reported. One more line gives the number of the others.
 pub(crate) const MAX_PROBLEMS: usize = 50;
 

@@ -2,13 +2,14 @@
 
 use crate::config::flavour::Flavour;
 use crate::config::keys;
-use crate::config::keys::{DIR_KEYS, Key, Kind};
+use crate::config::keys::{DIR_KEYS, KEEP_KEYS, Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
-use crate::config::limits::{MAX_PROC_KEEP, MAX_WORDS};
+use crate::config::limits::{MAX_KEEP, MAX_PROC_KEEP, MAX_WORDS};
 use crate::config::mount_options::MountOptions;
 use crate::config::path::{depth, kept_in_proc, normalise};
+use crate::config::pattern::check_job_pattern;
 use crate::config::problem::{Level, Report, Scalar, quote};
-use crate::config::settings::{DEV_SHM, Namespaces};
+use crate::config::settings::{DEV_SHM, KeepPath, Namespaces};
 use crate::config::values::{BOOLEAN, MODE, ScalarReader, TEXT, Wanted, is_unset};
 use crate::config::yaml::{Content, Tree};
 use crate::config::{mount_options, short_list, suggest, suspicious};
@@ -19,7 +20,7 @@ pub(super) fn read(entries: &[(Scalar, Tree)], place: &str, report: &mut Report)
     for (key, tree) in entries {
         if let Some(known) = keys::find(&key.text, Flavour::Linux) {
             let Some(value) = value(known, key, tree, report) else { continue };
-            let at = if matches!(value, Value::Paths(_) | Value::Dirs(_)) { key.at } else { tree.at };
+            let at = if matches!(value, Value::Paths(_) | Value::Dirs(_) | Value::Keep(_)) { key.at } else { tree.at };
             layer.sets.push((known, Set { value, at }));
         } else if key.text == "strict" {
             let hint = "write it at the top level of the file, next to defaults";
@@ -46,6 +47,7 @@ fn value(known: &'static Key, key: &Scalar, tree: &Tree, report: &mut Report) ->
         Kind::Namespaces => flags(known.name, tree, report),
         Kind::ProcPaths => proc_keep(known.name, tree, report).map(Value::Paths),
         Kind::DirConfs => dir_confs(key, tree, report).map(Value::Dirs),
+        Kind::Keep => keep(known.name, tree, report).map(Value::Keep),
         kind => {
             let scalar = scalar(known.name, tree, kind.wanted(), report)?;
             ScalarReader { format: Flavour::Linux, report }.value(known, scalar)
@@ -252,6 +254,59 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     let Scalar { text, at, .. } = path?;
     let path = reader.dir("path", text, *at, before)?;
     Some(DirSpec { path, at: *at, other_base, is_tmpfs, options, mode: mode.map(|set| set.value) })
+}
+
+/// `keep`: paths, each a text or a mapping.
+fn keep(name: &str, tree: &Tree, report: &mut Report) -> Option<Vec<Set<KeepPath>>> {
+    let mut out = Vec::new();
+    for item in list(name, tree, "- /tmp/.X11-unix", report)? {
+        if out.len() >= MAX_KEEP {
+            report.error(item.at, format!("{name} has more than {MAX_KEEP} paths"), "keep fewer of them");
+            break;
+        }
+        if let Some(value) = keep_path(item, report) {
+            out.push(Set { value, at: item.at });
+        }
+    }
+    Some(out)
+}
+
+/// One entry of `keep`.
+fn keep_path(item: &Tree, report: &mut Report) -> Option<KeepPath> {
+    let path_in = |tree: &Tree, report: &mut Report| {
+        let path = scalar("the path in keep", tree, &TEXT, report)?;
+        let mut reader = ScalarReader { format: Flavour::Linux, report };
+        reader.path("the path in keep", &path.text, path.at, check_job_pattern)
+    };
+    if let Content::Scalar(_) = item.content {
+        return path_in(item, report).map(|path| KeepPath { path, ..KeepPath::default() });
+    }
+    let (mut path, mut read_only, mut required) = (None, Some(false), Some(false));
+    let entries = entries("an entry of keep", item, "- path: and the path to keep", report)?;
+    for (key, tree) in entries {
+        match key.text.as_str() {
+            "path" => path = path_in(tree, report),
+            "mode" => read_only = one_of("mode", tree, ["rw", "ro"], report),
+            "missing" => required = one_of("missing", tree, ["skip", "refuse"], report),
+            _ => unknown_key(key, "an entry of keep", &KEEP_KEYS, report),
+        }
+    }
+    if !entries.iter().any(|(key, _)| key.text == "path") {
+        report.error(item.at, "an entry of keep has no path", "add path: and the path to keep");
+    }
+    Some(KeepPath { path: path?, read_only: read_only?, required: required? })
+}
+
+/// Whether a value is the second of two words, where it is one of them.
+fn one_of(name: &str, tree: &Tree, words: [&str; 2], report: &mut Report) -> Option<bool> {
+    let [first, second] = words;
+    let scalar = scalar(name, tree, &TEXT, report)?;
+    let found = words.iter().position(|word| *word == scalar.text);
+    if found.is_none() {
+        let what = format!("{name} must be {first} or {second}, not {}", quote(&scalar.text));
+        report.error(scalar.at, what, suggest::hint(&scalar.text, words, || format!("write {first} or {second}")));
+    }
+    found.map(|index| index == 1)
 }
 
 fn dir_mode(tree: &Tree, report: &mut Report) -> Option<Set<u32>> {

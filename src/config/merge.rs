@@ -13,7 +13,7 @@ use crate::config::limits::MAX_BASE_PATH;
 use crate::config::outcome::{Origin, Source};
 use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, is_cleaned};
 use crate::config::pattern::expand_node;
-use crate::config::problem::{Level, Place, Report, quote};
+use crate::config::problem::{Level, Place, Refusal, Report, quote};
 use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, Dir, DisabledWhy, HidePid, Node, NodeSettings, Script, Settings,
 };
@@ -63,6 +63,13 @@ impl<'a> Merge<'a> {
             self.report.error(set.at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
         }
         settings.dirs = self.dirs(base_path.as_deref(), base.at);
+        if let (Some(_), Some((_, Set { value: Value::Keep(paths), .. }))) = (&base_path, self.find("keep")) {
+            for (index, Set { value, at }) in paths.iter().enumerate() {
+                if let Err(Refusal { what, hint }) = check::keep(value, settings.keep.get(..index), &settings) {
+                    self.report.error(*at, format!("the path {} in keep {what}", quote(&value.path)), hint);
+                }
+            }
+        }
         if self.report.errors() == 0
             && let Err(sentence) = check::settings(&settings).and_then(|()| wire::fits(&settings))
         {
@@ -93,6 +100,8 @@ impl<'a> Merge<'a> {
             (_, Some(Value::Namespaces(namespaces))) => settings.namespaces = *namespaces,
             (_, Some(Value::HidePid(hide_pid))) => settings.hide_pid = *hide_pid,
             (_, Some(Value::Paths(paths))) => settings.proc_keep.clone_from(paths),
+            // What is wrong with them only the private directories show.
+            (_, Some(Value::Keep(paths))) => settings.keep.extend(paths.iter().map(|set| set.value.clone())),
             _ => {}
         }
     }
@@ -132,7 +141,7 @@ impl<'a> Merge<'a> {
                     Kind::BasePath => "write none to disable the plugin here",
                     Kind::Namespaces => "write CLONE_NEWNS for a mount namespace only",
                     Kind::HidePid => "write hidepid=off for a /proc without restrictions",
-                    Kind::ProcPaths => "write [] to keep nothing",
+                    Kind::ProcPaths | Kind::Keep => "write [] to keep nothing",
                     _ => "remove it here, or set it in each entry instead of in defaults",
                 };
                 self.report.warning(

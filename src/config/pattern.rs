@@ -19,6 +19,8 @@ pub struct JobNames<'a> {
     pub sluid: &'a str,
     /// `%u`
     pub user: &'a str,
+    /// `%U`. Ours, not Slurm's.
+    pub uid: u32,
 }
 
 /// The maximum width of zero padding, as in `%010j`. It is Slurm's limit.
@@ -84,7 +86,12 @@ pub(crate) fn has_other_percent(path: &str) -> bool {
     })
 }
 
-/// Expands `%j`, `%S`, `%u` and `%%`, and normalises the result.
+/// Does the path name the user of the job (`%u`, `%U`)?
+pub(super) fn names_user(path: &str) -> bool {
+    pieces(path).any(|piece| matches!(piece, Piece::Field { source: "%u" | "%U", .. }))
+}
+
+/// Expands `%j`, `%S`, `%u`, `%U` and `%%`, and normalises the result.
 ///
 /// # Errors
 /// If a value is not valid in a path, or the path contains another pattern.
@@ -96,6 +103,7 @@ pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
         "%%" => Some(("the percent sign", Cow::Borrowed("%"))),
         "%S" => Some(("the SLUID", Cow::Borrowed(job.sluid))),
         "%u" => Some(("the user name", Cow::Borrowed(job.user))),
+        "%U" => Some(("the uid", Cow::Owned(job.uid.to_string()))),
         _ if source.ends_with('j') => Some(("the job id", Cow::Owned(format!("{:0padding$}", job.job_id)))),
         _ => None,
     })?;
@@ -126,11 +134,13 @@ fn check_job_fields(path: &str) -> Result<(), Refusal> {
                     format!("a job id can be padded to at most {MAX_PADDING} digits"),
                 );
             }
-            Piece::Text(_) | Piece::Field { letter: 'j', .. } | Piece::Field { source: "%S" | "%u" | "%%", .. } => {}
+            Piece::Text(_)
+            | Piece::Field { letter: 'j', .. }
+            | Piece::Field { source: "%S" | "%u" | "%U" | "%%", .. } => {}
             Piece::Field { source, .. } => {
                 return refuse(
                     format!("contains {}, which is not a pattern here", quote(source)),
-                    "the patterns are %j (job id), %S (SLUID) and %u (user name), and %% is a percent sign",
+                    "the patterns are %j (job id), %S (SLUID), %u (user name) and %U (uid), and %% is a percent sign",
                 );
             }
         }
@@ -219,7 +229,7 @@ mod tests {
     use super::*;
 
     const NODE: Node<'_> = Node { name: "node7", hostname: "host7" };
-    const JOB: JobNames<'_> = JobNames { job_id: 42, sluid: "s7VQ6KB9NY0000", user: "alice" };
+    const JOB: JobNames<'_> = JobNames { job_id: 42, sluid: "s7VQ6KB9NY0000", user: "alice", uid: 1000 };
 
     #[test]
     fn node_names() {
@@ -266,6 +276,7 @@ mod tests {
         for (pattern, path) in [
             ("/tmp", "/tmp"),
             ("/scratch/%u/%j", "/scratch/alice/42"),
+            ("/run/user/%U", "/run/user/1000"),
             ("/scratch/%u-%S/", "/scratch/alice-s7VQ6KB9NY0000"),
             ("/scratch/%6j-%010j", "/scratch/000042-0000000042"),
             ("/100%%", "/100%"),

@@ -88,6 +88,8 @@ pub struct Settings {
     /// Paths below `/proc`, a parent before what is nested in it. Mounts of the node on these paths are kept on the fresh
     /// `/proc`. Not in Slurm's plugin.
     pub proc_keep: Vec<String>,
+    /// Paths of the node that stay visible inside private directories. Ours, not Slurm's.
+    pub keep: Vec<KeepPath>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
 }
@@ -145,7 +147,7 @@ pub struct Script {
 /// One private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dir {
-    /// Absolute and normalised; may contain `%j`, `%S` and `%u`, see [`pattern::expand_job`](super::pattern::expand_job).
+    /// Absolute and normalised; may contain `%j`, `%S`, `%u` and `%U`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
     /// The source of its contents.
     pub backing: Backing,
@@ -160,6 +162,31 @@ impl Dir {
         self.backing = Backing::Tmpfs(params);
         self.flags.nosuid = true;
         self.flags.nodev = true;
+    }
+}
+
+/// A path of the node that stays visible inside a private directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeepPath {
+    /// Absolute and normalised, below a private directory; may contain `%j`, `%S`, `%u` and `%U` as [`Dir::path`].
+    pub path: String,
+    /// The job cannot write to it.
+    pub read_only: bool,
+    /// A job does not start without it.
+    pub required: bool,
+}
+
+/// Such as `/tmp/.X11-unix(ro)`.
+impl std::fmt::Display for KeepPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, read_only, required } = self;
+        f.write_str(path)?;
+        f.write_str(match (read_only, required) {
+            (false, false) => "",
+            (true, false) => "(ro)",
+            (false, true) => "(required)",
+            (true, true) => "(ro,required)",
+        })
     }
 }
 

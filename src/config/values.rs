@@ -78,7 +78,7 @@ impl ScalarReader<'_> {
             Kind::Dirs => Some(Value::Dirs(self.dirs(name, scalar))),
             Kind::HidePid => Some(Value::HidePid(proc::options(scalar, self.report))),
             Kind::Nodes => Some(Value::Nodes(scalar.clone())),
-            Kind::Namespaces | Kind::ProcPaths | Kind::DirConfs => None,
+            Kind::Namespaces | Kind::ProcPaths | Kind::DirConfs | Kind::Keep => None,
         }
     }
 
@@ -162,7 +162,7 @@ impl ScalarReader<'_> {
     }
 
     /// A path that `normalise` accepts. Reports a path that looks like a mistake.
-    fn path(
+    pub(super) fn path(
         &mut self,
         name: &str,
         text: &str,

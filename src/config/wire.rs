@@ -7,7 +7,7 @@
 //! plugin reads the whole message of the other and refuses it at once. After the length:
 //!
 //! ```text
-//! slurm-jobns-settings 9 0.1.0       the format, and the version of the plugin for messages
+//! slurm-jobns-settings 10 0.1.0      the format, and the version of the plugin for messages
 //! mount_namespace 4026531841         the namespaces of slurmd
 //! pid_namespace 4026531836
 //! user_namespace 4026531837
@@ -21,6 +21,8 @@
 //! wait 7
 //! removal_timeout 60
 //! hide_pid 0
+//! keep /tmp/.X11-unix
+//! read_only
 //! dir /dev/shm
 //! nosuid
 //! nodev
@@ -32,13 +34,15 @@
 //! ```
 
 use crate::config::check;
-use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_FORMER_BASES, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE};
+use crate::config::limits::{
+    MAX_BASE_PATH, MAX_DIRS, MAX_FORMER_BASES, MAX_KEEP, MAX_PROC_KEEP, MAX_TMPFS_PARAMS, MAX_WIRE,
+};
 use crate::config::lines::{BadLine, Fields, Lines, put};
 use crate::config::path::normalise;
 use crate::config::problem::{escape, quote};
 use crate::config::settings::{
-    Backing, Dir, DisabledWhy, HidePid, MountFlags, NamespaceInodes, Namespaces, NodeSettings, Script, Settings,
-    TmpfsParam,
+    Backing, Dir, DisabledWhy, HidePid, KeepPath, MountFlags, NamespaceInodes, Namespaces, NodeSettings, Script,
+    Settings, TmpfsParam,
 };
 use std::fmt::Display;
 
@@ -49,7 +53,7 @@ pub const FRAME_LEN: usize = 4;
 pub(crate) const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Must change whenever the lines change.
-const FORMAT: u16 = 9;
+const FORMAT: u16 = 10;
 
 const HEADER: &str = "slurm-jobns-settings";
 
@@ -221,6 +225,7 @@ impl End<'_> {
             removal_timeout,
             hide_pid,
             proc_keep,
+            keep,
             dirs,
         } = settings;
         self.text("base_path", base_path)?;
@@ -244,6 +249,7 @@ impl End<'_> {
         let found = HidePid::ALL.into_iter().find(|known| known.number() == number);
         *hide_pid = found.ok_or(BadLine("hide_pid"))?;
         self.list("proc_keep", proc_keep, MAX_PROC_KEEP, Self::text)?;
+        self.list("keep", keep, MAX_KEEP, Self::keep)?;
         self.list("dir", dirs, MAX_DIRS, Self::dir)
     }
 
@@ -251,6 +257,14 @@ impl End<'_> {
         let Script { path, wait_seconds } = script;
         self.text(word, path)?;
         self.number("wait", wait_seconds)
+    }
+
+    fn keep(&mut self, word: &'static str, kept: &mut KeepPath) -> Done {
+        let KeepPath { path, read_only, required } = kept;
+        self.text(word, path)?;
+        self.flag("read_only", read_only);
+        self.flag("required", required);
+        Ok(())
     }
 
     fn dir(&mut self, word: &'static str, dir: &mut Dir) -> Done {

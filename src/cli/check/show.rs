@@ -7,7 +7,7 @@ use crate::config::keys::{Key, Kind};
 use crate::config::outcome::Origin;
 use crate::config::problem::escape;
 use crate::config::problem::{Level, Problem};
-use crate::config::settings::{Backing, Dir, DisabledWhy, Node, NodeSettings, Settings};
+use crate::config::settings::{Backing, Dir, DisabledWhy, KeepPath, Node, NodeSettings, Settings};
 use crate::node::config_file::{ConfigFile, File, NAMESPACE_YAML};
 use std::fmt::Write as _;
 
@@ -31,6 +31,7 @@ enum Shown<'a> {
     Mode(u32),
     Words(Vec<String>),
     Paths(&'a [String]),
+    Keep(&'a [KeepPath]),
     Dirs(&'a [Dir]),
 }
 
@@ -83,7 +84,7 @@ impl Checked<'_> {
             let is_shown = match key.name {
                 "user_ns_limits" => is_set || settings.namespaces.user,
                 "scripts_may_be_missing" => is_set || has_script,
-                "proc_options" | "proc_keep" => is_set,
+                "proc_options" | "proc_keep" | "keep" => is_set,
                 _ => true,
             };
             if is_shown {
@@ -107,6 +108,7 @@ impl Checked<'_> {
             }
             Kind::HidePid => Shown::Words(vec![format!("hidepid={}", settings.hide_pid.name())]),
             Kind::ProcPaths => Shown::Paths(&settings.proc_keep),
+            Kind::Keep => Shown::Keep(&settings.keep),
             // All directories under the base path have the same mode.
             Kind::Mode => Shown::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
             Kind::Dirs if !has_confs => Shown::Dirs(&settings.dirs),
@@ -207,7 +209,8 @@ impl Checked<'_> {
                     Shown::Text(text) => escape(text),
                     Shown::Mode(mode) => format!("{mode:04o}"),
                     Shown::Words(words) => words.join(","),
-                    Shown::Paths([]) | Shown::Dirs([]) => "none".to_owned(),
+                    Shown::Paths([]) | Shown::Dirs([]) | Shown::Keep([]) => "none".to_owned(),
+                    Shown::Keep(paths) => escape(&paths.iter().map(KeepPath::to_string).collect::<Vec<_>>().join(",")),
                     Shown::Paths(paths) => escape(&paths.join(",")),
                     Shown::Dirs(_) => String::new(),
                 };
@@ -293,6 +296,7 @@ impl Checked<'_> {
                 Shown::Mode(mode) => json::text(&format!("{mode:04o}")),
                 Shown::Words(words) => json::list(words.iter().map(|word| json::text(word))),
                 Shown::Paths(paths) => json::list(paths.iter().map(|path| json::text(path))),
+                Shown::Keep(paths) => json::list(paths.iter().map(json_keep)),
                 Shown::Dirs(dirs) => json::list(dirs.iter().map(|dir| json_dir(dir, &settings.base_path))),
             };
             let (from, line) = match self.origin(key) {
@@ -328,6 +332,14 @@ fn json_problem(problem: &Problem) -> String {
         ("message", json::text(&problem.what)),
         ("hint", json::or_null(problem.hint.as_deref().map(json::text))),
         ("text", json::text(&problem.line_text)),
+    ])
+}
+
+fn json_keep(kept: &KeepPath) -> String {
+    json::object([
+        ("path", json::text(&kept.path)),
+        ("mode", json::text(if kept.read_only { "ro" } else { "rw" })),
+        ("missing", json::text(if kept.required { "refuse" } else { "skip" })),
     ])
 }
 

@@ -25,6 +25,10 @@ fn sample() -> Settings {
         removal_timeout: 30,
         hide_pid: HidePid::Ptraceable,
         proc_keep: vec!["/proc/cpuinfo".to_owned(), "/proc/driver/x".to_owned()],
+        keep: vec![
+            KeepPath { path: "/tmp/.X11-unix".to_owned(), read_only: true, required: true },
+            KeepPath { path: "/tmp/mps".to_owned(), read_only: false, required: false },
+        ],
         dirs: vec![
             Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
             Dir { path: "/dev/shm".to_owned(), backing: tmpfs, flags, mode: Some(0o1777) },
@@ -89,13 +93,14 @@ fn the_lines_are_those_of_this_format() {
          entire_step_in_ns\nscripts_may_be_missing\nuser_ns_limits 25\n\
          init_script /a\nwait 7\nuser_ns_script /b\nwait 7\nclone_ns_script /c d\nwait 7\nclone_ns_epilog /e\nwait 7\n\
          removal_timeout 30\nhide_pid 4\nproc_keep /proc/cpuinfo\nproc_keep /proc/driver/x\n\
+         keep /tmp/.X11-unix\nread_only\nrequired\nkeep /tmp/mps\n\
          dir /tmp\n\
          dir /dev/shm\nnosuid\nnodev\nmode 1023\ntmpfs\nparam size\nvalue 4g\nparam noswap\n\
          dir /scratch/%u\nnosuid\nnodev\nnoexec\nread_only\nnoatime\nnodiratime\nrelatime\nmode 448\nother_base /fast\n\
          dir /var/tmp\nsame_as /tmp\nend\n";
     let made = lines_of(NodeSettings::Enabled(sample()));
     let (header, made) = made.split_once('\n').unwrap();
-    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 9 {PLUGIN_VERSION}").as_str(), 9, lines));
+    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 10 {PLUGIN_VERSION}").as_str(), 10, lines));
 }
 
 /// Slurm's plugin reads an int and then that number of bytes (`namespace_p_recv_stepd`). The first byte is a bool, the
@@ -122,12 +127,12 @@ fn what_slurms_plugin_sends_is_refused_without_waiting_for_more() {
 
 #[test]
 fn another_version_is_named() {
-    let next = "slurm-jobns-settings 10 9.8.7\nwhatever it\0says";
-    let start = "slurmd's plugin is version 9.8.7 (format 10), slurmstepd's is ";
+    let next = "slurm-jobns-settings 11 9.8.7\nwhatever it\0says";
+    let start = "slurmd's plugin is version 9.8.7 (format 11), slurmstepd's is ";
     assert!(refused(next).starts_with(start), "{}", refused(next));
     for (version, named) in [("\x1b[1m", "\\x1b[1m"), ("", "unknown"), (&"x".repeat(45), "unknown")] {
-        let sentence = refused(&format!("slurm-jobns-settings 10 {version}\n"));
-        assert!(sentence.contains(&format!("version {named} (format 10)")), "{sentence}");
+        let sentence = refused(&format!("slurm-jobns-settings 11 {version}\n"));
+        assert!(sentence.contains(&format!("version {named} (format 11)")), "{sentence}");
     }
 }
 

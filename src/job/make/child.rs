@@ -51,9 +51,9 @@ pub struct ChildPlan {
     pub kept: Vec<Option<(OwnedFd, CString)>>,
     /// Mount a fresh /dev/mqueue, if there is one: there is a new IPC namespace.
     pub fresh_mqueue: bool,
-    /// Detached mounts and where they go, in this order.
+    /// Detached mounts and where they go, in this order; None where there is nothing to attach.
     #[allow(clippy::disallowed_types, reason = "made and freed by the parent")]
-    pub attach: Vec<(OwnedFd, Target)>,
+    pub attach: Vec<Option<(OwnedFd, Target)>>,
     /// The holder's program, and its arguments and (empty) environment.
     pub holder: OwnedFd,
     pub argv: CStringArray,
@@ -227,12 +227,15 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
     if plan.fresh_mqueue {
         attach_mqueue()?;
     }
-    for (index, (mount, target)) in plan.attach.iter().enumerate() {
-        match target {
-            Target::Path(path) => attach(mount, path, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?,
-            Target::Within(target) => {
+    for (index, attached) in plan.attach.iter().enumerate() {
+        match attached {
+            Some((mount, Target::Path(path))) => {
+                attach(mount, path, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?;
+            }
+            Some((mount, Target::Within(target))) => {
                 attach_to(mount, target).map_err(|errno| Failed { step: Step::Attach, index, errno })?;
             }
+            None => {}
         }
     }
     Ok(())

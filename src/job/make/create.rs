@@ -219,12 +219,12 @@ impl<'a> Making<'a> {
         };
         let kept = proc_keep::keep(&self.plan.proc_keep)?;
         let after_script = self.settings.init_script.is_some();
-        let mut attach = private_dirs::make(self.plan, self.job, (&source, &self.others), after_script)?;
+        let mut attach = private_dirs::make(self.plan, self.job, (&source, &self.others), after_script, self.host)?;
         drop(source);
         self.make_links()?;
         if !self.has_mounting_script() {
             for base in &self.plan.hidden {
-                attach.push((inside::cover(base)?, Target::Path(c_path(base)?)));
+                attach.push(Some((inside::cover(base)?, Target::Path(c_path(base)?))));
             }
         }
         let (channel, childs_end) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -357,7 +357,7 @@ impl<'a> Making<'a> {
         &self,
         channel: &OwnedFd,
         childs_end: OwnedFd,
-        (kept, attach): (Vec<Kept>, Vec<(OwnedFd, Target)>),
+        (kept, attach): (Vec<Kept>, Vec<Option<(OwnedFd, Target)>>),
         holder: OwnedFd,
     ) -> Result<SharingChild<ChildPlan>, Error> {
         let namespaces = self.plan.namespaces;

@@ -67,8 +67,9 @@ pub fn wait_for_exec(plan: &Plan, sharing: &SharingChild<ChildPlan>, channel: &O
 fn child_error(plan: &Plan, report: Report) -> Error {
     let errno = Errno::from_raw_os_error(report.errno);
     let index = usize::from(report.index);
-    let hidden = index.checked_sub(plan.dirs.len()).and_then(|index| plan.hidden.get(index));
-    let dir = plan.dirs.get(index).map(|dir| &dir.target).or(hidden).map_or("?", String::as_str);
+    let dirs = plan.dirs.iter().map(|dir| &dir.target);
+    let mut attached = dirs.chain(plan.keep.iter().map(|keep| &keep.kept.path)).chain(&plan.hidden);
+    let dir = attached.nth(index).map_or("?", String::as_str);
     // The only limit that the child's calls can reach with this errno.
     let mounting = |intention: String| match (errno, Error::call(intention, "move_mount", errno)) {
         (Errno::NOSPC, error) => error.with_hint(errno_hints::of_mounts()),
@@ -104,6 +105,9 @@ fn child_error(plan: &Plan, report: Report) -> Error {
                 Errno::LOOP => error.with_hint("name the directory itself, not a symbolic link to it"),
                 _ => error,
             }
+        }
+        Step::Attach if (plan.dirs.len()..plan.dirs.len() + plan.keep.len()).contains(&index) => {
+            mounting(format!("keep {dir} in a private directory"))
         }
         Step::Attach => mounting(format!("mount the private directory {dir}")),
         Step::Ready => Error::call("report that the job's namespaces are set up", "write", errno),

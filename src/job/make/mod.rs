@@ -6,7 +6,7 @@
 //! | [`plan`] | turns settings and job into names and flags; no system call |
 //! | [`create`] | makes directories, journal and child, and runs scripts, in order |
 //! | `job_dir` | makes the directory of the job in one base |
-//! | [`private_dirs`], [`proc_keep`] | make the detached mounts |
+//! | [`private_dirs`], `keep`, [`proc_keep`] | make the detached mounts |
 //! | [`ns_limits`] | limits what one job's user namespace may use of the node |
 //! | [`holder`] | prepares the program of PID 1 |
 //! | [`told`] | shows the plan and its result in words |
@@ -19,6 +19,7 @@ pub(crate) mod handshake;
 pub(crate) mod holder;
 pub(crate) mod id_maps;
 mod job_dir;
+mod keep;
 pub(crate) mod ns_limits;
 pub(crate) mod plan;
 pub(crate) mod private_dirs;

@@ -2,10 +2,10 @@
 //! flags. No system call.
 
 use crate::base::error::Error;
-use crate::config::check::dirs_for_job;
+use crate::config::check::{dirs_for_job, keep_for_job};
 use crate::config::path::path_below;
 use crate::config::pattern::JobNames;
-use crate::config::settings::{Backing, Dir, HidePid, MountFlags, Namespaces, Settings, TmpfsParam};
+use crate::config::settings::{Backing, Dir, HidePid, KeepPath, MountFlags, Namespaces, Settings, TmpfsParam};
 use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
@@ -29,6 +29,8 @@ pub struct Plan {
     pub other_bases: Vec<String>,
     /// In mount order.
     pub dirs: Vec<PlannedDir>,
+    /// What stays visible in them.
+    pub keep: Vec<PlannedKeep>,
     /// The bases to cover inside the job.
     pub hidden: Vec<String>,
 }
@@ -60,6 +62,14 @@ impl PlannedDir {
     }
 }
 
+/// A path of `keep` for this job.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PlannedKeep {
+    pub kept: KeepPath,
+    /// The job's user may own it, as root may.
+    pub may_be_users: bool,
+}
+
 /// Where its content is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -73,9 +83,11 @@ impl Plan {
     /// `node` is the result of [`NodeLimits::read`] for these settings. Fails if a path of `dir_confs` cannot be
     /// expanded for this job.
     pub fn new(settings: &Settings, job: &Job, node: Option<&NodeLimits>) -> Result<Self, Error> {
-        let names = JobNames { job_id: job.header.id, sluid: &job.sluid_text, user: &job.header.user };
-        let expanded =
-            dirs_for_job(settings, &names).map_err(|why| Error::because("lay out the private directories", why))?;
+        let header = &job.header;
+        let names = JobNames { job_id: header.id, sluid: &job.sluid_text, user: &header.user, uid: header.uid };
+        let expanded = dirs_for_job(settings, &names).map_err(lay_out)?;
+        let keep = keep_for_job(settings, &expanded, &names).map_err(lay_out)?;
+        let keep = keep.into_iter().map(|(kept, may_be_users)| PlannedKeep { kept, may_be_users }).collect();
         let mut other_bases: Vec<String> = Vec::new();
         let mut dirs: Vec<PlannedDir> = Vec::new();
         for dir in &expanded {
@@ -83,7 +95,7 @@ impl Plan {
                 Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
                 Backing::SameAs(other) => {
                     let other_dir = dirs.iter().find(|dir| dir.target == *other);
-                    let why = || Error::because("lay out the private directories", format!("there is no {other}"));
+                    let why = || lay_out(format!("there is no {other}"));
                     other_dir.ok_or_else(why)?.source.clone()
                 }
                 Backing::BasePath => directory(&settings.base_path, &dir.path, &dirs),
@@ -117,6 +129,7 @@ impl Plan {
             base_path: settings.base_path.clone(),
             other_bases,
             dirs,
+            keep,
             hidden,
         })
     }
@@ -125,6 +138,10 @@ impl Plan {
     pub fn bases(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.base_path).chain(&self.other_bases).map(String::as_str)
     }
+}
+
+fn lay_out(why: String) -> Error {
+    Error::because("lay out the private directories", why)
 }
 
 /// The innermost of the private directories `dirs` that contains `path`, and the path from there. `dirs` are pairs of a

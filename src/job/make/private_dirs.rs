@@ -4,12 +4,14 @@
 
 use crate::base::base_dir::make_private_dir;
 use crate::base::error::{Doing, Error, Named, TryingTo};
+use crate::base::log::Log;
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::config::settings::MountFlags;
 use crate::config::spelling::key;
 use crate::job::Job;
 use crate::job::make::child::Target;
 use crate::job::make::job_dir::JobDir;
+use crate::job::make::keep;
 use crate::job::make::plan::{Plan, PlannedDir, Source, attributes, nearest};
 use crate::sys::mount::set_attributes;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,15 +19,16 @@ use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
-/// Makes a detached mount for every private directory, with its final flags, and returns it with its target. `source`
-/// is `$SLURM_JOB_MOUNTPOINT_SRC`, `others` are the job's directories in other bases. `after_script`: init_script may
-/// have made some directories itself.
+/// Makes a detached mount for every private directory and every path of `keep`, with its final flags, and returns it with
+/// its target; None for a path that is not kept. `source` is `$SLURM_JOB_MOUNTPOINT_SRC`, `others` are the job's
+/// directories in other bases. `after_script`: init_script may have made some directories itself.
 pub(super) fn make(
     plan: &Plan,
     job: &Job,
     (source, others): (&OwnedFd, &[JobDir]),
     after_script: bool,
-) -> Result<Vec<(OwnedFd, Target)>, Error> {
+    log: &dyn Log,
+) -> Result<Vec<Option<(OwnedFd, Target)>>, Error> {
     let mut made: Vec<Made<'_>> = Vec::with_capacity(plan.dirs.len());
     for dir in &plan.dirs {
         let target = match nearest(&dir.target, made.iter().map(|made| (made.dir.target.as_str(), made))) {
@@ -47,13 +50,22 @@ pub(super) fn make(
             };
         made.push(Made { dir, mount, target, tree, is_ours });
     }
+    let mut keep = Vec::with_capacity(plan.keep.len());
+    for planned in &plan.keep {
+        let outers = made.iter().map(|made| (made.dir.target.as_str(), made));
+        let kept = match nearest(&planned.kept.path, outers) {
+            Some((outer, below)) => keep::keep((log, job), planned, (&outer.dir.target, below), outer.mount.as_fd())?,
+            None => None,
+        };
+        keep.push(kept.map(|(mount, target)| (mount, Target::Within(target))));
+    }
     // Only after the targets in it are made, since it may become read-only.
     for Made { dir, mount, .. } in &made {
         let (set, clear) = attributes(dir.flags);
         set_attributes(mount.as_fd(), set, clear)
             .doing("mount_setattr", || format!("set the flags of the private directory {}", dir.target))?;
     }
-    Ok(made.into_iter().map(|Made { mount, target, .. }| (mount, target)).collect())
+    Ok(made.into_iter().map(|Made { mount, target, .. }| Some((mount, target))).chain(keep).collect())
 }
 
 struct Made<'a> {

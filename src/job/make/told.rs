@@ -44,6 +44,7 @@ impl fmt::Display for PlanOf<'_> {
         if !plan.proc_keep.is_empty() {
             write!(f, " proc_keep={}", plan.proc_keep.join(","))?;
         }
+        plan.keep.iter().try_for_each(|kept| write!(f, " keep={}", kept.kept))?;
         if let Some(limits) = &plan.limits {
             let files = limits.files.iter();
             let limits: Vec<String> = files
@@ -106,6 +107,7 @@ impl fmt::Display for Settings {
         if !self.proc_keep.is_empty() {
             write!(f, " proc_keep={}", self.proc_keep.join(","))?;
         }
+        self.keep.iter().try_for_each(|kept| write!(f, " keep={kept}"))?;
         for dir in &self.dirs {
             let mut options: Vec<String> = dir.flags.names().map(str::to_owned).collect();
             let backing = match &dir.backing {
