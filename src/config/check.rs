@@ -86,7 +86,7 @@ pub(super) fn keep(kept: &KeepPath, before: Option<&[KeepPath]>, settings: &Sett
     let path = kept.path.as_str();
     let relation = |other: &str| match clash(path, other)? {
         Clash::Same => Some("is"),
-        Clash::DirBelowBase => Some("lies in"),
+        Clash::DirBelowBase => Some("is in"),
         Clash::BaseBelowDir => Some("contains"),
     };
     let hint = "remove it from keep";
@@ -97,7 +97,7 @@ pub(super) fn keep(kept: &KeepPath, before: Option<&[KeepPath]>, settings: &Sett
     }
     // Where a directory with a pattern is, the job says.
     if !settings.dirs.iter().any(|dir| dir.path.contains('%') || relation(&dir.path).is_some()) {
-        return refuse("does not lie in a private directory: jobs see what the node has there", hint);
+        return refuse("is not in a private directory: jobs see what the node has there", hint);
     }
     let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
         Backing::OtherBase(base) => Some(base),
