@@ -131,7 +131,9 @@ impl Drop for Stack {
 /// process continues to run. Its plan and its stack are kept until then.
 ///
 /// A copy of the memory, as fork makes it, costs more than everything that the child does: the page tables
-/// of the whole slurmstepd are copied, and then every page that is written to.
+/// of the whole slurmstepd are copied, and then every page that is written to. With [`spawn`] in its place, creating a
+/// job takes 0.2 ms more: 0.54 to 0.57 of the time of Slurm's plugin with a user namespace, where it takes 0.45 to 0.49
+/// (`tests/bench --only lives`).
 #[derive(Debug)]
 pub(crate) struct SharingChild<P: 'static> {
     pub child: Child,
