@@ -3,7 +3,6 @@
 use crate::base::errno_hints::clone_error;
 use crate::base::error::{Doing, Error};
 use crate::base::mountinfo::{Mount, mounts, table_of};
-use crate::base::trusted_path;
 use crate::config::path::is_at_or_below;
 use crate::config::settings::{Backing, Settings};
 use crate::job::make::child::{HolderTrial, LimitsTrial, ProcParameters, try_fresh_proc, try_holder, try_limits};
@@ -23,9 +22,10 @@ use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{CStringArray, exit_group};
 use crate::sys::mount::make_private;
 use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
+use crate::sys::syscall::CALLS;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 use rustix::pipe::PipeFlags;
@@ -43,6 +43,9 @@ pub(super) fn examine(settings: &Settings, found: &mut Findings) {
 
 /// Tries out what the settings ask of the kernel.
 pub(crate) fn try_out(settings: &Settings, found: &mut Findings) {
+    if !look_for_calls(found) {
+        return;
+    }
     probe(nearest_existing(&settings.base_path), found);
     found.check("clone_ns_flags", try_namespaces(plan::namespaces(settings), plan::proc_parameters(settings)));
     if settings.namespaces.pid {
@@ -247,31 +250,40 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
     }
 }
 
-/// Tries out the system calls that create, join and delete need, in their cheapest form. `base_path` exists.
-fn probe(base_path: &str, found: &mut Findings) {
-    let mut check = |call: &'static str, since: &str, result: Result<(), Errno>| {
-        if let Err(errno) = result {
-            let intention = format!("use {call} (Linux {since}) on this node");
-            found.fatal(
-                About::Node,
-                Error::call(intention, call, errno).with_hint("an older kernel, a system call filter of slurmd's service (RestrictSUIDSGID=yes blocks openat2), or a missing capability"),
-            );
+/// Does this node have the system calls that create, join and delete need? Each that is missing is one finding.
+pub(crate) fn look_for_calls(found: &mut Findings) -> bool {
+    let mut all = true;
+    for call in CALLS {
+        if let Err(errno) = call.try_out() {
+            all = false;
+            found.fatal(About::Node, lacks(call.name, call.since, errno));
         }
-    };
-    let root = trusted_path::open_beneath(CWD, c"/", OFlags::PATH | OFlags::DIRECTORY, trusted_path::NO_LINKS);
-    check("openat2", "5.6", root.map(|_| ()));
-    let pidfd = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty());
-    check("pidfd_open", "5.3", pidfd.map(|_| ()));
+    }
+    all
+}
+
+fn lacks(call: &'static str, since: &str, errno: Errno) -> Error {
+    Error::call(format!("use {call} (Linux {since}) on this node"), call, errno).with_hint(
+        "use Linux 5.14 or newer; slurmd's service must not filter system calls (RestrictSUIDSGID=yes blocks openat2) or drop capabilities",
+    )
+}
+
+/// Tries out the calls that clone mounts on `base_path`, which exists, and makes the holder's program.
+fn probe(base_path: &str, found: &mut Findings) {
     // On the base path itself: a mount with locked mounts below it cannot be cloned.
     let tree =
         rustix::mount::open_tree(CWD, base_path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
     match tree {
-        Ok(tree) => check("mount_setattr", "5.12", make_private(tree.as_fd())),
+        Ok(tree) => {
+            if let Err(errno) = make_private(tree.as_fd()) {
+                found.fatal(About::Node, lacks("mount_setattr", "5.12", errno));
+            }
+        }
         Err(Errno::NOSPC) => {
             let intention = format!("clone the mount of {base_path}");
             found.fatal(About::Node, Error::call(intention, "open_tree", Errno::NOSPC));
         }
-        Err(errno) => check("open_tree", "5.2", Err(errno)),
+        Err(errno) => found.fatal(About::Node, lacks("open_tree", "5.2", errno)),
     }
     // Without it every job would fail.
     found.check(About::Node, holder::program("jobns").map(|_| ()));

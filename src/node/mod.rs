@@ -28,6 +28,10 @@ use surroundings::Slurm;
 
 /// Examines whether this node can do what the settings ask for, and replaces their paths by paths without links.
 pub(crate) fn examine(settings: &mut Settings, node: &Node<'_>, slurm: &Slurm, manner: &Manner, found: &mut Findings) {
+    // Without them, everything below would fail, with misleading errors.
+    if manner.as_root && !kernel::look_for_calls(found) {
+        return;
+    }
     paths::follow(settings, manner, found);
     if manner.as_root && !found.has_fatal() {
         paths::write(settings, manner, found);

@@ -27,4 +27,4 @@ pub(crate) mod mount;
 pub mod process;
 pub(crate) mod project;
 pub(crate) mod signals;
-mod syscall;
+pub(crate) mod syscall;
