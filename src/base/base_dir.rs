@@ -2,10 +2,10 @@
 
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
 use crate::base::io::write_all;
-use crate::base::trusted_path::{self, BENEATH, Missing, NO_LINKS, c_path, is_administrator, open_beneath};
+use crate::base::trusted_path::{self, BENEATH, Missing, NO_LINKS, c_path, is_administrator, mode_of, open_beneath};
 use crate::config::spelling::key;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -108,6 +108,10 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     };
     let fill = || -> Result<(), Error> {
         let ns = make_private_dir(tree.as_fd(), c".ns").trying_to(intention)?;
+        try_owners_and_links(ns.as_fd(), intention).map_err(|error| match error.errno() {
+            None | Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => error.with_hint(UNFIT),
+            Some(_) => error,
+        })?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&ns, c"state", flags, Mode::RUSR).doing("openat", intention)?;
         write_all(file.as_fd(), &vec![0; bytes]).doing("write", intention)
@@ -117,6 +121,41 @@ pub fn try_to_write(base_path: &str, bytes: usize) -> Result<(), Error> {
     drop(tree);
     let removed = remove_unfinished(base.as_fd(), name).trying_to(|| format!("remove {path}"));
     filled.and(removed)
+}
+
+/// FAT and exFAT have no owners. SMB and some file systems in user space ignore chown. A file server may map root to
+/// another user.
+const UNFIT: &str = "jobs need a file system with owners, modes and symbolic links, on which root of this node is root: choose a local one such as XFS or ext4";
+
+/// Gives the new directory `ns` to a user and takes it back, and makes and removes a link in it. If this process is killed
+/// meanwhile, [`remove_unfinished`] removes what is left.
+fn try_owners_and_links(ns: BorrowedFd<'_>, intention: impl Fn() -> String) -> Result<(), Error> {
+    const SOMEBODY: u32 = 1;
+    let me = rustix::process::geteuid();
+    let stat = rustix::fs::fstat(ns).doing("fstat", &intention)?;
+    if stat.st_uid != me.as_raw() || mode_of(&stat) != 0o700 {
+        let why = format!(
+            "a directory that root makes there with mode 0700 belongs to uid {} and has mode {:04o}",
+            stat.st_uid,
+            stat.st_mode & 0o7777
+        );
+        return Err(Error::because(intention(), why));
+    }
+    rustix::fs::symlinkat(c"link", ns, c"state").doing("symlinkat", &intention)?;
+    rustix::fs::unlinkat(ns, c"state", AtFlags::empty()).doing("unlinkat", &intention)?;
+    match rustix::fs::fchown(ns, Some(Uid::from_raw(SOMEBODY)), None) {
+        // A user namespace, or a mount with mapped ids, may have no such user.
+        Err(Errno::INVAL | Errno::OVERFLOW) => return Ok(()),
+        result => result.doing("fchown", &intention)?,
+    }
+    let owner = rustix::fs::fstat(ns).doing("fstat", &intention)?.st_uid;
+    if owner != SOMEBODY {
+        return Err(Error::because(
+            intention(),
+            format!("a directory given to a user there still belongs to uid {owner}"),
+        ));
+    }
+    rustix::fs::fchown(ns, Some(me), None).doing("fchown", &intention)
 }
 
 /// Makes `<parent>/<name>`, accessible to root only, and opens it. It must not exist. If it cannot be opened it is

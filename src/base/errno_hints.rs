@@ -53,7 +53,12 @@ pub fn of_call(error: Error) -> Error {
         }
         Some(Errno::NOSPC) if error.name_of_call() == Some("move_mount") => error.with_hint(of_mounts()),
         Some(Errno::NOSPC) => error.with_hint("the file system has no space or no inodes left: see df and df -i"),
-        Some(Errno::DQUOT) => error.with_hint("root's quota on that file system is used up: see quota"),
+        Some(Errno::DQUOT) => error.with_hint("root's quota on that file system, or that of a project, is used up: see quota"),
+        // A local file system never denies root access by itself.
+        Some(Errno::ACCESS) if rustix::process::geteuid().is_root() => error.with_hint(
+            "the file server maps root to another user (NFS: export it with no_root_squash, or choose a local file system), or a policy such as SELinux or AppArmor denies it (see the kernel's audit log)",
+        ),
+        Some(Errno::STALE) => error.with_hint("the file server no longer has it: mount the file system again"),
         Some(Errno::ROFS) => {
             error.with_hint("the file system is mounted read-only: see findmnt -T and the kernel's log")
         }

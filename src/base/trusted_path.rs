@@ -143,12 +143,14 @@ fn walk(
     for (index, name) in names.iter().enumerate() {
         let rest = names.get(index + 1..).unwrap_or_default();
         let name_c = c_path(name)?;
+        let mut is_made = false;
         let next = match open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS) {
             Err(Errno::NOENT) if missing != Missing::Refuse => {
                 let mode = if rest.is_empty() && missing == Missing::Make { 0o711 } else { 0o755 };
                 match rustix::fs::mkdirat(&here, name_c.as_c_str(), Mode::from_raw_mode(mode)) {
+                    Ok(()) => is_made = true,
                     // A directory that another process made first is checked below like any other.
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(Errno::EXIST) => {}
                     Err(errno) => return Err(Error::call(format!("make {what} {seen}/{name}"), "mkdirat", errno)),
                 }
                 open_beneath(here.as_fd(), &name_c, DIRECTORY, NO_LINKS)
@@ -181,6 +183,14 @@ fn walk(
         })?;
         seen = format!("{seen}/{name}");
         let stat = rustix::fs::fstat(&next).doing("fstat", intention)?;
+        if is_made && !is_trusted_owner(stat.st_uid) {
+            let _ = rustix::fs::unlinkat(&here, name_c.as_c_str(), AtFlags::REMOVEDIR);
+            return Err(Error::because(
+                format!("make {what} {seen}"),
+                format!("what root makes there belongs to {}", user(stat.st_uid)),
+            )
+            .with_hint("the file server maps root to another user: with NFS, export it with no_root_squash, or choose a local file system"));
+        }
         note_slurm_user(of_slurm_user, stat.st_uid, || seen.clone());
         let last = index + 1 == names.len();
         match check_owner(what, path, &seen, &stat, last && others == Others::Refuse) {
