@@ -41,6 +41,21 @@ impl Record {
     }
 }
 
+/// The magic number of overlay file systems (linux/magic.h).
+const OVERLAY_MAGIC: u64 = 0x794c_7630;
+
+/// Can `dir`, which contains the state file that names it, be the directory of `main`? When a file system is mounted again,
+/// its device number can change, even within one boot: that of a loop device, or of btrfs or NFS, which have no device. In
+/// an overlay of several file systems the inode numbers of directories change as well.
+fn can_be_main(main: &TreeRecord, dir: BorrowedFd<'_>, stat: &Stat) -> bool {
+    main.inode == stat.st_ino || is_overlay(dir)
+}
+
+#[allow(clippy::cast_sign_loss, reason = "a magic number, whatever the width of f_type")]
+fn is_overlay(dir: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(dir).is_ok_and(|found| found.f_type as u64 == OVERLAY_MAGIC)
+}
+
 /// The directory `<base>/<job>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeRecord {
@@ -182,7 +197,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
         trees,
     };
     match record.trees.first() {
-        Some(main) if main.base == base_path && record.is_at(main, &stat) => {}
+        Some(main) if main.base == base_path && can_be_main(main, dir.as_fd(), &stat) => {}
         _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
     }
     Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec(), is_marked: mode_of(&stat) == DEAD_MODE })
@@ -193,6 +208,36 @@ mod tests {
     use super::*;
     use std::fs::{Permissions, create_dir, set_permissions, write};
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_device_may_have_another_number_and_an_inode_may_not() {
+        use std::os::unix::fs::MetadataExt;
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        for dir in ["7", "7/.ns"] {
+            create_dir(path(dir)).unwrap();
+            set_permissions(path(dir), Permissions::from_mode(0o700)).unwrap();
+        }
+        let base = rustix::fs::open(top.path(), OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty()).unwrap();
+        let base_path = top.path().to_str().unwrap();
+        let stat = std::fs::metadata(path("7")).unwrap();
+        let read_with = |device: u64, inode: u64| {
+            let boot = BootId::current().unwrap();
+            let boot = core::str::from_utf8(boot.as_bytes()).unwrap();
+            let header =
+                format!("{}\njob 7\nsluid 0\nuid 1\ngid 1\nuser u\nnode n\n", crate::job::record::state::HEADER);
+            let rest = format!("boot {boot}\nstepd 1 1 1\nnamespaces 131072\ntree {device} {inode} {base_path}\n");
+            write(path("7/.ns/state"), header + &rest).unwrap();
+            set_permissions(path("7/.ns/state"), Permissions::from_mode(0o600)).unwrap();
+            read(base.as_fd(), base_path, "7")
+        };
+        read_with(stat.dev(), stat.ino()).unwrap();
+        read_with(stat.dev() + 1, stat.ino()).unwrap();
+        if !is_overlay(base.as_fd()) {
+            let text = read_with(stat.dev(), stat.ino() + 1).unwrap_err().to_string();
+            assert!(text.contains("it is a copy"), "{text}");
+        }
+    }
 
     #[test]
     fn an_empty_state_file_from_before_this_boot_is_what_a_power_cut_leaves() {

@@ -447,7 +447,10 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
         result => result.doing("openat2", intention)?,
     };
     let stat = rustix::fs::fstat(&dir).doing("fstat", intention)?;
-    if record.is_at(tree, &stat) {
+    // If the file system was mounted again since, the numbers may differ, and the state file decides.
+    let has_its_state =
+        || job::read(base, &tree.base, &name.to_string_lossy()).is_ok_and(|found| found.record.header == record.header);
+    if record.is_at(tree, &stat) || (is_main && has_its_state()) {
         return Ok(Some(name));
     }
     if had_no_name() {
