@@ -5,7 +5,7 @@
 //! of live slurmstepds could be read and contains none of this job, and the slurmstepd that made the directory has
 //! ended. (That slurmstepd removes the directory itself, after its socket is gone.)
 
-use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
+use crate::base::base_dir::{UNFINISHED, is_local, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
@@ -164,15 +164,17 @@ pub fn job_entry(
     let entry = |verdict, job| Ok(Some(JobEntry { verdict, job, awaits_end: false }));
     if let Some(leftover) = slurms_leftovers::recognise(base, name) {
         let verdict = match live.contains(id) {
-            None => Verdict::InDoubt,
             Some(true) => Verdict::Alive,
-            Some(false) => Verdict::Dead,
+            Some(false) if !leftover.may_be_of_another_node(base, job::boot_time()) => Verdict::Dead,
+            _ => Verdict::InDoubt,
         };
         return entry(verdict, MadeBy::Slurms(leftover));
     }
     let found = match job::read(base, base_path, name) {
         Ok(found) => found,
-        Err(_) if job::is_lost(base, name, job::boot_time()) => return entry(Verdict::Dead, MadeBy::Lost(id)),
+        Err(_) if is_local(base) && job::is_lost(base, name, job::boot_time()) => {
+            return entry(Verdict::Dead, MadeBy::Lost(id));
+        }
         // It could not be read, so it may be a job's.
         Err(error)
             if error.errno().is_some_and(|errno| !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) =>

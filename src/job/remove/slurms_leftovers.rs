@@ -6,6 +6,7 @@
 //! directory that contains anything else, or does not belong to root, is not recognised. This file only
 //! removes such directories; `join` enters their namespaces.
 
+use crate::base::base_dir::is_local;
 use crate::base::error::{Doing, Error};
 use crate::base::listing::names;
 use crate::base::log::{Level, Log};
@@ -16,6 +17,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
+use std::ffi::CStr;
 
 /// The names in `.ns`.
 const NAMESPACES: [&str; 3] = ["pid", "user", "mnt"];
@@ -80,6 +82,18 @@ fn is_namespace(stat: &Stat) -> bool {
 }
 
 impl Leftover {
+    /// Returns true if another node may have made it, because both nodes have this base path by mistake. If this node
+    /// made it since `booted`, it is mounted here. If this node made it before, it is not mounted, but then the file
+    /// system must be local.
+    #[must_use]
+    pub fn may_be_of_another_node(&self, base: BorrowedFd<'_>, booted: i64) -> bool {
+        let name = self.job.to_string();
+        let beneath = |name: &CStr| open_beneath(base, name, OFlags::PATH | OFlags::DIRECTORY, BENEATH);
+        let is_mounted = || c_path(&name).is_ok_and(|name| beneath(&name).is_err_and(|errno| errno == Errno::XDEV));
+        let is_older = || rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_ctime < booted);
+        !is_mounted() && self.mount_namespace().is_none() && !(is_older() && is_local(base))
+    }
+
     /// Kills the processes in its mount namespace, undoes its mounts and moves it to the trash. Returns true if it was
     /// moved.
     #[must_use]
@@ -152,5 +166,30 @@ impl Leftover {
             }
         }
         move_to_trash(base, base_path, &name, uid).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::record::job::boot_time;
+    use std::fs::{DirBuilder, File};
+    use std::os::unix::fs::DirBuilderExt;
+
+    #[test]
+    fn without_its_mounts_it_is_this_nodes_only_if_it_was_made_before_the_boot() {
+        let top = tempfile::tempdir().unwrap();
+        for dir in ["7", "7/.ns", "7/.7"] {
+            DirBuilder::new().mode(0o700).create(top.path().join(dir)).unwrap();
+        }
+        File::create(top.path().join("7/.ns/mnt")).unwrap();
+        let base = File::open(top.path()).unwrap();
+        let leftover = recognise(base.as_fd(), "7").unwrap();
+        assert!(leftover.may_be_of_another_node(base.as_fd(), boot_time()));
+        // The tests have their files on a local file system.
+        assert!(!leftover.may_be_of_another_node(base.as_fd(), i64::MAX));
+        // This one counts as shared, like any that is not known to be local.
+        let proc = File::open("/proc").unwrap();
+        assert!(leftover.may_be_of_another_node(proc.as_fd(), i64::MAX));
     }
 }
