@@ -52,7 +52,7 @@ pub(crate) fn make_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<Owned
 pub(crate) fn remove_unfinished(base: BorrowedFd<'_>, name: &CStr) -> Result<(), FailedCall> {
     let tree = open_beneath(base, name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).named("openat2")?;
     rustix::fs::flock(&tree, FlockOperation::NonBlockingLockExclusive).named("flock")?;
-    for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR)] {
+    for (file, flags) in [(c".ns/state", AtFlags::empty()), (c".ns", AtFlags::REMOVEDIR), (c".job", AtFlags::empty())] {
         let _ = rustix::fs::unlinkat(&tree, file, flags);
     }
     rustix::fs::unlinkat(base, name, AtFlags::REMOVEDIR).named("unlinkat")

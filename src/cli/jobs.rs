@@ -30,6 +30,7 @@ use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{JobEntry, Live, MadeBy, Verdict};
 use crate::job::remove::delete::Epilog;
+use crate::job::remove::lost;
 use crate::node::config_file::{File, config_directory};
 use crate::remover::status::{Status, Tree};
 use core::fmt;
@@ -92,6 +93,11 @@ fn look(host: &dyn Log, registry: &Registry, live: Option<&LiveJobs>) -> Result<
                 .map_err(|error| error.to_string())?;
             seen.extend(sights.into_iter().map(|sight| Seen { base: path.clone(), sight }));
         }
+    }
+    for base in &registry.trash {
+        let strays = lost::find(base, &registry.node, &registry.bases).map_err(|error| error.to_string())?;
+        let jobs = strays.jobs.into_iter();
+        seen.extend(jobs.map(|job| Seen { base: base.clone(), sight: JobEntry::of_lost(job) }));
     }
     seen.sort_by_key(|seen| seen.sight.job.id());
     Ok(seen)

@@ -17,6 +17,7 @@ use crate::job::record::namespaces;
 use crate::job::record::registry;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
+use crate::job::remove::lost;
 use crate::node;
 use crate::node::Prepared;
 use crate::node::config_file::config_directory;
@@ -217,7 +218,10 @@ pub fn restore() -> Result<(), Failure> {
     )?;
     let old: Vec<String> = bases.iter().skip(today).filter(|base| in_use.contains(base)).cloned().collect();
     // A former one stays in the registry if it is not empty, or while a live job may still move its files there.
-    let may_have_some = |path: &String| dead_jobs::has_trash(path).unwrap_or(false);
+    let may_have_some = |path: &String| {
+        dead_jobs::has_trash(path).unwrap_or(false)
+            || lost::find(path, &daemon.node, &bases).is_ok_and(|found| found.some_wait || !found.jobs.is_empty())
+    };
     trash.retain(|path| trash_of_today.contains(&path.as_str()) || !in_use.is_empty() || may_have_some(path));
     trash.extend(bases.iter().skip(today).filter(|base| !in_use.contains(base) && may_have_some(base)).cloned());
     let mut here = Registry {

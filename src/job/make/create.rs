@@ -19,11 +19,13 @@ use crate::job::make::plan::{Plan, Source};
 use crate::job::make::proc_keep::Kept;
 use crate::job::make::told::PlanOf;
 use crate::job::make::{handshake, holder, id_maps, private_dirs, proc_keep};
+use crate::job::record::mark::Mark;
 use crate::job::record::namespaces::Pins;
 use crate::job::record::process::Identity;
-use crate::job::record::state::{Line, MAX_SIZE};
+use crate::job::record::state::{Header, Line, MAX_SIZE};
 use crate::job::remove::delete;
 use crate::job::remove::delete::{Epilog, Record};
+use crate::job::remove::lost;
 use crate::job::remove::mounts;
 use crate::job::script::Environment;
 use crate::job::{Job, inside, script};
@@ -260,7 +262,19 @@ impl<'a> Making<'a> {
         for base in &self.plan.other_bases {
             let (dir, ()) = JobDir::make((self.settings, self.job), base, |dir, publish| {
                 self.journal.write(&[dir.line()])?;
-                let named = publish().trying_to(|| format!("make {base}/{}", self.job.header.id));
+                let Header { id, node, .. } = &self.job.header;
+                let intention = || format!("make {base}/{id}");
+                Mark::put(dir.fd.as_fd(), self.job.boot, node).trying_to(intention)?;
+                let named = match publish() {
+                    Err(failed)
+                        if failed.errno == Errno::EXIST
+                            && lost::move_away(open_base(base)?.as_fd(), base, &id.to_string(), node)? =>
+                    {
+                        publish()
+                    }
+                    result => result,
+                };
+                let named = named.trying_to(intention);
                 if named.is_err() {
                     self.journal.write(&[planned(base)])?;
                 }

@@ -129,7 +129,7 @@ pub fn is_lost(base: BorrowedFd<'_>, name: &str, booted: i64) -> bool {
         let is_empty = read_all(file.as_fd(), &mut buffer)?.iter().all(|byte| *byte == 0);
         Ok(is_empty
             && only_ours
-            && is_ours(&dir, FileType::Directory, 0o700)
+            && (is_ours(&dir, FileType::Directory, 0o700) || is_ours(&dir, FileType::Directory, DEAD_MODE))
             && is_ours(&ns, FileType::Directory, 0o700)
             && is_ours(&file, FileType::RegularFile, 0o600))
     };
@@ -255,6 +255,9 @@ mod tests {
         let lost = |booted| is_lost(base.as_fd(), "77", booted);
         assert!(lost(i64::MAX));
         assert!(!lost(boot_time()), "it was made since this boot");
+        chmod("", DEAD_MODE);
+        assert!(lost(i64::MAX), "its job had ended");
+        chmod("", 0o700);
         write(path(".ns/state"), [0; 300]).unwrap();
         assert!(lost(i64::MAX));
         write(path(".ns/state"), b"\0\0slurm-jobns").unwrap();

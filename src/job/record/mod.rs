@@ -5,12 +5,14 @@
 //! | [`state`] | the state file of a job, a journal |
 //! | [`job`] | the record of a job, also as found below a base path |
 //! | [`registry`] | slurmd's file about its node |
+//! | [`mark`] | the mark of a job's directory elsewhere, which survives a power cut |
 //! | [`process`] | recognises a recorded process |
 //! | [`namespaces`] | the namespaces of a job, kept alive by descriptors |
 //! | [`live_jobs`] | finds the jobs that have a live slurmstepd |
 
 pub mod job;
 pub mod live_jobs;
+pub mod mark;
 pub mod namespaces;
 pub mod process;
 pub mod registry;

@@ -5,7 +5,7 @@
 //! of live slurmstepds could be read and contains none of this job, and the slurmstepd that made the directory has
 //! ended. (That slurmstepd removes the directory itself, after its socket is gone.)
 
-use crate::base::base_dir::{UNFINISHED, is_local, open_base, remove_unfinished};
+use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
@@ -16,10 +16,11 @@ use crate::job::record::job;
 use crate::job::record::job::{Found, Record};
 use crate::job::record::process::BootId;
 use crate::job::remove::delete::{Epilog, Left, Removal, delete, lock_job, remove_locked};
+use crate::job::remove::lost;
 use crate::job::remove::mounts;
 use crate::job::remove::slurms_leftovers;
 use crate::job::remove::slurms_leftovers::Leftover;
-use crate::job::remove::trash::{TRASH, entries, has_some, move_to_trash, open_trash};
+use crate::job::remove::trash::{TRASH, entries, has_some, open_trash};
 use crate::job::remove::tree::Terms;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -122,13 +123,21 @@ pub struct JobEntry {
     pub awaits_end: bool,
 }
 
+impl JobEntry {
+    /// A directory that only its mark describes.
+    #[must_use]
+    pub const fn of_lost(job: u32) -> Self {
+        Self { verdict: Verdict::Dead, job: MadeBy::Lost(job), awaits_end: false }
+    }
+}
+
 /// The origin of a job directory.
 #[derive(Debug)]
 pub enum MadeBy {
     Ours(Box<Found>),
     /// Made by Slurm's own plugin.
     Slurms(Leftover),
-    /// Made by this plugin. A power cut has destroyed its state file ([`job::is_lost`]).
+    /// Made by this plugin. A power cut has destroyed its state file ([`lost`]).
     Lost(u32),
 }
 
@@ -172,9 +181,9 @@ pub fn job_entry(
     }
     let found = match job::read(base, base_path, name) {
         Ok(found) => found,
-        Err(_) if is_local(base) && job::is_lost(base, name, job::boot_time()) => {
-            return entry(Verdict::Dead, MadeBy::Lost(id));
-        }
+        Err(_) if lost::is_lost(base, name, node) => return entry(Verdict::Dead, MadeBy::Lost(id)),
+        // The state file of its job is elsewhere.
+        Err(_) if lost::mark_of(base, name).is_some() => return Ok(None),
         // It could not be read, so it may be a job's.
         Err(error)
             if error.errno().is_some_and(|errno| !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) =>
@@ -242,6 +251,12 @@ pub fn clean(host: &dyn Log, node: &Node<'_>, live: Result<LiveJobs, Error>) -> 
             }
         }
     }
+    for path in &node.other_bases {
+        match strays(host, node, path, &live) {
+            Err(error) if error.errno() != Some(Errno::NOENT) => result = Err(error),
+            _ => {}
+        }
+    }
     let bases = node.bases.iter().map(String::as_str).chain(node.other_bases.iter().copied());
     for base in bases {
         match empty(host, base) {
@@ -264,6 +279,16 @@ fn one_place(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Re
     remove_all_unfinished(host, base.as_fd(), path, live)?;
     for entry in job_entries(host, base.as_fd(), path, node.name, live)? {
         delete_if_dead(host, node, &base, path, entry);
+    }
+    Ok(())
+}
+
+/// Deletes the directories in a base path of `dir_confs` that no state file names.
+fn strays(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
+    let base = open_base(path)?;
+    remove_all_unfinished(host, base.as_fd(), path, live)?;
+    for job in lost::find(path, node.name, node.bases)?.jobs {
+        delete_if_dead(host, node, &base, path, JobEntry::of_lost(job));
     }
     Ok(())
 }
@@ -329,9 +354,7 @@ pub fn delete_if_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path
                 Level::Info,
                 format_args!("job {id}: removing {base_path}/{id}, whose state file was lost when the node went down"),
             );
-            let name = CString::new(id.to_string()).unwrap_or_default();
-            // Its user is not known either.
-            match move_to_trash(base.as_fd(), base_path, &name, 0) {
+            match lost::move_away(base.as_fd(), base_path, &id.to_string(), node.name) {
                 Ok(_) => Became::Gone,
                 Err(error) => {
                     host.log(Level::Error, format_args!("job {id}: {error}"));

@@ -17,6 +17,7 @@ use crate::job::record::job::DEAD_MODE;
 pub use crate::job::record::job::{Record, TreeRecord};
 use crate::job::record::namespaces::Pins;
 use crate::job::record::state::Header;
+use crate::job::remove::lost;
 use crate::job::remove::mounts;
 use crate::job::remove::trash;
 use crate::job::remove::trash::{Moved, Waited, move_to_trash, wait_until_gone};
@@ -433,6 +434,10 @@ fn find(record: &Record, tree: &TreeRecord, base: BorrowedFd<'_>, is_main: bool)
         !is_main && remove_unfinished(base, &unfinished).is_ok()
     };
     if tree.inode == 0 {
+        // A power cut has destroyed the line that says that it was made.
+        if !is_main && lost::is_stray(base, &record.header.id.to_string(), &record.header.node) {
+            return Ok(Some(name));
+        }
         had_no_name();
         return Ok(None);
     }
@@ -507,10 +512,14 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
     if matches!(rustix::fs::statat(&base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
         return Ok(());
     }
-    let found = job::read(base.as_fd(), &settings.base_path, &name).map_err(|why| {
-        Error::because(intention(), format!("it exists: {why}"))
-            .with_hint("inspect it, and move it away if nobody needs it")
-    })?;
+    let found = match job::read(base.as_fd(), &settings.base_path, &name) {
+        // It is from an earlier boot, and not removed yet.
+        Err(_) if lost::move_away(base.as_fd(), &settings.base_path, &name, &job.header.node)? => return Ok(()),
+        result => result.map_err(|why| {
+            Error::because(intention(), format!("it exists: {why}"))
+                .with_hint("inspect it, and move it away if nobody needs it")
+        })?,
+    };
     if found.record.header.node != job.header.node {
         return Err(Error::because(intention(), format!("it belongs to node {}", found.record.header.node))
             .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));

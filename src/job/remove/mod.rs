@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`delete`] | extern slurmstepd, the removal program | ends the holder, runs the epilog, moves the directories |
 //! | [`dead_jobs`] | the removal program | finds dead jobs and deletes them |
+//! | [`lost`] | both | finds and moves directories whose state file a power cut has destroyed |
 //! | [`slurms_leftovers`] | the removal program | does the same for jobs of Slurm's own plugin |
 //! | [`mounts`] | both, and while a job is made | detaches what root's scripts have mounted for jobs |
 //! | [`trash`] | both | the directory `.trash` of a base path |
@@ -11,6 +12,7 @@
 
 pub(crate) mod dead_jobs;
 pub mod delete;
+pub(crate) mod lost;
 pub(crate) mod mounts;
 pub(crate) mod slurms_leftovers;
 pub(crate) mod trash;

@@ -7,6 +7,7 @@ use crate::job::record::live_jobs::live_jobs;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Node, Verdict};
 use crate::job::remove::delete::Removal;
+use crate::job::remove::lost;
 use crate::remover::queue::{Kind, Task};
 use crate::remover::supervisor::{Awaited, FIRST_LOOK, LONGEST_LOOK, LOOK, LOOK_SOON, Supervisor};
 use rustix::fd::{AsFd, OwnedFd};
@@ -41,6 +42,31 @@ impl Supervisor {
                     }
                     _ => {}
                 }
+            }
+        }
+        self.look_for_strays(&live, now);
+    }
+
+    /// Inspects the base paths of `dir_confs` for directories that no state file names.
+    fn look_for_strays(&mut self, live: &Live<'_>, now: Instant) {
+        let options = self.options.clone();
+        for path in &options.trash {
+            let mut look = || -> Result<(), Error> {
+                let strays = lost::find(path, &options.node, &options.bases)?;
+                for job in strays.jobs {
+                    let task = Task { kind: Kind::Job, base: path.clone(), name: job.to_string() };
+                    self.queue.add(task, 0, true, now);
+                }
+                if strays.some_wait {
+                    self.look_at = self.look_at.min(now + LOOK_SOON);
+                }
+                dead_jobs::remove_all_unfinished(&self.host, open_base(path)?.as_fd(), path, live)
+            };
+            match look() {
+                Err(error) if error.errno() != Some(Errno::NOENT) => {
+                    self.host.log(Level::Error, format_args!("{error}"));
+                }
+                _ => {}
             }
         }
     }
