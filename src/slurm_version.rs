@@ -36,8 +36,21 @@ impl fmt::Display for Version {
     }
 }
 
-/// It follows `plugin_version` in the file. `jobns stamp` searches for it.
-pub const MARK: &[u8; 32] = b"<- plugin_version of slurm-jobns";
+/// The text behind `plugin_version` in the file, by which `jobns stamp` finds it, written backwards: only
+/// `plugin_version` has it forwards. A constant that code compares with would be in the plugin as well,
+/// since GNU ld does not drop it.
+pub const MARK_BACKWARDS: [u8; 32] = *b"snboj-mruls fo noisrev_nigulp -<";
+
+/// The text itself, for that static.
+#[must_use]
+pub const fn mark() -> [u8; 32] {
+    let (mut mark, mut index) = ([0; 32], 0);
+    while index < mark.len() {
+        mark[index] = MARK_BACKWARDS[mark.len() - 1 - index];
+        index += 1;
+    }
+    mark
+}
 
 const fn parse(digits: &str) -> u32 {
     let bytes = digits.as_bytes();

@@ -11,7 +11,7 @@ use crate::cli::help::STAMP;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
 use crate::cli::{answer, words};
-use crate::slurm_version::{MARK, RELEASES, Version};
+use crate::slurm_version::{MARK_BACKWARDS, RELEASES, Version};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -90,7 +90,11 @@ pub(super) fn version_of(content: &[u8]) -> Option<Version> {
 
 /// The offset of `plugin_version` in a plugin of slurm-jobns, and its value.
 fn find(content: &[u8]) -> Result<(usize, Version), &'static str> {
-    let mut places = content.windows(MARK.len()).enumerate().filter(|(_, window)| window == MARK).map(|(at, _)| at);
+    let mut places = content
+        .windows(MARK_BACKWARDS.len())
+        .enumerate()
+        .filter(|(_, window)| window.last() == MARK_BACKWARDS.first() && window.iter().rev().eq(&MARK_BACKWARDS))
+        .map(|(at, _)| at);
     let (Some(mark), None) = (places.next(), places.next()) else {
         return Err("it is not a plugin of slurm-jobns");
     };
@@ -142,9 +146,10 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slurm_version::mark;
 
     fn plugin(number: u32) -> Vec<u8> {
-        [b"\x7fELF....".as_slice(), &number.to_ne_bytes(), MARK, b"...."].concat()
+        [b"\x7fELF....".as_slice(), &number.to_ne_bytes(), &mark(), b"...."].concat()
     }
 
     fn run(arguments: &[&std::ffi::OsStr]) -> Result<ExitCode, String> {
@@ -174,7 +179,7 @@ mod tests {
             (plugin(0x0102_0304), "26.05.5", "it is damaged"),
             (b"\x7fELF".to_vec(), "26.05.5", "it is not a plugin of slurm-jobns"),
             ([plugin(0x1a_0505), plugin(0x1a_0505)].concat(), "26.05.5", "it is not a plugin of slurm-jobns"),
-            (MARK.to_vec(), "26.05.5", "it is damaged"),
+            (mark().to_vec(), "26.05.5", "it is damaged"),
         ] {
             std::fs::write(&path, &content).unwrap();
             let said = run(&[path.as_os_str(), wanted.as_ref()]).unwrap_err();

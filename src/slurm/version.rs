@@ -1,17 +1,17 @@
 //! The version of Slurm that the plugin is for.
 
-use crate::slurm_version::{MARK, VERSION, Version};
+use crate::slurm_version::{MARK_BACKWARDS, VERSION, Version, mark};
 
 /// `uint32_t plugin_version`: Slurm loads only plugins of its own version. The mark after it is for `jobns stamp`.
 #[unsafe(no_mangle)]
-pub static plugin_version: Stamped = Stamped { number: VERSION.number(), mark: *MARK };
+pub static plugin_version: Stamped = Stamped { number: VERSION.number(), mark: mark() };
 
 /// The version and the mark by which `jobns stamp` finds it in the file.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stamped {
     number: u32,
-    mark: [u8; MARK.len()],
+    mark: [u8; MARK_BACKWARDS.len()],
 }
 
 /// The version that this plugin was built for, or was stamped with afterwards.
