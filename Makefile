@@ -6,7 +6,7 @@
 #   make install-doc [DOCDIR=...]    README.md, SECURITY.md, CHANGELOG.md, docs/ and examples/; the packages do this themselves
 #   make check                       the tests that need no root and no Slurm
 #   make check-root                  also the tests that need root
-#   make abi-check SLURM_SRC=DIR     compares the plugin with the configured source of Slurm in DIR
+#   make abi-check SLURM_SRC=DIR     compares the plugin with the configured source of Slurm in DIR; CC may be a cross compiler
 #   make deb                         target/package/*.deb, see packaging/build
 #   make rpm                         target/package/*.rpm
 #   make dsc                         target/package/*.dsc, Debian's source package

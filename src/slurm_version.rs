@@ -86,7 +86,13 @@ pub const RELEASES: [Release; 3] = [
 /// The row of the version that this plugin is built for.
 pub const RELEASE: Release = release(VERSION);
 
-const fn release(version: Version) -> Release {
+/// The row of a version.
+///
+/// # Panics
+///
+/// For a release line that is not known.
+#[must_use]
+pub const fn release(version: Version) -> Release {
     let mut index = 0;
     while index < RELEASES.len() {
         let row = RELEASES[index];

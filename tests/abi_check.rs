@@ -2,31 +2,62 @@
 //! (src/slurm/layout.rs, src/slurm/imports.rs), beside those of the headers of a configured Slurm
 //! source tree. For packagers, before a plugin is built or stamped for a new release.
 //!
+//! With a cross compiler in `CC`, what the plugin relies on on that architecture is compared.
+//!
 //! Without `SLURM_SRC` the test uses headers that it writes itself: this shows that the comparison finds
-//! differences, and nothing about Slurm.
+//! differences, and nothing about Slurm. What Slurm's own headers said is in tests/abi_check.headers.
 
 use slurm_jobns::slurm::layout;
 use slurm_jobns::slurm::layout::{NsFdMap, StepId, conf, gres_job, gres_state, slurm_conf, step};
+use slurm_jobns::slurm_version::{RELEASE, RELEASES, VERSION, Version, release};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use std::path::Path;
 use std::process::Command;
 
-/// What the plugin takes for granted. None: it does not know, and does without.
-fn ours() -> BTreeMap<String, Option<u64>> {
+/// The C compiler, and the bytes of a mutex on the architecture that it compiles for.
+#[derive(Debug)]
+struct Compiler {
+    program: OsString,
+    architecture: String,
+    mutex: usize,
+}
+
+impl Compiler {
+    /// That in `CC`.
+    fn new() -> Result<Self, String> {
+        let program = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+        let output = Command::new(&program)
+            .arg("-dumpmachine")
+            .output()
+            .map_err(|error| format!("the C compiler {}: {error}", program.display()))?;
+        let machine = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let architecture = machine.split('-').next().unwrap_or_default().to_owned();
+        let mutex = layout::mutex_on(&architecture)
+            .ok_or_else(|| format!("{} compiles for {machine:?}, where there is no plugin", program.display()))?;
+        Ok(Self { program, architecture, mutex })
+    }
+}
+
+/// What a plugin for this version takes for granted where a mutex has so many bytes. None: it does not
+/// know, and does without.
+fn ours(mutex: usize, version: Version) -> BTreeMap<String, Option<u64>> {
+    let release = release(version);
     let offsets = [
-        ("step::ALIAS_LIST", step::ALIAS_LIST),
-        ("step::STEP_ID", step::STEP_ID),
-        ("step::NNODES", step::NNODES),
-        ("step::HET_JOB_ID", step::HET_JOB_ID),
-        ("step::JOB_MEM", step::JOB_MEM),
-        ("step::CPUS", step::CPUS),
-        ("step::CWD", step::CWD),
-        ("step::UID", step::UID),
-        ("step::USER_NAME", step::USER_NAME),
-        ("step::GID", step::GID),
-        ("step::JOB_GRES_LIST", step::JOB_GRES_LIST),
+        ("size of pthread_mutex_t", mutex),
+        ("step::ALIAS_LIST", step::ALIAS_LIST.with_mutex(mutex)),
+        ("step::STEP_ID", step::STEP_ID.with_mutex(mutex)),
+        ("step::NNODES", step::NNODES.with_mutex(mutex)),
+        ("step::HET_JOB_ID", step::HET_JOB_ID.with_mutex(mutex)),
+        ("step::JOB_MEM", step::JOB_MEM.with_mutex(mutex)),
+        ("step::CPUS", step::CPUS.with_mutex(mutex)),
+        ("step::CWD", step::CWD.with_mutex(mutex)),
+        ("step::UID", step::UID.with_mutex(mutex)),
+        ("step::USER_NAME", step::USER_NAME.with_mutex(mutex)),
+        ("step::GID", step::GID.with_mutex(mutex)),
+        ("step::JOB_GRES_LIST", step::JOB_GRES_LIST.with_mutex(mutex)),
         ("width of nnodes", 4),
         ("width of het_job_id", 4),
         ("width of job_mem", 8),
@@ -36,7 +67,7 @@ fn ours() -> BTreeMap<String, Option<u64>> {
         ("conf::CONFFILE", conf::CONFFILE),
         ("conf::SPOOLDIR", conf::SPOOLDIR),
         ("slurm_conf::DEBUG_FLAGS", slurm_conf::DEBUG_FLAGS),
-        ("slurm_conf::SLURM_USER_ID", slurm_conf::SLURM_USER_ID),
+        ("slurm_conf::SLURM_USER_ID", release.slurm_user_id),
         ("StepId::sluid", offset_of!(StepId, sluid)),
         ("StepId::job_id", offset_of!(StepId, job_id)),
         ("StepId::step_het_comp", offset_of!(StepId, step_het_comp)),
@@ -78,11 +109,11 @@ fn ours() -> BTreeMap<String, Option<u64>> {
     rows.extend(prototypes.map(|name| (name.to_owned(), Some(1))));
     rows.extend(
         [
-            ("version", Some(slurm_jobns::slurm_version::VERSION.number().into())),
-            ("delete_gets_step", Some(slurm_jobns::slurm_version::RELEASE.delete_gets_step.into())),
+            ("version", Some(version.number().into())),
+            ("delete_gets_step", Some(release.delete_gets_step.into())),
             ("slurm_conf::NAMESPACE", Some(slurm_conf::NAMESPACE)),
             ("slurm_conf::SCRIPT", Some(slurm_conf::SCRIPT)),
-            ("gres_job::total", gres_job::total(slurm_jobns::slurm_version::VERSION).map(|offset| offset as u64)),
+            ("gres_job::total", gres_job::total(version).map(|offset| offset as u64)),
             ("NO_VAL", Some(layout::NO_VAL.into())),
             ("SLURM_EXTERN_CONT", Some(layout::SLURM_EXTERN_CONT.into())),
             ("SLURM_SUCCESS", Some(layout::SLURM_SUCCESS as u64)),
@@ -93,32 +124,42 @@ fn ours() -> BTreeMap<String, Option<u64>> {
     rows
 }
 
-/// What the headers below `source` say: tests/abi_check.c, compiled with them.
-fn theirs(source: &Path) -> Result<BTreeMap<String, u64>, String> {
+/// What the headers below `source` say: the rows of tests/abi_check.c, compiled with them.
+fn theirs(compiler: &Compiler, source: &Path) -> Result<BTreeMap<String, u64>, String> {
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let program = dir.path().join("abi_check");
-    let compiler = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
-        .args(["-w", "-D_GNU_SOURCE", "-Wl,--unresolved-symbols=ignore-all", "-I"])
-        .args([source.as_os_str(), "-o".as_ref(), program.as_os_str()])
+    let object = dir.path().join("abi_check.o");
+    let compiled = Command::new(&compiler.program)
+        .args(["-c", "-w", "-D_GNU_SOURCE", "-I"])
+        .args([source.as_os_str(), "-o".as_ref(), object.as_os_str()])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/abi_check.c"))
         .output()
-        .map_err(|error| format!("the C compiler: {error}"))?;
-    if !compiler.status.success() {
-        let said = String::from_utf8_lossy(&compiler.stderr).into_owned();
+        .map_err(|error| format!("the C compiler {}: {error}", compiler.program.display()))?;
+    if !compiled.status.success() {
+        let said = String::from_utf8_lossy(&compiled.stderr).into_owned();
         return Err(format!("{said}{}: is it Slurm's source, and was ./configure run there?", source.display()));
     }
-    let output = Command::new(&program).output().map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text
-        .lines()
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+    let content = std::fs::read(&object).map_err(|error| error.to_string())?;
+    let first = b"rows of abi_check.c begin here\0";
+    let begin =
+        content.windows(first.len()).position(|window| window == first).ok_or("no row is in the object file")?;
+    // 40 bytes of a name, filled up with zeros, and a number; the last row has no name.
+    Ok(content[begin..]
+        .chunks_exact(48)
+        .skip(1)
+        .map_while(|row| {
+            let name = row[..40].split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+            Some((str::from_utf8(name).ok()?.to_owned(), u64::from_le_bytes(row[40..].try_into().ok()?)))
+        })
         .collect())
 }
 
-/// A line for each row on which the plugin and the headers differ.
+/// A line for each row on which the plugin and the headers below `source` differ.
 fn compare(source: &Path) -> Result<Vec<String>, String> {
-    let (ours, theirs) = (ours(), theirs(source)?);
+    let compiler = Compiler::new()?;
+    Ok(differences(ours(compiler.mutex, VERSION), &theirs(&compiler, source)?))
+}
+
+fn differences(ours: BTreeMap<String, Option<u64>>, theirs: &BTreeMap<String, u64>) -> Vec<String> {
     let mut differences: Vec<String> = theirs
         .keys()
         .filter(|name| !ours.contains_key(*name))
@@ -137,7 +178,48 @@ fn compare(source: &Path) -> Result<Vec<String>, String> {
             None => println!("{name}: {headers} in Slurm's headers; the plugin does without for this release"),
         }
     }
-    Ok(differences)
+    differences
+}
+
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/abi_check.headers");
+
+/// What the headers of each release say for each architecture, by "25.11.7/aarch64": a line of the file is
+/// the name of a row, a tab, and a value for each of these.
+fn recorded() -> BTreeMap<String, BTreeMap<String, u64>> {
+    let text = std::fs::read_to_string(RECORDED).unwrap_or_default();
+    let mut lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('\t'));
+    let columns: Vec<&str> = lines.next().map(|(_, names)| names.split_whitespace().collect()).unwrap_or_default();
+    let mut headers: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (name, values) in lines {
+        for (column, value) in columns.iter().zip(values.split_whitespace()) {
+            headers.entry((*column).to_owned()).or_default().insert(name.trim_end().to_owned(), value.parse().unwrap());
+        }
+    }
+    headers
+}
+
+/// Adds what these headers say.
+fn record(compiler: &Compiler, theirs: BTreeMap<String, u64>) {
+    let version = Version::from_number(theirs["version"].try_into().unwrap());
+    let mut headers = recorded();
+    let names: Vec<String> = theirs.keys().cloned().collect();
+    headers.insert(format!("{version}/{}", compiler.architecture), theirs);
+    let mut text = String::from(
+        "# What tests/abi_check.c says with Slurm's headers, for tests/abi_check.rs. A column comes from\n\
+         # UPDATE_EXPECTED=1 make abi-check SLURM_SRC=DIR [CC=aarch64-linux-gnu-gcc]\n",
+    );
+    let mut line = |name: &str, values: Vec<String>| {
+        let _ = write!(text, "{name:28}\t");
+        for value in values {
+            let _ = write!(text, "{value:>18}");
+        }
+        text.push('\n');
+    };
+    line("", headers.keys().cloned().collect());
+    for name in names {
+        line(&name, headers.values().map(|of| of.get(&name).map_or("-".to_owned(), u64::to_string)).collect());
+    }
+    std::fs::write(RECORDED, text).unwrap();
 }
 
 /// A tree with the headers that abi_check.c includes, with what the plugin takes for granted.
@@ -147,7 +229,7 @@ fn stand_in(dir: &Path) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "").unwrap();
     }
-    let rows = ours();
+    let rows = ours(Compiler::new().unwrap().mutex, VERSION);
     let number = |name: &str| rows[name].unwrap_or(136);
     let structure = |name: &str, fields: &[(&str, &str, u64)], size: u64| {
         let mut text = String::from("typedef struct __attribute__((packed)) {\n");
@@ -162,7 +244,7 @@ fn stand_in(dir: &Path) {
         text
     };
     let mut text = String::from(
-        "#include <stdbool.h>\n#include <stdint.h>\n#include <sys/types.h>\n
+        "#include <pthread.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <sys/types.h>\n
          typedef int log_level_t; typedef struct list list_t; typedef int (*ListForF)(void *, void *);\n",
     );
     text += &structure(
@@ -234,13 +316,12 @@ fn stand_in(dir: &Path) {
     }
     // The prototypes as abi_check.c states them; stepd_delete is the one that differs between releases.
     let stated = include_str!("abi_check.c").lines().filter_map(|line| line.trim().strip_prefix("PROTOTYPE("));
-    for (name, kind) in stated.filter_map(|line| line.strip_suffix(");")?.split_once(", ")) {
+    for (name, kind) in stated.filter_map(|line| line.strip_suffix("),")?.split_once(", ")) {
         let declared = kind.replace("(*)", name);
         let never_returns = if name == "fatal" { " __attribute__((noreturn))" } else { "" };
         let _ = writeln!(text, "extern {declared}{never_returns};");
     }
-    let deleted =
-        if slurm_jobns::slurm_version::RELEASE.delete_gets_step { "stepd_step_rec_t" } else { "slurm_step_id_t" };
+    let deleted = if RELEASE.delete_gets_step { "stepd_step_rec_t" } else { "slurm_step_id_t" };
     let _ = writeln!(text, "extern int namespace_g_stepd_delete({deleted} *);");
     std::fs::write(dir.join("slurm/slurm.h"), text).unwrap();
 }
@@ -255,6 +336,10 @@ fn the_plugin_and_the_headers_agree() {
         },
         Into::into,
     );
+    if std::env::var_os("UPDATE_EXPECTED").is_some() && source != dir.path() {
+        let compiler = Compiler::new().unwrap();
+        record(&compiler, theirs(&compiler, &source).unwrap());
+    }
     let differences = compare(&source).unwrap_or_else(|why| panic!("{why}"));
     assert!(
         differences.is_empty(),
@@ -263,10 +348,32 @@ fn the_plugin_and_the_headers_agree() {
     );
 }
 
+/// Every release line, on every architecture: the headers of each release need not be here.
+#[test]
+fn the_plugin_and_the_recorded_headers_agree() {
+    let recorded = recorded();
+    for (column, theirs) in &recorded {
+        let (_, architecture) = column.split_once('/').unwrap();
+        let version = Version::from_number(theirs["version"].try_into().unwrap());
+        let differences = differences(ours(layout::mutex_on(architecture).unwrap(), version), theirs);
+        assert!(differences.is_empty(), "Slurm {column}:\n{}", differences.join("\n"));
+    }
+    for row in RELEASES {
+        for architecture in ["x86_64", "aarch64"] {
+            let is_of = |column: &String| {
+                column.starts_with(&format!("{}.{:02}.", row.line.0, row.line.1)) && column.ends_with(architecture)
+            };
+            assert!(recorded.keys().any(is_of), "no headers of {row:?} are recorded for {architecture}");
+        }
+    }
+}
+
 #[test]
 fn what_has_moved_or_changed_is_named() {
+    let cpus = step::CPUS.with_mutex(Compiler::new().unwrap().mutex);
+    let moved = format!("step::CPUS: {cpus} in the plugin, {} in Slurm's headers", cpus + 8);
     for (is, becomes, said) in [
-        ("uint16_t cpus;", "char moved[8]; uint16_t cpus;", "step::CPUS: 280 in the plugin, 288 in Slurm's headers"),
+        ("uint16_t cpus;", "char moved[8]; uint16_t cpus;", moved.as_str()),
         ("uint32_t nnodes;", "uint64_t nnodes;", "width of nnodes: 4 in the plugin, 8 in Slurm's headers"),
         ("proctrack_g_add(stepd_step_rec_t *,", "proctrack_g_add(void *,", "proctrack_g_add: 1 in the plugin, 0 in"),
         ("define NO_VAL ", "define NO_VAL 1 + ", "NO_VAL: 4294967294 in the plugin, 4294967295 in"),
@@ -287,13 +394,16 @@ fn what_has_moved_or_changed_is_named() {
 /// Every offset of layout.rs is compared: one that is added there is missing here.
 #[test]
 fn no_offset_is_left_out() {
-    let rows = ours();
+    let rows = ours(layout::mutex_on("x86_64").unwrap(), VERSION);
     let mut module = "";
     for line in include_str!("../src/slurm/layout.rs").lines() {
         if let Some(name) = line.strip_prefix("pub mod ") {
             module = name.trim_end_matches(" {");
         }
-        if let Some((name, _)) = line.strip_prefix("    pub const ").and_then(|rest| rest.split_once(": usize =")) {
+        let constant = line.strip_prefix("    pub const ").and_then(|rest| rest.split_once(": "));
+        if let Some((name, _)) =
+            constant.filter(|(_, kind)| kind.starts_with("usize =") || kind.starts_with("Offset ="))
+        {
             assert!(rows.contains_key(&format!("{module}::{name}")), "{module}::{name}");
         }
     }

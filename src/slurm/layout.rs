@@ -8,33 +8,66 @@
 use std::mem::offset_of;
 
 #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
-const MUTEX: usize = 40;
+const MUTEX: usize = X86_64_MUTEX;
 #[cfg(target_arch = "aarch64")]
-const MUTEX: usize = 48;
+const MUTEX: usize = AARCH64_MUTEX;
+const X86_64_MUTEX: usize = 40;
+const AARCH64_MUTEX: usize = 48;
+
+/// The bytes of a `pthread_mutex_t` on an architecture, which the C compiler names so. None where the
+/// plugin cannot be built.
+#[must_use]
+pub fn mutex_on(architecture: &str) -> Option<usize> {
+    match architecture {
+        "x86_64" => Some(X86_64_MUTEX),
+        "aarch64" => Some(AARCH64_MUTEX),
+        _ => None,
+    }
+}
+
+/// The offset of a field with so many mutexes before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offset {
+    x86_64: usize,
+    mutexes: usize,
+}
+
+impl Offset {
+    const fn behind(mutexes: usize, x86_64: usize) -> Self {
+        Self { x86_64, mutexes }
+    }
+
+    /// Where a mutex has so many bytes.
+    #[must_use]
+    pub const fn with_mutex(self, mutex: usize) -> usize {
+        self.x86_64 - self.mutexes * X86_64_MUTEX + self.mutexes * mutex
+    }
+
+    /// On the architecture that this is compiled for.
+    #[must_use]
+    pub const fn here(self) -> usize {
+        self.with_mutex(MUTEX)
+    }
+}
 
 /// `stepd_step_rec_t` (src/slurmd/slurmstepd/slurmstepd_job.h): the fields that the plugin reads. They are the
 /// same in every known release.
 pub mod step {
-    use super::MUTEX;
+    use super::Offset;
 
-    /// The offset of a field after this many mutexes, from its offset on x86-64 and the size of a mutex.
-    pub(super) const fn behind(mutexes: usize, x86_64: usize, mutex: usize) -> usize {
-        x86_64 + mutexes * (mutex - 40)
-    }
-
-    pub const ALIAS_LIST: usize = 0;
+    pub const ALIAS_LIST: Offset = Offset::behind(0, 0);
     /// Directly after `state_mutex`, which begins at 72.
-    pub const STEP_ID: usize = behind(1, 112, MUTEX);
-    pub const NNODES: usize = behind(1, 144, MUTEX);
-    pub const HET_JOB_ID: usize = behind(1, 176, MUTEX);
-    pub const JOB_MEM: usize = behind(1, 264, MUTEX);
-    pub const CPUS: usize = behind(1, 280, MUTEX);
-    pub const CWD: usize = behind(1, 304, MUTEX);
-    pub const UID: usize = behind(1, 384, MUTEX);
-    pub const USER_NAME: usize = behind(1, 392, MUTEX);
-    pub const GID: usize = behind(1, 424, MUTEX);
+    pub const STEP_ID: Offset = Offset::behind(1, 112);
+    pub const NNODES: Offset = Offset::behind(1, 144);
+    pub const HET_JOB_ID: Offset = Offset::behind(1, 176);
+    pub const JOB_MEM: Offset = Offset::behind(1, 264);
+    pub const CPUS: Offset = Offset::behind(1, 280);
+    pub const CWD: Offset = Offset::behind(1, 304);
+    pub const UID: Offset = Offset::behind(1, 384);
+    pub const USER_NAME: Offset = Offset::behind(1, 392);
+    pub const GID: Offset = Offset::behind(1, 424);
     /// Also after `io_mutex`.
-    pub const JOB_GRES_LIST: usize = behind(2, 768, MUTEX);
+    pub const JOB_GRES_LIST: Offset = Offset::behind(2, 768);
 }
 
 /// `slurmd_conf_t` (src/slurmd/slurmd/slurmd.h): the fields that the plugin reads.
@@ -111,18 +144,12 @@ pub const SLURM_ERROR: i32 = -1;
 mod tests {
     use super::*;
 
-    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn x86_64_offsets_are_those_of_the_headers() {
-        assert_eq!(step::STEP_ID, 112);
-        assert_eq!(step::JOB_GRES_LIST, 768);
-    }
-
-    #[test]
-    fn on_arm64_each_mutex_before_a_field_moves_it_by_8_bytes() {
-        assert_eq!(step::behind(1, 112, 48), 72 + 48);
-        assert_eq!(step::behind(2, 768, 48), 784);
-        #[cfg(target_arch = "aarch64")]
-        assert_eq!(step::JOB_GRES_LIST, 784);
+    fn each_mutex_before_a_field_moves_it() {
+        assert_eq!(step::STEP_ID.with_mutex(X86_64_MUTEX), 72 + 40);
+        assert_eq!(step::STEP_ID.with_mutex(AARCH64_MUTEX), 72 + 48);
+        assert_eq!(step::JOB_GRES_LIST.with_mutex(X86_64_MUTEX), 768);
+        assert_eq!(step::JOB_GRES_LIST.with_mutex(AARCH64_MUTEX), 784);
+        assert_eq!(mutex_on(std::env::consts::ARCH), Some(MUTEX));
     }
 }

@@ -41,14 +41,14 @@ impl Step {
         self.0.as_ptr()
     }
 
-    fn field<T: Copy>(self, offset: usize) -> T {
+    fn field<T: Copy>(self, offset: layout::Offset) -> T {
         // SAFETY: by `from_raw` the pointer is to the structure, which has a field of this type at
         // `offset` (only the constants of `layout::step` are passed). The fields that are read are set
         // before the plugin is called and do not change later, so no other thread writes to them.
-        unsafe { self.0.as_ptr().add(offset).cast::<T>().read_unaligned() }
+        unsafe { self.0.as_ptr().add(offset.here()).cast::<T>().read_unaligned() }
     }
 
-    fn text(self, offset: usize) -> Option<Vec<u8>> {
+    fn text(self, offset: layout::Offset) -> Option<Vec<u8>> {
         // SAFETY: it is a `char *` of the structure, null or a C string that lives as long as the structure.
         unsafe { c_text(self.field(offset)) }
     }
