@@ -11,7 +11,12 @@
 #   make rpm                         target/package/*.rpm
 #   make dsc                         target/package/*.dsc, Debian's source package
 #
-# RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured.
+# RUSTFLAGS, CARGO and CARGOFLAGS (such as --offline) are honoured. For another architecture:
+#
+#   make CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+#                                    target/aarch64-unknown-linux-gnu/dist; `make install` needs CARGO_BUILD_TARGET as well
+#   make deb DEB_HOST_ARCH=arm64     with gcc-aarch64-linux-gnu, libc6-dev:arm64 and Rust's standard library for it
+#   make rpm CARGO_BUILD_TARGET=...
 
 CARGO ?= cargo
 CARGOFLAGS ?= --locked
@@ -25,7 +30,12 @@ MANDIR ?= $(DATADIR)/man
 ZSHDIR ?= $(DATADIR)/zsh/site-functions
 DOCDIR ?= $(DATADIR)/doc/slurm-jobns
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-DIST := target/dist
+# Cargo puts what is for a target that it was told into a directory of that name.
+RELEASE := $(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release
+DIST := target/$(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)dist
+ifneq ($(filter --target --target=%,$(CARGOFLAGS)),)
+$(error --target is in CARGOFLAGS: set CARGO_BUILD_TARGET instead)
+endif
 
 export SLURM_VERSION
 
@@ -47,22 +57,29 @@ endif
 endif
 
 all: linux tmpfs
-# Print the version of Slurm. If jobns was built for another architecture, it does not run here, which is not an error.
-	@$(DIST)/jobns stamp $(DIST)/namespace_linux.so || :
+	@echo "$(DIST): for Slurm $$(packaging/slurm-version $(DIST)/namespace_linux.so)"
 
 # Two target directories, because in one directory each build would replace the library with the other features. They
-# build in parallel with `make -j2`. MAKEFLAGS is cleared: it is not for cargo.
+# build in parallel with `make -j2`. MAKEFLAGS is cleared: it is not for cargo. What an earlier build has left is removed
+# first: it must not be installed if this build puts its files elsewhere. Cargo puts back a file that is up to date.
+linux: out = $(TARGET)/$(RELEASE)
 linux:
 	mkdir -p $(DIST)
+	rm -f $(out)/libslurm_jobns.so $(out)/jobns-remover $(out)/jobns
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS)
-	install -m 0755 $(TARGET)/release/libslurm_jobns.so $(DIST)/namespace_linux.so
-	install -m 0755 $(TARGET)/release/jobns-remover $(DIST)/jobns-remover
-	install -m 0755 $(TARGET)/release/jobns $(DIST)/jobns
+	@test -f $(out)/jobns || { echo '$(no-files)' >&2; exit 1; }
+	install -m 0755 $(out)/libslurm_jobns.so $(DIST)/namespace_linux.so
+	install -m 0755 $(out)/jobns-remover $(DIST)/jobns-remover
+	install -m 0755 $(out)/jobns $(DIST)/jobns
 
+tmpfs: out = $(TARGET)/tmpfs/$(RELEASE)
 tmpfs:
 	mkdir -p $(DIST)
+	rm -f $(out)/libslurm_jobns.so
 	MAKEFLAGS= $(CARGO) build --release $(CARGOFLAGS) --lib --features tmpfs --target-dir $(TARGET)/tmpfs
-	install -m 0755 $(TARGET)/tmpfs/release/libslurm_jobns.so $(DIST)/namespace_tmpfs.so
+	@test -f $(out)/libslurm_jobns.so || { echo '$(no-files)' >&2; exit 1; }
+	install -m 0755 $(out)/libslurm_jobns.so $(DIST)/namespace_tmpfs.so
+no-files = make: cargo built nothing in $(out): if its configuration names a target, set CARGO_BUILD_TARGET to that
 
 check:
 	$(CARGO) test $(CARGOFLAGS)
