@@ -113,7 +113,7 @@ void load(const char *plugin_path, const char *slurm_conf, const char *version, 
 {
 	const char *libslurmfull = getenv("LIBSLURMFULL");
 	if (!libslurmfull)
-		libslurmfull = "/usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so";
+		die("LIBSLURMFULL must name libslurmfull.so");
 	void *full = dlopen(libslurmfull, RTLD_LAZY | RTLD_GLOBAL);
 	if (!full)
 		die("%s", dlerror());
