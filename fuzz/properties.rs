@@ -8,7 +8,10 @@ use slurm_jobns::config::namespace_yaml::parse_namespace_yaml;
 use slurm_jobns::config::outcome::Parsed;
 use slurm_jobns::config::pattern::JobNames;
 use slurm_jobns::config::problem::{Level, Report, Scalar};
-use slurm_jobns::config::settings::{Backing, DisabledWhy, HidePid, NamespaceInodes, Node, NodeSettings, Settings};
+use slurm_jobns::config::settings::{
+    Backing, Dir, DisabledWhy, HidePid, NamespaceInodes, Node, NodeSettings, Settings,
+};
+use slurm_jobns::config::size::JobHas;
 use slurm_jobns::config::wire;
 use slurm_jobns::config::wire::{FRAME_LEN, Message};
 use slurm_jobns::config::{check, hostlist, mount_options, path, pattern};
@@ -91,6 +94,7 @@ pub fn job_container_conf(data: &[u8]) {
         assert!(!settings.disable_bpf_token && settings.user_ns_script.is_none());
         assert_eq!(settings.user_ns_limits, 10);
         assert!(settings.hide_pid == HidePid::Off && settings.proc_keep.is_empty());
+        assert!(settings.project_ids.is_none() && !settings.dirs.iter().any(Dir::is_limited));
         assert_eq!(settings.namespaces, slurm_jobns::config::settings::Namespaces::default());
         assert!(settings.dirs.iter().all(|dir| !dir.path.contains('%')));
     }
@@ -112,7 +116,7 @@ pub fn state(data: &[u8]) {
         let text: String = lines.iter().map(ToString::to_string).collect();
         let again = State::parse(text.as_bytes()).expect("what is written is read");
         assert!(same(&state, &again), "{text}");
-        assert!(again.trees().eq(state.trees()));
+        assert!(again.trees().eq(state.trees()) && again.projects().eq(state.projects()));
         // A line that was being written when the writer died says nothing.
         let whole = data.iter().rposition(|b| *b == b'\n').map_or(0, |last| last + 1);
         for tail in [&b""[..], b"ready", b"job 9", b"tree 1 2 /x", b"uid"] {
@@ -138,7 +142,7 @@ pub fn state(data: &[u8]) {
     let current = std::str::from_utf8(current.as_bytes()).expect("ASCII");
     let text = format!(
         "slurm-jobns 1\njob {job}\nsluid {sluid}\nuid {uid}\ngid {gid}\nuser {name}\nnode n1\nboot {current}\n\
-         stepd {stepd}\nnamespaces 537001984\ntree {device} {inode} /{name}\ntree 0 0 /b\nholder {holder}\n\
+         stepd {stepd}\nnamespaces 537001984\ntree {device} {inode} /{name}\ntree 0 0 /b\nproject {uid} /b\nholder {holder}\n\
          pins {pins}\nready\n"
     );
     let state = State::parse(text.as_bytes()).expect("a journal");
@@ -175,6 +179,7 @@ fn journal<'s>(state: &'s State<'_>, trees: &[Tree<'s>]) -> Vec<Line<'s>> {
     let mut lines =
         vec![Line::Job { header: state.header, boot: boot(), stepd: state.stepd, namespaces: state.namespaces }];
     lines.extend(trees.iter().map(|tree| Line::Tree(*tree)));
+    lines.extend(state.projects().map(|(id, base)| Line::Project { id, base }));
     lines.extend(state.holder.map(Line::Holder));
     lines.extend(state.pins.map(Line::Pins));
     if state.ready {
@@ -242,6 +247,7 @@ fn holds(settings: &Settings) {
             assert!(before != path && !before.starts_with(&format!("{path}/")), "a parent comes first");
         }
     }
+    sizes(settings);
     for user in ["alice", "..", "a/b", "-rf", "", "%u", "tmp"] {
         let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user, uid: 1000 };
         if let Ok(dirs) = check::dirs_for_job(settings, &job) {
@@ -254,6 +260,23 @@ fn holds(settings: &Settings) {
                 is_good_path(&dir.path);
                 assert!(dirs.iter().take(index).all(|before| before.path != dir.path));
             }
+        }
+    }
+}
+
+/// No job gets a directory without the limit that is asked for, or one that is none to the kernel.
+fn sizes(settings: &Settings) {
+    let some = JobHas { memory: Some(1 << 33), cores: Some(4), gres: vec![("tmp".to_owned(), 5)] };
+    let most = JobHas { memory: Some(u64::MAX), cores: Some(u64::MAX), gres: vec![("tmp".to_owned(), u64::MAX)] };
+    for dir in &settings.dirs {
+        let is_tmpfs = matches!(dir.backing, Backing::Tmpfs(_));
+        assert!(is_tmpfs || !dir.is_limited() || settings.project_ids.is_some());
+        for job in [&JobHas::default(), &some, &most] {
+            let bytes = dir.size.as_ref().and_then(|size| size.of(job).ok());
+            assert!(bytes.is_none_or(|bytes| (1..=i64::MAX.unsigned_abs()).contains(&bytes)));
+        }
+        for other in settings.dirs.iter().filter(|other| !is_tmpfs && other.backing == dir.backing) {
+            assert_eq!((dir.size.is_some(), dir.inodes.is_some()), (other.size.is_some(), other.inodes.is_some()));
         }
     }
 }

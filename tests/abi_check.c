@@ -49,6 +49,7 @@ const struct {
 	OFFSET("step::UID", stepd_step_rec_t, uid),
 	OFFSET("step::USER_NAME", stepd_step_rec_t, user_name),
 	OFFSET("step::GID", stepd_step_rec_t, gid),
+	OFFSET("step::JOB_ALLOC_CORES", stepd_step_rec_t, job_alloc_cores),
 	OFFSET("step::JOB_GRES_LIST", stepd_step_rec_t, job_gres_list),
 	WIDTH("width of nnodes", stepd_step_rec_t, nnodes),
 	WIDTH("width of het_job_id", stepd_step_rec_t, het_job_id),
@@ -79,6 +80,7 @@ const struct {
 	OFFSET("gres_state::NAME", gres_state_t, gres_name),
 	OFFSET("gres_job::TYPE_NAME", gres_job_state_t, type_name),
 	OFFSET("gres_job::total", gres_job_state_t, total_gres),
+	OFFSET("gres_job::here", gres_job_state_t, gres_cnt_node_alloc),
 	WIDTH("width of total_gres", gres_job_state_t, total_gres),
 
 	NUMBER("NO_VAL", NO_VAL),

@@ -57,6 +57,7 @@ fn ours(mutex: usize, version: Version) -> BTreeMap<String, Option<u64>> {
         ("step::UID", step::UID.with_mutex(mutex)),
         ("step::USER_NAME", step::USER_NAME.with_mutex(mutex)),
         ("step::GID", step::GID.with_mutex(mutex)),
+        ("step::JOB_ALLOC_CORES", step::JOB_ALLOC_CORES.with_mutex(mutex)),
         ("step::JOB_GRES_LIST", step::JOB_GRES_LIST.with_mutex(mutex)),
         ("width of nnodes", 4),
         ("width of het_job_id", 4),
@@ -114,6 +115,7 @@ fn ours(mutex: usize, version: Version) -> BTreeMap<String, Option<u64>> {
             ("slurm_conf::NAMESPACE", Some(slurm_conf::NAMESPACE)),
             ("slurm_conf::SCRIPT", Some(slurm_conf::SCRIPT)),
             ("gres_job::total", gres_job::total(version).map(|offset| offset as u64)),
+            ("gres_job::here", gres_job::here(version).map(|offset| offset as u64)),
             ("NO_VAL", Some(layout::NO_VAL.into())),
             ("SLURM_EXTERN_CONT", Some(layout::SLURM_EXTERN_CONT.into())),
             ("SLURM_SUCCESS", Some(layout::SLURM_SUCCESS as u64)),
@@ -222,6 +224,17 @@ fn record(compiler: &Compiler, theirs: BTreeMap<String, u64>) {
     std::fs::write(RECORDED, text).unwrap();
 }
 
+/// Slurm's names of numbers, and ours.
+const NUMBERS: [(&str, &str); 7] = [
+    ("SLURM_VERSION_NUMBER", "version"),
+    ("DEBUG_FLAG_NAMESPACE", "slurm_conf::NAMESPACE"),
+    ("DEBUG_FLAG_SCRIPT", "slurm_conf::SCRIPT"),
+    ("NO_VAL", "NO_VAL"),
+    ("SLURM_EXTERN_CONT", "SLURM_EXTERN_CONT"),
+    ("SLURM_SUCCESS", "SLURM_SUCCESS"),
+    ("SLURM_ERROR", "SLURM_ERROR"),
+];
+
 /// A tree with the headers that abi_check.c includes, with what the plugin takes for granted.
 fn stand_in(dir: &Path) {
     for header in include_str!("abi_check.c").lines().filter_map(|line| line.strip_prefix("#include \"")) {
@@ -270,6 +283,7 @@ fn stand_in(dir: &Path) {
             ("uid_t", "step::UID uid", 4),
             ("char *", "step::USER_NAME user_name", 8),
             ("gid_t", "step::GID gid", 4),
+            ("char *", "step::JOB_ALLOC_CORES job_alloc_cores", 8),
             ("list_t *", "step::JOB_GRES_LIST job_gres_list", 8),
         ],
         928,
@@ -300,18 +314,14 @@ fn stand_in(dir: &Path) {
     );
     text += &structure(
         "gres_job_state_t",
-        &[("char *", "gres_job::TYPE_NAME type_name", 8), ("uint64_t", "gres_job::total total_gres", 8)],
+        &[
+            ("char *", "gres_job::TYPE_NAME type_name", 8),
+            ("uint64_t", "gres_job::total total_gres", 8),
+            ("uint64_t *", "gres_job::here gres_cnt_node_alloc", 8),
+        ],
         192,
     );
-    for (name, row) in [
-        ("SLURM_VERSION_NUMBER", "version"),
-        ("DEBUG_FLAG_NAMESPACE", "slurm_conf::NAMESPACE"),
-        ("DEBUG_FLAG_SCRIPT", "slurm_conf::SCRIPT"),
-        ("NO_VAL", "NO_VAL"),
-        ("SLURM_EXTERN_CONT", "SLURM_EXTERN_CONT"),
-        ("SLURM_SUCCESS", "SLURM_SUCCESS"),
-        ("SLURM_ERROR", "SLURM_ERROR"),
-    ] {
+    for (name, row) in NUMBERS {
         let _ = writeln!(text, "#define {name} {}u", number(row));
     }
     // The prototypes as abi_check.c states them; stepd_delete is the one that differs between releases.

@@ -88,6 +88,7 @@ fn job(id: u32, script: bool) -> Job {
         header: Header { id, sluid: 0, uid: 1, gid: 1, user: "daemon".into(), node: "n".into() },
         sluid_text: String::new(),
         environment,
+        has: config::size::JobHas::default(),
         slurm_conf: None,
         boot: BootId::current().unwrap(),
     }

@@ -68,7 +68,8 @@ pub fn yaml(path: &str, parsed: &Parsed, node: &str) -> Option<String> {
     for row in rows {
         let key = row.0;
         // The directories can be in either key, and job_container.conf has a separate line for their mode.
-        let keys: &[&str] = if key == "dir_confs" { &["dir_confs", "dirs", "dir_mode"] } else { &[key] };
+        let keys: &[&str] =
+            if key == "dir_confs" { &["dir_confs", "dirs", "dir_mode", "dir_size", "dir_inodes"] } else { &[key] };
         let mut comments: Vec<String> = keys.iter().filter_map(|key| place(origin(key)?)).collect();
         comments.dedup();
         let comment = comments.join("; ");
@@ -156,17 +157,21 @@ fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
         Kind::HidePid => Value::Text(format!("hidepid={}", settings.hide_pid.name())),
         Kind::ProcPaths => Value::List(settings.proc_keep.clone()),
         Kind::Keep => Value::Maps(settings.keep.iter().map(keep_path).collect()),
-        Kind::Mode | Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
+        Kind::ProjectIds => Value::Text(settings.project_ids?.to_string()),
+        Kind::Mode | Kind::Size | Kind::Inodes | Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
     })
 }
 
 /// The directories as `dirs` if possible, otherwise as `dir_confs`; nothing for the default ones.
 fn dirs(dirs: &[Dir]) -> Option<Row> {
     let is_plain = |dir: &Dir| {
-        let Dir { path, backing, mode, .. } = dir;
+        let Dir { path, backing, mode, size, inodes, .. } = dir;
         let options = show::options(dir);
         let is_shm = *backing == Backing::Tmpfs(Vec::new()) && path == DEV_SHM && options == ["nosuid", "nodev"];
-        mode.is_none() && (is_shm || *backing == Backing::BasePath && options.is_empty())
+        mode.is_none()
+            && size.is_none()
+            && inodes.is_none()
+            && (is_shm || *backing == Backing::BasePath && options.is_empty())
     };
     if dirs.is_empty() || !dirs.iter().all(is_plain) || dirs.iter().any(|dir| dir.path.contains([',', ' '])) {
         return Some(("dir_confs", Value::Maps(dirs.iter().map(dir_conf).collect())));
@@ -193,6 +198,12 @@ fn dir_conf(dir: &Dir) -> Vec<Row> {
     }
     if let Some(mode) = dir.mode {
         rows.push(("mode", Value::Text(format!("{mode:04o}"))));
+    }
+    if let Some(size) = &dir.size {
+        rows.push(("size", Value::Text(size.to_string())));
+    }
+    if let Some(inodes) = &dir.inodes {
+        rows.push(("inodes", Value::Text(inodes.to_string())));
     }
     let mut options = show::options(dir);
     if matches!(dir.backing, Backing::Tmpfs(_)) {

@@ -5,9 +5,10 @@
 //! stays.
 //!
 //! The JSON is one object: `node`, `spool`, `jobs[]` (`job`, `base`, `plugin` ("ours", "slurm"), `state`
-//! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`;
-//! null if Slurm's plugin does not record it), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null,
-//! `uid`, `state` ("waits", "runs", "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
+//! ("alive", "dead", "foreign", "in doubt"), `user`, `uid`, `holder`, `namespaces[]`, `trees[]`, `age_seconds`,
+//! `used_bytes`, `limit_bytes`, `used_inodes`, `limit_inodes`; null if Slurm's plugin does not record it, or if the job
+//! has no limit), `trash[]` (`base`, `count`), `removals[]` (`path`, `user` or null, `uid`, `state` ("waits", "runs",
+//! "stuck", "held"), `age_seconds`, `left`, `reason` or null), `unknown[]` (sentences).
 
 use crate::base::base_dir::open_base;
 use crate::base::log::{Level, Lines, Log};
@@ -26,6 +27,7 @@ use crate::config::slurm_conf;
 use crate::job::LiveJobs;
 use crate::job::record::live_jobs::live_jobs;
 use crate::job::record::namespaces::describe;
+use crate::job::record::project;
 use crate::job::record::registry::Registry;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{JobEntry, Live, MadeBy, Verdict};
@@ -33,6 +35,7 @@ use crate::job::remove::delete::Epilog;
 use crate::job::remove::lost;
 use crate::node::config_file::{File, config_directory};
 use crate::remover::status::{Status, Tree};
+use crate::sys::quota::{Amounts, Quota};
 use core::fmt;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -177,8 +180,39 @@ fn seconds_since(then: u64) -> u64 {
     now.map_or(0, |now| now.as_secs()).saturating_sub(then)
 }
 
+/// Where the column is that is left out where no job has a limit.
+const USED: usize = 6;
+
+/// What a job has in its projects, and may have.
+fn quota(sight: &JobEntry) -> Option<Quota> {
+    if let MadeBy::Ours(found) = &sight.job { project::of_job(&found.record) } else { None }
+}
+
+/// `1.5G of 20G, 12 of 1000 files`; nothing where there is no limit.
+fn shown_quota(sight: &JobEntry) -> String {
+    let Some(Quota { used, limit, .. }) = quota(sight) else { return String::new() };
+    let bytes = (limit.bytes > 0).then(|| format!("{} of {}", shown_bytes(used.bytes), shown_bytes(limit.bytes)));
+    let inodes = (limit.inodes > 0).then(|| format!("{} of {} inodes", used.inodes, limit.inodes));
+    bytes.into_iter().chain(inodes).collect::<Vec<_>>().join(", ")
+}
+
+/// With one digit behind the point, as ls(1) and df(1) do.
+fn shown_bytes(bytes: u64) -> String {
+    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {
+        return bytes.to_string();
+    };
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    if tenths.is_multiple_of(10) {
+        format!("{}{unit}", tenths / 10)
+    } else {
+        format!("{}.{}{unit}", tenths / 10, tenths % 10)
+    }
+}
+
 fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unknown: &[String]) -> String {
-    let mut rows = vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "DIRECTORY"].map(str::to_owned)];
+    let mut rows =
+        vec![["JOB", "USER", "STATE", "AGE", "HOLDER", "NAMESPACES", "USED", "DIRECTORY"].map(str::to_owned)];
     for Seen { base, sight } in seen {
         let job = sight.job.id();
         let (user, holder, namespaces) = match &sight.job {
@@ -192,9 +226,16 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         };
         let directory = format!("{}/{job}", escape(base));
         let age = shown_age(age(base, job));
-        rows.push([job.to_string(), user, state(sight.verdict).to_owned(), age, holder, namespaces, directory]);
+        let used = shown_quota(sight);
+        rows.push([job.to_string(), user, state(sight.verdict).to_owned(), age, holder, namespaces, used, directory]);
     }
-    let mut widths = [0; 7];
+    // Most nodes have no limits.
+    if rows.iter().skip(1).all(|row| row[USED].is_empty()) {
+        for row in &mut rows {
+            row[USED].clear();
+        }
+    }
+    let mut widths = [0; 8];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -206,7 +247,8 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
         let _ = writeln!(out, "no jobs on node {}", escape(node));
     }
     for row in &rows {
-        let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
+        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
     }
@@ -261,6 +303,10 @@ fn as_json(
         let holder = record.and_then(|record| record.holder).map(|holder| holder.pid.as_raw_nonzero().to_string());
         let trees = record
             .map(|record| json::list(record.trees.iter().map(|tree| json::text(&format!("{}/{job}", tree.base)))));
+        let quota = quota(sight);
+        let limit = |of: fn(&Amounts) -> u64| {
+            json::or_null(quota.map(|quota| of(&quota.limit)).filter(|limit| *limit > 0).map(number))
+        };
         json::object([
             ("job", number(job.into())),
             ("base", json::text(base)),
@@ -272,6 +318,10 @@ fn as_json(
             ("namespaces", json::or_null(namespaces.map(|names| json::list(names.split(", ").map(json::text))))),
             ("trees", json::or_null(trees)),
             ("age_seconds", json::or_null(age(base, job).map(number))),
+            ("used_bytes", json::or_null(quota.map(|quota| number(quota.used.bytes)))),
+            ("limit_bytes", limit(|limit| limit.bytes)),
+            ("used_inodes", json::or_null(quota.map(|quota| number(quota.used.inodes)))),
+            ("limit_inodes", limit(|limit| limit.inodes)),
         ])
     });
     let trash =
@@ -457,6 +507,7 @@ fn clean_up(
         other_bases: registry.trash.iter().map(String::as_str).collect(),
         epilog: settings.and_then(|settings| Epilog::new(settings, Some(&registry.slurm_conf))),
         removal: progress::SHOWN,
+        project_ids: settings.and_then(|settings| settings.project_ids),
     };
     let quiet = Lines::default();
     let look = || {

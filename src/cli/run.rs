@@ -16,6 +16,7 @@ use crate::cli::{OWN_FAILURE, TerminalHost, complain};
 use crate::config::problem;
 use crate::config::problem::Problem;
 use crate::config::settings::{Node, NodeSettings, Settings};
+use crate::config::size::JobHas;
 use crate::job::make::create::{Created, create};
 use crate::job::record::job::Record;
 use crate::job::record::process::BootId;
@@ -120,6 +121,7 @@ fn clean(host: &TerminalHost, node: &Node<'_>, base: &String) -> Result<(), Stri
         other_bases: Vec::new(),
         epilog: None,
         removal: progress::SHOWN,
+        project_ids: None,
     };
     dead_jobs::clean(host, &former, Ok(LiveJobs::default())).map_err(|error| error.to_string())
 }
@@ -152,6 +154,7 @@ fn in_namespaces(
         header: Header { id, sluid: 0, uid, gid, user: user.clone(), node: node.name.to_owned() },
         sluid_text: String::new(),
         environment: Environment::of_job(id, uid, gid, &user, node.name, None),
+        has: JobHas::default(),
         slurm_conf: None,
         boot: BootId::current().doing("read", || "read the boot id".to_owned()).map_err(text)?,
     };

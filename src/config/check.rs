@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::config::keys;
 use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS, MAX_KEEP, MAX_PROC_KEEP, MAX_TMPFS_PARAMS};
-use crate::config::mount_options::is_valid_param;
+use crate::config::mount_options::{INODES, SIZES, is_valid_param};
 use crate::config::path::{Clash, bases_clash, clash, depth, is_at_or_below, kept_in_proc, normalise, not_private};
 use crate::config::pattern::{JobNames, check_job_pattern, expand_job, names_user};
 use crate::config::problem::{Refusal, quote, refuse};
@@ -31,6 +31,14 @@ pub(crate) fn settings(settings: &Settings) -> Result<(), String> {
     proc(settings)?;
     for dir in &settings.dirs {
         one_dir(dir, settings)?;
+        let is_like = |other: &Dir| {
+            let has = |dir: &Dir| (dir.size.is_some(), dir.inodes.is_some());
+            matches!(dir.backing, Backing::Tmpfs(_)) || dir.backing != other.backing || has(dir) == has(other)
+        };
+        let is_so = settings.dirs.iter().all(is_like);
+        ensure(is_so, || {
+            format!("the directory {} has a size, and another in the same base has none", quote(&dir.path))
+        })?;
     }
     all_dirs(&settings.dirs, settings)?;
     for kept in &settings.keep {
@@ -169,6 +177,8 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
     is_allowed(dir)?;
     let is_mode = dir.mode.is_none_or(|mode| mode <= 0o7777);
     ensure(is_mode, || format!("the mode of the directory {name} is more than 7777"))?;
+    let has_ids = settings.project_ids.is_some() || !dir.is_limited() || matches!(dir.backing, Backing::Tmpfs(_));
+    ensure(has_ids, || format!("the directory {name} has a size, and there are no project_ids"))?;
     match &dir.backing {
         Backing::BasePath | Backing::OtherBase(_) | Backing::SameAs(_) if dir.path == DEV_SHM => {
             Err(format!("{DEV_SHM} is not a tmpfs"))
@@ -187,7 +197,12 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
             ensure(is_known, || format!("the tmpfs {name} has an invalid parameter"))?;
             let keys = || params.iter().map(|param| param.key.as_str());
             ensure(short_list::are_distinct(keys()), || format!("the tmpfs {name} has the same parameter twice"))?;
-            ensure(dir.mode.is_none() || keys().all(|key| key != "mode"), || format!("the tmpfs {name} has two modes"))
+            let is_once = |is_set: bool, params: &[&str]| !is_set || keys().all(|key| !params.contains(&key));
+            ensure(is_once(dir.mode.is_some(), &["mode"]), || format!("the tmpfs {name} has two modes"))?;
+            let has_one = is_once(dir.size.is_some(), SIZES);
+            ensure(has_one, || format!("the tmpfs {name} has two sizes"))?;
+            let has_one = is_once(dir.inodes.is_some(), INODES);
+            ensure(has_one, || format!("the tmpfs {name} has two numbers of inodes"))
         }
     }
 }

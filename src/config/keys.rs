@@ -41,6 +41,12 @@ pub enum Kind {
     Keep,
     /// Permission bits.
     Mode,
+    /// How much can be in a directory.
+    Size,
+    /// How many files can be in a directory.
+    Inodes,
+    /// A range of project ids.
+    ProjectIds,
     /// Private directories in one string.
     Dirs,
     /// Private directories, a mapping for each.
@@ -93,7 +99,7 @@ impl Key {
 }
 
 /// All keys that can be set for a node, in the order in which `jobns check` prints them.
-pub static KEYS: [Key; 25] = [
+pub static KEYS: [Key; 28] = [
     slurms("node_name", Kind::Nodes, "", "the nodes that the line is for").in_conf("NodeName").not_in_yaml(),
     slurms("base_path", Kind::BasePath, "not set", "the directory for the files of jobs").in_conf("BasePath"),
     slurms("auto_base_path", Kind::Flag(field!(auto_base_path)), "false", "make base_path when slurmd starts")
@@ -139,6 +145,9 @@ pub static KEYS: [Key; 25] = [
     ours("proc_options", Kind::HidePid, "not set", "options of the /proc of a PID namespace"),
     ours("proc_keep", Kind::ProcPaths, "not set", "mounts on the node's /proc that jobs keep"),
     ours("dir_mode", Kind::Mode, "0700", "permission bits of the private directories").in_conf("DirMode").not_in_yaml(),
+    ours("dir_size", Kind::Size, "not set", "how much can be in each of them"),
+    ours("dir_inodes", Kind::Inodes, "not set", "how many files can be in each of them"),
+    ours("project_ids", Kind::ProjectIds, "not set", "projects of ext4 or XFS for those in a base path"),
     slurms("dirs", Kind::Dirs, "/tmp,/dev/shm", "the private directories").in_conf("Dirs"),
     slurms("dir_confs", Kind::DirConfs, "not set", "the private directories, each with its options"),
     ours("keep", Kind::Keep, "not set", "paths of the node that stay visible inside private directories"),
@@ -151,7 +160,7 @@ pub const TOP_KEYS: [&str; 3] = ["defaults", "node_confs", "strict"];
 pub const ENTRY_KEYS: [&str; 2] = ["nodes", "options"];
 
 /// The keys of an entry of `dir_confs`.
-pub const DIR_KEYS: [&str; 5] = ["path", "base_path", "options", "tmpfs", "mode"];
+pub const DIR_KEYS: [&str; 7] = ["path", "base_path", "options", "tmpfs", "mode", "size", "inodes"];
 
 /// Those of an entry of `keep`.
 pub const KEEP_KEYS: [&str; 3] = ["path", "mode", "missing"];

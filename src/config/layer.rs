@@ -6,6 +6,7 @@ use crate::config::keys::Key;
 use crate::config::mount_options::MountOptions;
 use crate::config::problem::{Place, Scalar};
 use crate::config::settings::{DEV_SHM, HidePid, KeepPath, Namespaces};
+use crate::config::size::{Amount, ProjectIds, Size};
 
 /// Keys with their values, in the order of the text.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,9 @@ pub(super) enum Value {
     Paths(Vec<String>),
     Keep(Vec<Set<KeepPath>>),
     Dirs(Vec<DirSpec>),
+    Size(Size),
+    Amount(Amount),
+    ProjectIds(ProjectIds),
     Nodes(Scalar),
 }
 
@@ -51,13 +55,24 @@ pub(super) struct DirSpec {
     pub(super) is_tmpfs: bool,
     pub(super) options: MountOptions,
     pub(super) mode: Option<u32>,
+    pub(super) size: Option<Size>,
+    pub(super) inodes: Option<Amount>,
 }
 
 impl DirSpec {
     /// A directory without options.
     pub(super) fn new(path: String, at: Place) -> Self {
         let is_tmpfs = path == DEV_SHM;
-        Self { path, at, other_base: None, is_tmpfs, options: MountOptions::default(), mode: None }
+        Self {
+            path,
+            at,
+            other_base: None,
+            is_tmpfs,
+            options: MountOptions::default(),
+            mode: None,
+            size: None,
+            inodes: None,
+        }
     }
 }
 

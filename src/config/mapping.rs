@@ -8,9 +8,10 @@ use crate::config::limits::{MAX_KEEP, MAX_PROC_KEEP, MAX_WORDS};
 use crate::config::mount_options::MountOptions;
 use crate::config::path::{depth, kept_in_proc, normalise};
 use crate::config::pattern::check_job_pattern;
-use crate::config::problem::{Level, Report, Scalar, quote};
+use crate::config::problem::{Level, Refusal, Report, Scalar, quote};
 use crate::config::settings::{DEV_SHM, KeepPath, Namespaces};
-use crate::config::values::{BOOLEAN, MODE, ScalarReader, TEXT, Wanted, is_unset};
+use crate::config::size::{Amount, Size};
+use crate::config::values::{AMOUNT, BOOLEAN, MODE, SIZE, ScalarReader, TEXT, Wanted, is_unset};
 use crate::config::yaml::{Content, Tree};
 use crate::config::{mount_options, short_list, suggest, suspicious};
 
@@ -215,6 +216,7 @@ fn dir_confs(key: &Scalar, tree: &Tree, report: &mut Report) -> Option<Vec<DirSp
 /// One entry of `dir_confs`.
 fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report: &mut Report) -> Option<DirSpec> {
     let (mut path, mut other_base, mut options, mut tmpfs, mut mode) = (None, None, None, None, None);
+    let (mut size, mut inodes) = (None, None);
     for (key, tree) in entries {
         match key.text.as_str() {
             "path" => path = scalar("path", tree, &TEXT, report),
@@ -222,6 +224,8 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
             "options" => options = scalar("options", tree, &TEXT, report),
             "tmpfs" => tmpfs = boolean("tmpfs", tree, report),
             "mode" => mode = dir_mode(tree, report),
+            "size" => size = limit("size", tree, &SIZE, Size::parse, report),
+            "inodes" => inodes = limit("inodes", tree, &AMOUNT, Amount::parse, report),
             _ => unknown_key(key, "an entry of dir_confs", &DIR_KEYS, report),
         }
     }
@@ -251,9 +255,32 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     {
         reader.report.error(*at, "the mode is also set in options", "keep one of the two");
     }
+    for (at, name, params) in [
+        (size.as_ref().map(|set| set.at), "size", mount_options::SIZES),
+        (inodes.as_ref().map(|set| set.at), "number of inodes", mount_options::INODES),
+    ] {
+        let Some(at) = at else { continue };
+        if options.params.iter().any(|param| params.contains(&param.key.as_str())) {
+            reader.report.error(at, format!("the {name} is also in options"), "keep one of the two");
+        }
+    }
     let Scalar { text, at, .. } = path?;
     let path = reader.dir("path", text, *at, before)?;
-    Some(DirSpec { path, at: *at, other_base, is_tmpfs, options, mode: mode.map(|set| set.value) })
+    let (mode, size) = (mode.map(|set| set.value), size.map(|set| set.value));
+    Some(DirSpec { path, at: *at, other_base, is_tmpfs, options, mode, size, inodes: inodes.map(|set| set.value) })
+}
+
+/// A value that has a parser of its own.
+fn limit<T>(
+    name: &str,
+    tree: &Tree,
+    wanted: &Wanted,
+    parse: impl Fn(&str) -> Result<T, Refusal>,
+    report: &mut Report,
+) -> Option<Set<T>> {
+    let scalar = scalar(name, tree, wanted, report)?;
+    let value = ScalarReader { format: Flavour::Linux, report }.limit(name, scalar, parse)?;
+    Some(Set { value, at: tree.at })
 }
 
 /// `keep`: paths, each a text or a mapping.

@@ -10,6 +10,7 @@ use crate::config::keys;
 use crate::config::keys::{Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
 use crate::config::limits::MAX_BASE_PATH;
+use crate::config::mount_options;
 use crate::config::outcome::{Origin, Source};
 use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, is_cleaned};
 use crate::config::pattern::expand_node;
@@ -62,7 +63,7 @@ impl<'a> Merge<'a> {
             let what = "proc_options needs the /proc of a PID namespace, but clone_ns_flags has no CLONE_NEWPID";
             self.report.error(set.at, what, "add CLONE_NEWPID to clone_ns_flags, or write hidepid=off");
         }
-        settings.dirs = self.dirs(base_path.as_deref(), base.at);
+        settings.dirs = self.dirs(base_path.as_deref(), base.at, settings.project_ids.is_some());
         if let (Some(_), Some((_, Set { value: Value::Keep(paths), .. }))) = (&base_path, self.find("keep")) {
             for (index, Set { value, at }) in paths.iter().enumerate() {
                 if let Err(Refusal { what, hint }) = check::keep(value, settings.keep.get(..index), &settings) {
@@ -81,7 +82,10 @@ impl<'a> Merge<'a> {
 
     /// Sets the field of a key that has one field of its own.
     fn one_key(&mut self, key: &'static Key, settings: &mut Settings) {
-        if matches!(key.kind, Kind::Nodes | Kind::BasePath | Kind::Dirs | Kind::DirConfs | Kind::Mode) {
+        if matches!(
+            key.kind,
+            Kind::Nodes | Kind::BasePath | Kind::Dirs | Kind::DirConfs | Kind::Mode | Kind::Size | Kind::Inodes
+        ) {
             return;
         }
         match (&key.kind, self.pick(key.name).map(|set| &set.value)) {
@@ -99,6 +103,7 @@ impl<'a> Merge<'a> {
             }
             (_, Some(Value::Namespaces(namespaces))) => settings.namespaces = *namespaces,
             (_, Some(Value::HidePid(hide_pid))) => settings.hide_pid = *hide_pid,
+            (_, Some(Value::ProjectIds(ids))) => settings.project_ids = Some(*ids),
             (_, Some(Value::Paths(paths))) => settings.proc_keep.clone_from(paths),
             // What is wrong with them only the private directories show.
             (_, Some(Value::Keep(paths))) => settings.keep.extend(paths.iter().map(|set| set.value.clone())),
@@ -187,7 +192,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The private directories in mount order, checked against each other and against the base paths.
-    fn dirs(&mut self, base_path: Option<&str>, base_at: Place) -> Vec<Dir> {
+    fn dirs(&mut self, base_path: Option<&str>, base_at: Place, has_ids: bool) -> Vec<Dir> {
         let (confs, list) = (self.find("dir_confs"), self.find("dirs"));
         if let (Some((of_confs, confs)), Some((of_list, list))) = (confs, list)
             // The dir_confs of an entry may replace the dirs of defaults.
@@ -202,6 +207,14 @@ impl<'a> Merge<'a> {
             Some(Set { value: Value::Number(mode), .. }) => Some(*mode),
             _ => None,
         };
+        let size = match self.pick("dir_size") {
+            Some(Set { value: Value::Size(size), .. }) => Some(size),
+            _ => None,
+        };
+        let inodes = match self.pick("dir_inodes") {
+            Some(Set { value: Value::Amount(inodes), .. }) => Some(*inodes),
+            _ => None,
+        };
         let built_in = DEFAULT_DIRS.map(|path| DirSpec::new(path.to_owned(), base_at));
         let (specs, is_built_in) = match set {
             Some(Set { value: Value::Dirs(specs), .. }) => (specs.as_slice(), false),
@@ -213,8 +226,13 @@ impl<'a> Merge<'a> {
             let mut dir = self.dir(spec, base_path, &mut others);
             // /dev/shm is for all users in the job, as on the node.
             dir.mode = dir.mode.or(mode.filter(|_| !spec.is_tmpfs));
+            // What the options of a tmpfs say is nearer.
+            let lacks = |names: &[&str]| !spec.options.params.iter().any(|param| names.contains(&param.key.as_str()));
+            dir.size = dir.size.or_else(|| size.filter(|_| lacks(mount_options::SIZES)).cloned());
+            dir.inodes = dir.inodes.or(inodes.filter(|_| lacks(mount_options::INODES)));
             dirs.push(dir);
         }
+        self.limits(specs, &dirs, has_ids);
         for spec in specs {
             match base_path {
                 Some(base) if is_built_in => self.built_in_clash(&spec.path, base, base_at),
@@ -230,8 +248,14 @@ impl<'a> Merge<'a> {
     }
 
     fn dir(&mut self, spec: &DirSpec, base_path: Option<&str>, others: &mut Vec<String>) -> Dir {
-        let mut dir =
-            Dir { path: spec.path.clone(), backing: Backing::BasePath, flags: spec.options.flags, mode: spec.mode };
+        let mut dir = Dir {
+            path: spec.path.clone(),
+            backing: Backing::BasePath,
+            flags: spec.options.flags,
+            mode: spec.mode,
+            size: spec.size.clone(),
+            inodes: spec.inodes,
+        };
         if spec.is_tmpfs {
             dir.make_tmpfs(spec.options.params.clone());
         } else if let Some(Set { value, at }) = &spec.other_base
@@ -266,6 +290,29 @@ impl<'a> Merge<'a> {
             Some(Clash::BaseBelowDir) | None => return,
         };
         self.report.error(spec.at, what, "use another directory for one of the two");
+    }
+
+    /// The directories of a job in one base path have one limit: the sum of what each of them says.
+    fn limits(&mut self, specs: &[DirSpec], dirs: &[Dir], has_ids: bool) {
+        let has = |dir: &Dir| [("size", dir.size.is_some()), ("inodes", dir.inodes.is_some())];
+        let mut lacks_ids = !has_ids;
+        for (spec, dir) in specs.iter().zip(dirs).filter(|(spec, _)| !spec.is_tmpfs) {
+            for other in dirs.iter().filter(|other| other.backing == dir.backing) {
+                for ((key, is_there), (_, is_other)) in has(dir).into_iter().zip(has(other)) {
+                    if is_other && !is_there {
+                        let (dir, other) = (quote(&dir.path), quote(&other.path));
+                        let what = format!("{dir} has no {key}, unlike {other} in the same base_path");
+                        let hint = format!("add {key}, or dir_{key} for all: the directories share one limit");
+                        return self.report.error(spec.at, what, hint);
+                    }
+                }
+            }
+            if dir.is_limited() && std::mem::take(&mut lacks_ids) {
+                let what = format!("{} in base_path is limited, and there are no project_ids", quote(&dir.path));
+                let hint = "add project_ids: 100000-199999, or another range that nothing else on the file system uses";
+                self.report.error(spec.at, what, hint);
+            }
+        }
     }
 
     fn built_in_clash(&mut self, dir: &str, base: &str, at: Place) {

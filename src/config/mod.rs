@@ -26,6 +26,7 @@
 //! | [`path`], [`pattern`] | absolute normalised paths; `%h %n` and `%j %S %u` |
 //! | [`hostlist`] | whether `n[1-3,7]` contains this node |
 //! | [`cluster`] | whether the node names in the file exist in slurm.conf |
+//! | [`size`] | `50%mem max 64G` to bytes, for what a job has |
 //! | `short_list` | sorting short lists with little code |
 //! | [`check`] | the promises of [`Settings`](settings::Settings), checked as a whole |
 //! | [`slurm_conf`] | single values of slurm.conf |
@@ -56,6 +57,7 @@ pub mod problem;
 mod proc;
 pub mod settings;
 mod short_list;
+pub mod size;
 pub(crate) mod slurm_conf;
 pub(crate) mod spelling;
 pub(crate) mod suggest;

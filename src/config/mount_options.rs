@@ -59,6 +59,10 @@ const PARAMS: [(&str, Form); 22] = [
     ("rootcontext", Form::Label),
 ];
 
+/// Those that say how much can be in a tmpfs, and how many files.
+pub(super) const SIZES: &[&str] = &["size", "nr_blocks"];
+pub(super) const INODES: &[&str] = &["nr_inodes"];
+
 /// Bytes of the value of a parameter.
 const MAX_VALUE: usize = 64;
 /// Bytes of a label, or of the value of a parameter that is not in the list.

@@ -1,6 +1,7 @@
 //! The checked settings of one node: the types that the rest of the plugin uses.
 
 use crate::config::limits::DEFAULT_REMOVAL_TIMEOUT;
+use crate::config::size::{Amount, ProjectIds, Size};
 
 /// The default time limit of a script in seconds. It is Slurm's default.
 pub(crate) const DEFAULT_WAIT_SECONDS: u32 = 10;
@@ -90,6 +91,8 @@ pub struct Settings {
     pub proc_keep: Vec<String>,
     /// Paths of the node that stay visible inside private directories. Ours, not Slurm's.
     pub keep: Vec<KeepPath>,
+    /// Ids of projects for the directories of jobs in base paths. Ours, not Slurm's.
+    pub project_ids: Option<ProjectIds>,
     /// The private directories in mount order: a parent before what is nested in it.
     pub dirs: Vec<Dir>,
 }
@@ -155,9 +158,19 @@ pub struct Dir {
     pub flags: MountFlags,
     /// Permission bits instead of the default 0700. Not in Slurm's plugin.
     pub mode: Option<u32>,
+    /// How much can be in it. Ours, not Slurm's.
+    pub size: Option<Size>,
+    /// How many files and directories can be in it. Ours, not Slurm's.
+    pub inodes: Option<Amount>,
 }
 
 impl Dir {
+    /// Is there a limit on what is in it?
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.size.is_some() || self.inodes.is_some()
+    }
+
     pub(super) fn make_tmpfs(&mut self, params: Vec<TmpfsParam>) {
         self.backing = Backing::Tmpfs(params);
         self.flags.nosuid = true;

@@ -18,6 +18,7 @@ use crate::config::pattern::{check_job_pattern, check_node_pattern, has_other_pe
 use crate::config::problem::{Level, Place, Refusal, Report, Scalar, quote, refuse};
 use crate::config::proc;
 use crate::config::settings::DEFAULT_WAIT_SECONDS;
+use crate::config::size::{Amount, ProjectIds, Size};
 use crate::config::suggest;
 use crate::config::suspicious;
 
@@ -33,6 +34,8 @@ pub(super) struct Wanted {
 
 pub(super) const BOOLEAN: Wanted = Wanted { what: "true or false", hint: "write true or false" };
 pub(super) const MODE: Wanted = Wanted { what: "permission bits", hint: "write them in octal, such as 0700 or 1777" };
+pub(super) const AMOUNT: Wanted = Wanted { what: "text", hint: "write a number such as 100K" };
+pub(super) const SIZE: Wanted = Wanted { what: "text", hint: "write a size such as 20G or 50%mem" };
 pub(super) const TEXT: Wanted = Wanted { what: "text", hint: "write a single value here" };
 pub(super) const HOSTLIST: Wanted = Wanted { what: "a name or a hostlist", hint: "write a hostlist such as n[1-9]" };
 const SECONDS: Wanted = Wanted { what: "a number of seconds", hint: "write a whole number such as 10, without a unit" };
@@ -49,6 +52,8 @@ impl Kind {
             Self::Percent(_) => &PERCENT,
             Self::Mode => &MODE,
             Self::Dirs => &DIRS,
+            Self::Size => &SIZE,
+            Self::Inodes => &AMOUNT,
             _ => &TEXT,
         }
     }
@@ -77,6 +82,9 @@ impl ScalarReader<'_> {
             Kind::BasePath => self.base_path(name, scalar),
             Kind::Dirs => Some(Value::Dirs(self.dirs(name, scalar))),
             Kind::HidePid => Some(Value::HidePid(proc::options(scalar, self.report))),
+            Kind::Size => self.limit(name, scalar, Size::parse).map(Value::Size),
+            Kind::Inodes => self.limit(name, scalar, Amount::parse).map(Value::Amount),
+            Kind::ProjectIds => self.limit(name, scalar, ProjectIds::parse).map(Value::ProjectIds),
             Kind::Nodes => Some(Value::Nodes(scalar.clone())),
             Kind::Namespaces | Kind::ProcPaths | Kind::DirConfs | Kind::Keep => None,
         }
@@ -136,6 +144,17 @@ impl ScalarReader<'_> {
     /// Permission bits in octal: `0700`, `700`, `0o700`, `1777`.
     pub(super) fn mode(&mut self, name: &str, scalar: &Scalar) -> Option<u32> {
         mode(&scalar.text).or_else(|| self.refuse(name, scalar, &MODE, MODE.hint))
+    }
+
+    /// A number of files, or a size.
+    pub(super) fn limit<T>(
+        &mut self,
+        name: &str,
+        scalar: &Scalar,
+        parse: impl Fn(&str) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let text = scalar.text.as_str();
+        parse(text).map_err(|refusal| self.report.of_value(Level::Error, scalar.at, name, text, refusal)).ok()
     }
 
     /// The time limit of a script in seconds.

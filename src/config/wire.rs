@@ -7,7 +7,7 @@
 //! plugin reads the whole message of the other and refuses it at once. After the length:
 //!
 //! ```text
-//! slurm-jobns-settings 10 0.1.0      the format, and the version of the plugin for messages
+//! slurm-jobns-settings 11 0.1.0      the format, and the version of the plugin for messages
 //! mount_namespace 4026531841         the namespaces of slurmd
 //! pid_namespace 4026531836
 //! user_namespace 4026531837
@@ -23,10 +23,13 @@
 //! hide_pid 0
 //! keep /tmp/.X11-unix
 //! read_only
+//! project_ids 100000-199999
 //! dir /dev/shm
 //! nosuid
 //! nodev
 //! mode 1023
+//! size 50%mem max 64G
+//! inodes 100K
 //! tmpfs                              or other_base, same_as, or none of the three
 //! param size
 //! value 4g
@@ -39,11 +42,12 @@ use crate::config::limits::{
 };
 use crate::config::lines::{BadLine, Fields, Lines, put};
 use crate::config::path::normalise;
-use crate::config::problem::{escape, quote};
+use crate::config::problem::{Refusal, escape, quote};
 use crate::config::settings::{
     Backing, Dir, DisabledWhy, HidePid, KeepPath, MountFlags, NamespaceInodes, Namespaces, NodeSettings, Script,
     Settings, TmpfsParam,
 };
+use crate::config::size::{Amount, ProjectIds, Size};
 use std::fmt::Display;
 
 /// Bytes of the length at the start. Formats before 8 have no length.
@@ -53,7 +57,7 @@ pub const FRAME_LEN: usize = 4;
 pub(crate) const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Must change whenever the lines change.
-const FORMAT: u16 = 10;
+const FORMAT: u16 = 11;
 
 const HEADER: &str = "slurm-jobns-settings";
 
@@ -226,6 +230,7 @@ impl End<'_> {
             hide_pid,
             proc_keep,
             keep,
+            project_ids,
             dirs,
         } = settings;
         self.text("base_path", base_path)?;
@@ -250,6 +255,7 @@ impl End<'_> {
         *hide_pid = found.ok_or(BadLine("hide_pid"))?;
         self.list("proc_keep", proc_keep, MAX_PROC_KEEP, Self::text)?;
         self.list("keep", keep, MAX_KEEP, Self::keep)?;
+        self.limit("project_ids", project_ids, ProjectIds::parse)?;
         self.list("dir", dirs, MAX_DIRS, Self::dir)
     }
 
@@ -268,7 +274,7 @@ impl End<'_> {
     }
 
     fn dir(&mut self, word: &'static str, dir: &mut Dir) -> Done {
-        let Dir { path, backing, flags, mode } = dir;
+        let Dir { path, backing, flags, mode, size, inodes } = dir;
         let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
         self.text(word, path)?;
         self.flag("nosuid", nosuid);
@@ -279,6 +285,8 @@ impl End<'_> {
         self.flag("nodiratime", nodiratime);
         self.flag("relatime", relatime);
         self.option("mode", mode, Self::number)?;
+        self.limit("size", size, Size::parse)?;
+        self.limit("inodes", inodes, Amount::parse)?;
         if let Self::Reads(lines) = self {
             *backing = if lines.is_next("other_base") {
                 Backing::OtherBase(String::new())
@@ -299,6 +307,20 @@ impl End<'_> {
                 self.list("param", params, MAX_TMPFS_PARAMS, Self::param)
             }
         }
+    }
+
+    /// What has a parser of its own.
+    fn limit<T: Display>(
+        &mut self,
+        word: &'static str,
+        value: &mut Option<T>,
+        parse: fn(&str) -> Result<T, Refusal>,
+    ) -> Done {
+        let mut text = value.as_ref().map(T::to_string);
+        self.option(word, &mut text, Self::text)?;
+        *value = text.as_deref().map(parse).transpose().map_err(|_| BadLine(word))?;
+        // One text for each value.
+        if value.as_ref().map(T::to_string) == text { Ok(()) } else { Err(BadLine(word)) }
     }
 
     fn param(&mut self, word: &'static str, param: &mut TmpfsParam) -> Done {

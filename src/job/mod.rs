@@ -27,6 +27,7 @@ pub mod script;
 use self::record::process::BootId;
 use self::record::state::Header;
 use self::script::Environment;
+use crate::config::size::JobHas;
 use core::fmt;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct Job {
     pub sluid_text: String,
     /// The environment of every script that sets it up.
     pub environment: Environment,
+    /// What the sizes of its private directories are computed from.
+    pub has: JobHas,
     /// The path of slurm.conf, for the epilog.
     pub slurm_conf: Option<String>,
     /// The id of this boot.

@@ -6,6 +6,7 @@
 //! | [`config_file`] | the configuration file, who can change it, its settings for this node |
 //! | [`paths`], [`targets`] | base paths and scripts; the mount points of the private directories |
 //! | [`surroundings`] | whether the settings would cover what Slurm and jobs need |
+//! | `quotas` | whether the sizes of directories in base paths can be limited |
 //! | [`kernel`] | whether the kernel and its policies allow what jobs need |
 //! | [`finding`] | the types of the results |
 
@@ -15,6 +16,7 @@ pub mod config_file;
 pub mod finding;
 pub mod kernel;
 pub mod paths;
+mod quotas;
 pub mod surroundings;
 mod targets;
 

@@ -12,7 +12,7 @@ use crate::config::{check, keys, wire};
 use crate::job::record::state::MAX_SIZE;
 use crate::job::remove::dead_jobs;
 use crate::node::finding::{About, Findings};
-use crate::node::targets;
+use crate::node::{quotas, targets};
 use rustix::fd::AsFd;
 use rustix::fs::Access;
 use rustix::io::Errno;
@@ -152,6 +152,8 @@ pub fn write(settings: &Settings, manner: &Manner, found: &mut Findings) {
             } else {
                 found.fatal(key, error);
             }
+        } else if quotas::limited(settings).contains(&base) {
+            quotas::examine(settings, base, found);
         }
     }
 }

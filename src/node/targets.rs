@@ -50,7 +50,8 @@ pub(super) fn resolve_all(dirs: &mut Vec<Dir>, looking_at: fn(&str), found: &mut
             done.push(dir);
             continue;
         };
-        let is_one = (&dir.backing, dir.flags, dir.mode) == (&other.backing, other.flags, other.mode);
+        let kind = |dir: &Dir| Dir { path: String::new(), ..dir.clone() };
+        let is_one = kind(&dir) == kind(other);
         if !is_one || matches!(dir.backing, Backing::Tmpfs(_)) {
             let error = Error::because(
                 format!("make {written} private"),
@@ -143,12 +144,12 @@ fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::{Backing, MountFlags, TmpfsParam};
+    use crate::config::settings::{Backing, TmpfsParam};
     use crate::node::finding::{Finding, Severity};
     use std::os::unix::fs::symlink;
 
     fn dir(path: String) -> Dir {
-        Dir { path, backing: Backing::BasePath, flags: MountFlags::default(), mode: None }
+        Dir { path, ..Dir::default() }
     }
 
     fn resolved(path: &str) -> Result<String, Error> {

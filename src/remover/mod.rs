@@ -28,6 +28,7 @@ pub use log::parse_line;
 use crate::base::trusted_path;
 use crate::config::flavour::Flavour;
 use crate::config::settings::Script;
+use crate::config::size::ProjectIds;
 use crate::config::spelling;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,7 +38,8 @@ pub const PROGRAM: &str = "jobns-remover";
 
 const USAGE: &str = "\
 usage: jobns-remover --node NAME --spool DIR --status FILE --slurm-conf FILE [--base DIR]... [--trash DIR]...
-                     [--epilog FILE --epilog-wait SECONDS] [--wait SECONDS] [--slurm-user UID] [--debug]
+                     [--epilog FILE --epilog-wait SECONDS] [--wait SECONDS] [--slurm-user UID]
+                     [--project-ids FIRST-LAST] [--debug]
 
 Removes what jobs leave in their base paths. slurmd's plugin starts it; do not start it by hand.
 See slurm-jobns(7).
@@ -63,6 +65,8 @@ pub struct Options {
     pub debug: bool,
     /// The uid of `SlurmUser`; 0 if it is root.
     pub slurm_user: u32,
+    /// The projects of jobs.
+    pub project_ids: Option<ProjectIds>,
     /// It is a worker, not the supervisor.
     pub worker: bool,
 }
@@ -89,6 +93,9 @@ impl Options {
         }
         add("--wait", &self.wait.to_string());
         add("--slurm-user", &self.slurm_user.to_string());
+        if let Some(ids) = self.project_ids {
+            words.extend(["--project-ids".to_owned(), ids.to_string()]);
+        }
         words.extend(self.debug.then(|| "--debug".to_owned()));
         words.extend(self.worker.then(|| "--worker".to_owned()));
         words
@@ -124,6 +131,10 @@ impl Options {
                 "--epilog-wait" => epilog_wait = number()?,
                 "--wait" => options.wait = number()?,
                 "--slurm-user" => options.slurm_user = number()?,
+                "--project-ids" => {
+                    let ids = ProjectIds::parse(&value).map_err(|refusal| format!("{name} {value} {refusal}"))?;
+                    options.project_ids = Some(ids);
+                }
                 _ => return Err(format!("unknown option {name}")),
             }
         }
@@ -182,6 +193,7 @@ mod tests {
             wait: 60,
             debug: true,
             slurm_user: 64030,
+            project_ids: ProjectIds::parse("5-9").ok(),
             worker: true,
         };
         let parsed = Options::parse(options.arguments().into_iter().map(OsString::from));

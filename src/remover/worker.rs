@@ -16,6 +16,7 @@ use crate::base::listing::names;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::job::record::live_jobs::live_jobs;
+use crate::job::record::project;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Became, Live, Node, Verdict};
 use crate::job::remove::delete;
@@ -210,7 +211,13 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
     if let Err(error) = mounts::detach_below(&[format!("{base}/.trash/{}", name.to_string_lossy())]) {
         return held(error);
     }
-    with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)))
+    let project = project::own(top.as_fd(), trash.as_fd());
+    let outcome = with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)));
+    drop(top);
+    if let Some(project) = project.filter(|_| outcome == Outcome::Gone) {
+        project::release_soon(trash.as_fd(), project);
+    }
+    outcome
 }
 
 fn say_directories(directories: Vec<Directory>) {
@@ -300,6 +307,7 @@ fn job(
             other_bases: Vec::new(),
             epilog: options.epilog.as_ref().map(|script| Epilog { script, slurm_conf: Some(&options.slurm_conf) }),
             removal: Removal::InProgram,
+            project_ids: None,
         };
         Ok(match dead_jobs::delete_if_dead(&host, &node, &fd, base, entry) {
             Became::Gone => Outcome::Gone,

@@ -6,27 +6,55 @@ use crate::slurm::step::{Step, c_text};
 use crate::slurm::version::version;
 use core::ffi::{c_int, c_void};
 
-/// The GRES of the job on this node, as `gpu:a100:2,…`. None if it has none, or if the offset of the count in
-/// this version of Slurm is not known.
+/// What a job has of one GRES.
+#[derive(Debug)]
+pub struct Gres {
+    pub name: Vec<u8>,
+    /// Its type.
+    pub kind: Option<Vec<u8>>,
+    /// On all its nodes.
+    pub total: u64,
+    /// On this node; None where Slurm does not count it by node.
+    pub here: Option<u64>,
+}
+
+/// What the job has of each GRES. Nothing where the place of the count in this version is not known.
 #[must_use]
-pub fn of_step(step: Step, imports: &Imports) -> Option<Vec<u8>> {
+pub fn of_step(step: Step, imports: &Imports) -> Vec<Gres> {
     let list = step.gres_list();
-    let total_offset = layout::gres_job::total(version())?;
-    if list.is_null() {
-        return None;
-    }
-    let mut walk = GresWalk { total_offset, text: Vec::new() };
+    let offsets = layout::gres_job::total(version()).zip(layout::gres_job::here(version()));
+    let Some(offsets) = offsets.filter(|_| !list.is_null()) else { return Vec::new() };
+    let mut walk = GresWalk { offsets, found: Vec::new() };
     // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
     // call (slurmstepd_job.h). `walk` outlives it, and only `add_gres` uses it.
     unsafe {
         (imports.list_for_each)(list, add_gres as *mut c_void, (&raw mut walk).cast());
     }
-    (!walk.text.is_empty()).then_some(walk.text)
+    walk.found
+}
+
+/// `gpu:a100:2,…`: as scripts get it. None where there is none.
+#[must_use]
+pub fn text(found: &[Gres]) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    for Gres { name, kind, total, .. } in found {
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.extend(name);
+        if let Some(kind) = kind {
+            text.push(b':');
+            text.extend(kind);
+        }
+        text.extend(format!(":{total}").bytes());
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 struct GresWalk {
-    total_offset: usize,
-    text: Vec<u8>,
+    /// Of the count on all nodes, and of those on each node.
+    offsets: (usize, usize),
+    found: Vec<Gres>,
 }
 
 /// A `ListForF` over `gres_state_t`. It must not unwind, and does nothing that could panic.
@@ -46,7 +74,11 @@ unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
     // SAFETY: `walk` is the GresWalk of `of_step`, which nothing else uses during the walk.
     let walk = unsafe { &mut *walk.cast::<GresWalk>() };
     // SAFETY: it is `total_gres` of a live gres_job_state_t.
-    let total = unsafe { data.cast::<u8>().add(walk.total_offset).cast::<u64>().read_unaligned() };
+    let total = unsafe { data.cast::<u8>().add(walk.offsets.0).cast::<u64>().read_unaligned() };
+    let counts: *mut u64 = read(data, walk.offsets.1).cast();
+    // SAFETY: `gres_cnt_node_alloc`, null or the counts of the nodes: what a slurmstepd has is of its node alone
+    // (gres_job_state_extract).
+    let here = (!counts.is_null()).then(|| unsafe { counts.read_unaligned() });
     // SAFETY: both are `char *`, null or C strings that live as long as the structure.
     let (name, kind) = unsafe {
         (
@@ -54,14 +86,6 @@ unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
             c_text(read(data, layout::gres_job::TYPE_NAME).cast_const().cast()),
         )
     };
-    if !walk.text.is_empty() {
-        walk.text.push(b',');
-    }
-    walk.text.extend(name.unwrap_or_default());
-    if let Some(kind) = kind {
-        walk.text.push(b':');
-        walk.text.extend(kind);
-    }
-    walk.text.extend(format!(":{total}").bytes());
+    walk.found.push(Gres { name: name.unwrap_or_default(), kind, total, here });
     0
 }

@@ -213,6 +213,7 @@ pub fn restore() -> Result<(), Failure> {
             wait: settings.map_or(DEFAULT_REMOVAL_TIMEOUT, |settings| settings.removal_timeout),
             debug: imports.debug(),
             slurm_user: trusted_path::slurm_user().unwrap_or(0),
+            project_ids: settings.and_then(|settings| settings.project_ids),
             ..Options::default()
         },
     )?;

@@ -6,7 +6,8 @@
 use crate::base::error::{Doing, Error};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path;
-use crate::config::settings::NodeSettings;
+use crate::config::settings::{NodeSettings, Settings};
+use crate::config::size::{JobHas, count_of_list};
 use crate::config::wire;
 use crate::job::make::create::{Created, create};
 use crate::job::record::job;
@@ -17,6 +18,7 @@ use crate::job::remove::delete;
 use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds};
 use crate::slurm::gres;
+use crate::slurm::gres::Gres;
 use crate::slurm::host::{SlurmHost, SlurmStepHost};
 use crate::slurm::imports::{Daemon, Imports, NoToken};
 use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
@@ -102,7 +104,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
         return Err("stepd_create was called outside of slurmstepd".to_owned());
     };
     let host = SlurmStepHost { daemon: SlurmHost { imports }, stepd, step };
-    let job = job_of(imports, step)?;
+    let job = job_of(imports, step, settings)?;
     let start = Instant::now();
     let created = create(&host, settings, &job, delete::Removal::ByProgram(Duration::ZERO))
         .map_err(|error| format!("job {}: {error}", job.header.id))?;
@@ -129,7 +131,7 @@ fn listed<'a>(paths: impl Iterator<Item = &'a str>) -> String {
     paths.map(|path| path.replace(' ', "\\x20")).collect::<Vec<_>>().join(",")
 }
 
-fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
+fn job_of(imports: &Imports, step: Step, settings: &Settings) -> Result<Job, Failure> {
     let daemon = daemon(imports)?;
     let id = step.step_id();
     let user = String::from_utf8(step.user_name().unwrap_or_default()).unwrap_or_default();
@@ -141,6 +143,7 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
     let slurm_conf = Some(daemon.slurm_conf.as_str());
     let mut environment = Environment::of_job(id.job_id, step.uid(), step.gid(), &user, &daemon.node, slurm_conf);
     let number = |value: u64| Some(value).filter(|value| *value != 0).map(|value| value.to_string().into_bytes());
+    let gres = gres::of_step(step, imports);
     let het = Some(step.het_job_id()).filter(|het| *het != NO_VAL).unwrap_or(0);
     for (name, value) in [
         ("SLURM_HET_JOB_ID", number(het.into())),
@@ -150,7 +153,7 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
         ("SLURM_JOB_MEM", number(step.job_mem())),
         ("SLURM_JOB_CPUS", number(step.cpus().into())),
         ("SLURM_JOB_NUM_NODES", number(step.nnodes().into())),
-        ("SLURM_JOB_GRES", gres::of_step(step, imports)),
+        ("SLURM_JOB_GRES", gres::text(&gres)),
     ] {
         if let Some(value) = value {
             environment = environment.with(name, value);
@@ -167,9 +170,22 @@ fn job_of(imports: &Imports, step: Step) -> Result<Job, Failure> {
         },
         sluid_text,
         environment,
+        has: if settings.dirs.iter().any(|dir| dir.size.is_some()) { has(step, gres) } else { JobHas::default() },
         slurm_conf: Some(daemon.slurm_conf.clone()),
         boot: daemon.boot,
     })
+}
+
+/// What the job has on this node.
+fn has(step: Step, gres: Vec<Gres>) -> JobHas {
+    let megabytes = Some(step.job_mem()).filter(|memory| *memory != 0);
+    let gres = gres.into_iter().filter_map(|gres| Some((String::from_utf8(gres.name).ok()?, gres.here?)));
+    JobHas {
+        // What Slurm has no limit for has none, or one of its values for none, which are too large for bytes.
+        memory: megabytes.and_then(|memory| memory.checked_mul(1 << 20)),
+        cores: step.cores().and_then(|cores| count_of_list(&cores)),
+        gres: gres.collect(),
+    }
 }
 
 /// Deletes what this extern slurmstepd has made, at its end. If it has made nothing, a directory of the job

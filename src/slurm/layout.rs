@@ -67,6 +67,7 @@ pub mod step {
     pub const USER_NAME: Offset = Offset::behind(1, 392);
     pub const GID: Offset = Offset::behind(1, 424);
     /// Also after `io_mutex`.
+    pub const JOB_ALLOC_CORES: Offset = Offset::behind(2, 752);
     pub const JOB_GRES_LIST: Offset = Offset::behind(2, 768);
 }
 
@@ -117,19 +118,29 @@ pub mod gres_state {
     pub const NAME: usize = 16;
 }
 
-/// `gres_job_state_t`: `type_name`, and `total_gres`, which moved between two micro releases.
+/// `gres_job_state_t`: `type_name`, and `total_gres`, which moved between two micro releases, with what is behind it.
 pub mod gres_job {
     use crate::slurm_version::Version;
 
     pub const TYPE_NAME: usize = 8;
 
-    /// The offset of `total_gres`; None if it is not known. SLURM_JOB_GRES is then left out.
+    /// The offset of `total_gres`; None if it is not known. SLURM_JOB_GRES is then left out., and sizes
+    /// cannot depend on generic resources.
     #[must_use]
     pub const fn total(version: Version) -> Option<usize> {
         match (version.major, version.minor, version.micro) {
             (25, 11, 0..=7) | (26, 5, 0..=3) => Some(128),
             (26, 5, 5) => Some(136),
             _ => None,
+        }
+    }
+
+    /// The offset of `gres_cnt_node_alloc`, which is behind `total_gres` in every release.
+    #[must_use]
+    pub const fn here(version: Version) -> Option<usize> {
+        match total(version) {
+            Some(total) => Some(total + 24),
+            None => None,
         }
     }
 }

@@ -95,6 +95,12 @@ impl Step {
         self.text(layout::step::ALIAS_LIST)
     }
 
+    /// The cores of the job on this node, as `0-3,8`.
+    #[must_use]
+    pub fn cores(self) -> Option<Vec<u8>> {
+        self.text(layout::step::JOB_ALLOC_CORES)
+    }
+
     /// A `list_t *` of `gres_state_t`, which live as long as the call; null if there is none.
     #[must_use]
     pub fn gres_list(self) -> *mut c_void {

@@ -26,5 +26,6 @@ pub(crate) mod holder_image;
 pub(crate) mod mount;
 pub mod process;
 pub(crate) mod project;
+pub(crate) mod quota;
 pub(crate) mod signals;
 pub(crate) mod syscall;

@@ -35,14 +35,39 @@ fn call(fd: BorrowedFd<'_>, opcode: Opcode, attributes: fsxattr) -> Result<fsxat
     unsafe { ioctl(fd, Attributes(opcode, attributes)) }
 }
 
+const INHERIT: u32 = linux_raw_sys::general::FS_XFLAG_PROJINHERIT;
+
+fn attributes(fd: BorrowedFd<'_>) -> Result<fsxattr, Errno> {
+    // SAFETY: a structure of integers, for which zeros are a value.
+    call(fd, GET, unsafe { core::mem::zeroed() })
+}
+
+/// The project that what is made in `dir` gets, if it gets one.
+///
+/// # Errors
+///
+/// `ioctl(2)`: ENOTTY where the file system has no projects.
+pub fn inherited(dir: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
+    let fsxattr { fsx_projid, fsx_xflags, .. } = attributes(dir)?;
+    Ok((fsx_xflags & INHERIT != 0 && fsx_projid != 0).then_some(fsx_projid))
+}
+
+/// Gives `dir` the project `id`, also for what is made in it from now on.
+///
+/// # Errors
+///
+/// `ioctl(2)`: EOPNOTSUPP where the file system has no projects.
+pub fn set(dir: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
+    let mut own = attributes(dir)?;
+    own.fsx_projid = id;
+    own.fsx_xflags |= INHERIT;
+    call(dir, SET, own).map(drop)
+}
+
 /// Sets the project of `dir` to that of `model`. Its contents keep their projects. ENOTTY: the file system has no
 /// projects.
 pub fn join(dir: BorrowedFd<'_>, model: BorrowedFd<'_>) -> Result<(), Errno> {
-    const INHERIT: u32 = linux_raw_sys::general::FS_XFLAG_PROJINHERIT;
-    // SAFETY: it is a structure of integers, for which zeros are valid.
-    let empty: fsxattr = unsafe { core::mem::zeroed() };
-    let wanted = call(model, GET, empty)?;
-    let mut own = call(dir, GET, empty)?;
+    let (wanted, mut own) = (attributes(model)?, attributes(dir)?);
     own.fsx_projid = wanted.fsx_projid;
     own.fsx_xflags = own.fsx_xflags & !INHERIT | wanted.fsx_xflags & INHERIT;
     call(dir, SET, own).map(drop)

@@ -84,7 +84,7 @@ impl Checked<'_> {
             let is_shown = match key.name {
                 "user_ns_limits" => is_set || settings.namespaces.user,
                 "scripts_may_be_missing" => is_set || has_script,
-                "proc_options" | "proc_keep" | "keep" => is_set,
+                "proc_options" | "proc_keep" | "keep" | "dir_size" | "dir_inodes" | "project_ids" => is_set,
                 _ => true,
             };
             if is_shown {
@@ -111,6 +111,10 @@ impl Checked<'_> {
             Kind::Keep => Shown::Keep(&settings.keep),
             // All directories under the base path have the same mode.
             Kind::Mode => Shown::Mode(settings.dirs.iter().find_map(|dir| dir.mode).unwrap_or(0o700)),
+            // A directory that says nothing itself has it.
+            Kind::Size => Shown::Words(vec![settings.dirs.iter().find_map(|dir| dir.size.as_ref())?.to_string()]),
+            Kind::Inodes => Shown::Words(vec![settings.dirs.iter().find_map(|dir| dir.inodes)?.to_string()]),
+            Kind::ProjectIds => Shown::Words(vec![settings.project_ids?.to_string()]),
             Kind::Dirs if !has_confs => Shown::Dirs(&settings.dirs),
             Kind::DirConfs if has_confs => Shown::Dirs(&settings.dirs),
             Kind::Dirs | Kind::DirConfs | Kind::Nodes => return None,
@@ -245,6 +249,12 @@ impl Checked<'_> {
             if let Some(mode) = dir.mode {
                 let _ = write!(out, ", mode {mode:04o}");
             }
+            if let Some(size) = &dir.size {
+                let _ = write!(out, ", size {size}");
+            }
+            if let Some(inodes) = &dir.inodes {
+                let _ = write!(out, ", inodes {inodes}");
+            }
             let options = options(dir);
             if !options.is_empty() {
                 let _ = write!(out, ", options {}", escape(&options.join(",")));
@@ -355,6 +365,8 @@ fn json_dir(dir: &Dir, main_base: &str) -> String {
         ("backing", json::text(backing)),
         ("base_path", json::or_null(base.map(json::text))),
         ("mode", json::or_null(dir.mode.map(|mode| json::text(&format!("{mode:04o}"))))),
+        ("size", json::or_null(dir.size.as_ref().map(|size| json::text(&size.to_string())))),
+        ("inodes", json::or_null(dir.inodes.map(|inodes| inodes.get().to_string()))),
         ("options", json::list(options(dir).iter().map(|option| json::text(option)))),
     ])
 }

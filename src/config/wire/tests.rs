@@ -2,12 +2,15 @@
 
 use super::*;
 
+fn param(key: &str, value: Option<&str>) -> TmpfsParam {
+    TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) }
+}
+
 /// Settings in which no field has its default value.
 fn sample() -> Settings {
     let script = |path: &str| Some(Script { path: path.to_owned(), wait_seconds: 7 });
     let flags = MountFlags { nosuid: true, nodev: true, ..MountFlags::default() };
-    let param = |key: &str, value: Option<&str>| TmpfsParam { key: key.to_owned(), value: value.map(str::to_owned) };
-    let tmpfs = Backing::Tmpfs(vec![param("size", Some("4g")), param("noswap", None)]);
+    let tmpfs = Backing::Tmpfs(vec![param("huge", Some("never")), param("noswap", None)]);
     Settings {
         auto_base_path: true,
         base_path: "/ns/n1".to_owned(),
@@ -29,9 +32,17 @@ fn sample() -> Settings {
             KeepPath { path: "/tmp/.X11-unix".to_owned(), read_only: true, required: true },
             KeepPath { path: "/tmp/mps".to_owned(), read_only: false, required: false },
         ],
+        project_ids: ProjectIds::parse("5-9").ok(),
         dirs: vec![
-            Dir { path: "/tmp".to_owned(), backing: Backing::BasePath, flags: MountFlags::default(), mode: None },
-            Dir { path: "/dev/shm".to_owned(), backing: tmpfs, flags, mode: Some(0o1777) },
+            Dir { path: "/tmp".to_owned(), ..Dir::default() },
+            Dir {
+                path: "/dev/shm".to_owned(),
+                backing: tmpfs,
+                flags,
+                mode: Some(0o1777),
+                size: Size::parse("50%mem max 64G").ok(),
+                inodes: Amount::parse("100K").ok(),
+            },
             Dir {
                 path: "/scratch/%u".to_owned(),
                 backing: Backing::OtherBase("/fast".to_owned()),
@@ -45,13 +56,9 @@ fn sample() -> Settings {
                     relatime: true,
                 },
                 mode: Some(0o700),
+                ..Dir::default()
             },
-            Dir {
-                path: "/var/tmp".to_owned(),
-                backing: Backing::SameAs("/tmp".to_owned()),
-                flags: MountFlags::default(),
-                mode: None,
-            },
+            Dir { path: "/var/tmp".to_owned(), backing: Backing::SameAs("/tmp".to_owned()), ..Dir::default() },
         ],
     }
 }
@@ -93,14 +100,14 @@ fn the_lines_are_those_of_this_format() {
          entire_step_in_ns\nscripts_may_be_missing\nuser_ns_limits 25\n\
          init_script /a\nwait 7\nuser_ns_script /b\nwait 7\nclone_ns_script /c d\nwait 7\nclone_ns_epilog /e\nwait 7\n\
          removal_timeout 30\nhide_pid 4\nproc_keep /proc/cpuinfo\nproc_keep /proc/driver/x\n\
-         keep /tmp/.X11-unix\nread_only\nrequired\nkeep /tmp/mps\n\
+         keep /tmp/.X11-unix\nread_only\nrequired\nkeep /tmp/mps\nproject_ids 5-9\n\
          dir /tmp\n\
-         dir /dev/shm\nnosuid\nnodev\nmode 1023\ntmpfs\nparam size\nvalue 4g\nparam noswap\n\
+         dir /dev/shm\nnosuid\nnodev\nmode 1023\nsize 50%mem max 64G\ninodes 100K\ntmpfs\nparam huge\nvalue never\nparam noswap\n\
          dir /scratch/%u\nnosuid\nnodev\nnoexec\nread_only\nnoatime\nnodiratime\nrelatime\nmode 448\nother_base /fast\n\
          dir /var/tmp\nsame_as /tmp\nend\n";
     let made = lines_of(NodeSettings::Enabled(sample()));
     let (header, made) = made.split_once('\n').unwrap();
-    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 10 {PLUGIN_VERSION}").as_str(), 10, lines));
+    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 11 {PLUGIN_VERSION}").as_str(), 11, lines));
 }
 
 /// Slurm's plugin reads an int and then that number of bytes (`namespace_p_recv_stepd`). The first byte is a bool, the
@@ -127,12 +134,12 @@ fn what_slurms_plugin_sends_is_refused_without_waiting_for_more() {
 
 #[test]
 fn another_version_is_named() {
-    let next = "slurm-jobns-settings 11 9.8.7\nwhatever it\0says";
-    let start = "slurmd's plugin is version 9.8.7 (format 11), slurmstepd's is ";
+    let next = "slurm-jobns-settings 12 9.8.7\nwhatever it\0says";
+    let start = "slurmd's plugin is version 9.8.7 (format 12), slurmstepd's is ";
     assert!(refused(next).starts_with(start), "{}", refused(next));
     for (version, named) in [("\x1b[1m", "\\x1b[1m"), ("", "unknown"), (&"x".repeat(45), "unknown")] {
-        let sentence = refused(&format!("slurm-jobns-settings 11 {version}\n"));
-        assert!(sentence.contains(&format!("version {named} (format 11)")), "{sentence}");
+        let sentence = refused(&format!("slurm-jobns-settings 12 {version}\n"));
+        assert!(sentence.contains(&format!("version {named} (format 12)")), "{sentence}");
     }
 }
 
@@ -189,6 +196,10 @@ fn a_line_that_does_not_fit_is_named() {
         ("wait 7", "later 7", "wait"),
         ("/scratch/%u", "/scratch\nx", "end"),
         ("tmpfs\n", "tmpfs \n", "tmpfs"),
+        ("size 50%mem", "size 050%mem", "size"),
+        ("max 64G", "max 65536M", "size"),
+        ("inodes 100K", "inodes 0", "inodes"),
+        ("project_ids 5-9", "project_ids 9-5", "project_ids"),
         ("end\n", "end\n\n", "end"),
     ] {
         let sentence = refused(&good.replacen(from, to, 1));
@@ -229,6 +240,22 @@ fn hostile_settings_are_checked_like_a_file() {
         |s: &mut Settings| s.dirs[0].mode = Some(0o10000),
         |s: &mut Settings| s.dirs[1].flags.nosuid = false,
         |s: &mut Settings| s.dirs[1].backing = Backing::BasePath,
+        |s: &mut Settings| s.dirs[1].backing = Backing::Tmpfs(vec![param("size", Some("4g"))]),
+        |s: &mut Settings| s.dirs[1].backing = Backing::Tmpfs(vec![param("nr_blocks", Some("4"))]),
+        |s: &mut Settings| s.dirs[1].backing = Backing::Tmpfs(vec![param("nr_inodes", Some("4"))]),
+        |s: &mut Settings| {
+            s.dirs.truncate(2);
+            s.dirs[0].size = s.dirs[1].size.clone();
+            s.project_ids = None;
+        },
+        |s: &mut Settings| {
+            s.dirs[0].size = s.dirs[1].size.clone();
+            s.dirs.push(Dir { path: "/other".to_owned(), ..Dir::default() });
+        },
+        |s: &mut Settings| {
+            s.dirs[0].inodes = s.dirs[1].inodes;
+            s.dirs.push(Dir { path: "/other".to_owned(), size: s.dirs[1].size.clone(), ..Dir::default() });
+        },
         |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1".to_owned()),
         |s: &mut Settings| s.dirs[0].backing = Backing::SameAs("/dev/shm".to_owned()),
         |s: &mut Settings| s.dirs[2].backing = Backing::SameAs("/nowhere".to_owned()),

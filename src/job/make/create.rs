@@ -152,7 +152,7 @@ impl<'a> Making<'a> {
         removal: delete::Removal,
     ) -> Result<Self, Error> {
         let path = format!("{}/{}", settings.base_path, job.header.id);
-        let (main, journal) = JobDir::make((settings, job), &settings.base_path, |main, publish| {
+        let (main, journal) = JobDir::make((settings, job, plan), &settings.base_path, |main, publish| {
             let ns = make_private_dir(main.fd.as_fd(), c".ns").trying_to(|| format!("make {path}/.ns"))?;
             let file = rustix::fs::openat(
                 &ns,
@@ -169,7 +169,7 @@ impl<'a> Making<'a> {
             let header =
                 Line::Job { header: job.header.with_texts(), boot: job.boot, stepd, namespaces: plan.namespaces };
             let others = plan.other_bases.iter().map(|base| planned(base));
-            journal.write(&[header, main.line()].into_iter().chain(others).collect::<Vec<_>>())?;
+            journal.write(&std::iter::once(header).chain(main.lines()).chain(others).collect::<Vec<_>>())?;
             match publish() {
                 Err(failed) if failed.errno == Errno::EXIST => {
                     delete::dispose_of_stale(host, settings, job, removal)?;
@@ -221,7 +221,13 @@ impl<'a> Making<'a> {
         };
         let kept = proc_keep::keep(&self.plan.proc_keep)?;
         let after_script = self.settings.init_script.is_some();
-        let mut attach = private_dirs::make(self.plan, self.job, (&source, &self.others), after_script, self.host)?;
+        let mut attach = private_dirs::make(
+            self.plan,
+            self.job,
+            (&source, self.main.record.project, &self.others),
+            after_script,
+            self.host,
+        )?;
         drop(source);
         self.make_links()?;
         if !self.has_mounting_script() {
@@ -260,8 +266,8 @@ impl<'a> Making<'a> {
     /// The directories in the other bases.
     fn make_others(&mut self) -> Result<(), Error> {
         for base in &self.plan.other_bases {
-            let (dir, ()) = JobDir::make((self.settings, self.job), base, |dir, publish| {
-                self.journal.write(&[dir.line()])?;
+            let (dir, ()) = JobDir::make((self.settings, self.job, self.plan), base, |dir, publish| {
+                self.journal.write(&dir.lines().collect::<Vec<_>>())?;
                 let Header { id, node, .. } = &self.job.header;
                 let intention = || format!("make {base}/{id}");
                 Mark::put(dir.fd.as_fd(), self.job.boot, node).trying_to(intention)?;

@@ -1,11 +1,13 @@
-//! The directory of a job in one base. It is made, recorded, and then named.
+//! The directory of a job in one base. It is made, limited, recorded, and then named.
 
 use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base_for_job, remove_unfinished, rename_new};
 use crate::base::error::{Doing, Error, FailedCall, TryingTo};
 use crate::base::trusted_path::c_path;
 use crate::config::settings::Settings;
 use crate::job::Job;
+use crate::job::make::plan::Plan;
 use crate::job::record::job::TreeRecord;
+use crate::job::record::project;
 use crate::job::record::state::{Line, Tree};
 use rustix::fd::{AsFd, OwnedFd};
 
@@ -16,10 +18,11 @@ pub(super) struct JobDir {
 }
 
 impl JobDir {
-    /// Makes it under a temporary name. `finish` records it, fills it, and renames it with the function that is passed
-    /// to it. A directory of that name with another inode is not ours. After a failure nothing is left.
+    /// Makes it under a temporary name. From then on its contents are limited. `finish` records it, fills it, and renames
+    /// it with the function that is passed to it. A directory of that name with another inode is not ours. After a
+    /// failure nothing is left.
     pub(super) fn make<T>(
-        (settings, job): (&Settings, &Job),
+        (settings, job, plan): (&Settings, &Job, &Plan),
         base_path: &str,
         finish: impl FnOnce(&Self, &dyn Fn() -> Result<(), FailedCall>) -> Result<T, Error>,
     ) -> Result<(Self, T), Error> {
@@ -29,22 +32,32 @@ impl JobDir {
         let base = open_base_for_job(base_path, settings.auto_base_path)?;
         let base = base.as_fd();
         let fd = make_unfinished(base, &unfinished).trying_to(intention)?;
+        let mut project = 0;
         let make = || {
             let stat = rustix::fs::fstat(&fd).doing("fstat", intention)?;
-            let record = TreeRecord { base: base_path.to_owned(), device: stat.st_dev, inode: stat.st_ino };
+            if let Some((ids, limit)) = settings.project_ids.zip(plan.limit_of(base_path)) {
+                project = project::give(fd.as_fd(), job.header.id, ids, limit)?;
+            }
+            let record = TreeRecord { base: base_path.to_owned(), device: stat.st_dev, inode: stat.st_ino, project };
             let dir = Self { fd, record };
             let finished = finish(&dir, &|| rename_new(base, &unfinished, base, &name))?;
             Ok((dir, finished))
         };
+        let made = make();
         // The descriptor is closed, so the lock is released. If this fails, the removal program removes the directory.
-        make().inspect_err(|_| {
+        if made.is_err() {
             let _ = remove_unfinished(base, &unfinished);
-        })
+            if project != 0 {
+                let _ = project::release(base, project);
+            }
+        }
+        made
     }
 
-    pub(super) fn line(&self) -> Line<'_> {
-        let TreeRecord { base, device, inode } = &self.record;
-        Line::Tree(Tree { device: *device, inode: *inode, base })
+    pub(super) fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let TreeRecord { base, device, inode, project } = &self.record;
+        let project = (*project != 0).then_some(Line::Project { id: *project, base });
+        std::iter::once(Line::Tree(Tree { device: *device, inode: *inode, base })).chain(project)
     }
 }
 

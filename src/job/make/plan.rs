@@ -6,10 +6,13 @@ use crate::config::check::{dirs_for_job, keep_for_job};
 use crate::config::path::path_below;
 use crate::config::pattern::JobNames;
 use crate::config::settings::{Backing, Dir, HidePid, KeepPath, MountFlags, Namespaces, Settings, TmpfsParam};
+use crate::config::size;
+use crate::config::size::{Amount, JobHas, Size};
 use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
 use crate::sys::clone::NamespaceFlags;
+use crate::sys::quota::Amounts;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 
 /// Everything that create needs to know about a job.
@@ -33,6 +36,8 @@ pub struct Plan {
     pub keep: Vec<PlannedKeep>,
     /// The bases to cover inside the job.
     pub hidden: Vec<String>,
+    /// How much can be in the job's directories in a base.
+    pub in_bases: Vec<(String, Amounts)>,
 }
 
 /// One private directory of this job.
@@ -90,16 +95,21 @@ impl Plan {
         let keep = keep.into_iter().map(|(kept, may_be_users)| PlannedKeep { kept, may_be_users }).collect();
         let mut other_bases: Vec<String> = Vec::new();
         let mut dirs: Vec<PlannedDir> = Vec::new();
+        let mut in_bases = Vec::new();
         for dir in &expanded {
             let source = match &dir.backing {
-                Backing::Tmpfs(params) => Source::Tmpfs(params.clone()),
+                Backing::Tmpfs(params) => Source::Tmpfs(with_limits(params, dir, &job.has)?),
                 Backing::SameAs(other) => {
                     let other_dir = dirs.iter().find(|dir| dir.target == *other);
                     let why = || lay_out(format!("there is no {other}"));
                     other_dir.ok_or_else(why)?.source.clone()
                 }
-                Backing::BasePath => directory(&settings.base_path, &dir.path, &dirs),
+                Backing::BasePath => {
+                    limit(&mut in_bases, &settings.base_path, dir, &job.has)?;
+                    directory(&settings.base_path, &dir.path, &dirs)
+                }
                 Backing::OtherBase(base) => {
+                    limit(&mut in_bases, base, dir, &job.has)?;
                     if !other_bases.contains(base) {
                         other_bases.push(base.clone());
                     }
@@ -131,7 +141,13 @@ impl Plan {
             dirs,
             keep,
             hidden,
+            in_bases,
         })
+    }
+
+    /// How much can be in `<base>/<job>/`, if that is limited.
+    pub fn limit_of(&self, base: &str) -> Option<Amounts> {
+        self.in_bases.iter().find(|(limited, _)| limited == base).map(|(_, limit)| *limit)
     }
 
     /// All bases in which `<job>/` is made.
@@ -172,6 +188,46 @@ pub fn namespaces(settings: &Settings) -> NamespaceFlags {
     flags.set(NamespaceFlags::USER, user);
     flags.set(NamespaceFlags::INTER_PROCESS_COMMUNICATION, ipc);
     flags
+}
+
+/// The parameters of a tmpfs with its size and number of inodes for this job.
+fn with_limits(params: &[TmpfsParam], dir: &Dir, job: &JobHas) -> Result<Vec<TmpfsParam>, Error> {
+    let mut params = params.to_vec();
+    let mut add =
+        |key: &str, value: u64| params.push(TmpfsParam { key: key.to_owned(), value: Some(value.to_string()) });
+    if let Some(size) = &dir.size {
+        add("size", bytes(size, dir, job)?);
+    }
+    if let Some(inodes) = dir.inodes {
+        add("nr_inodes", inodes.get());
+    }
+    Ok(params)
+}
+
+/// Adds the size of a directory to the limit of the base that it is in.
+fn limit(in_bases: &mut Vec<(String, Amounts)>, base: &str, dir: &Dir, job: &JobHas) -> Result<(), Error> {
+    if !dir.is_limited() {
+        return Ok(());
+    }
+    let bytes = dir.size.as_ref().map_or(Ok(0), |size| bytes(size, dir, job))?;
+    let inodes = dir.inodes.map_or(0, Amount::get);
+    let known = in_bases.iter().position(|(limited, _)| limited == base).unwrap_or(in_bases.len());
+    if known == in_bases.len() {
+        in_bases.push((base.to_owned(), Amounts::default()));
+    }
+    if let Some((_, limit)) = in_bases.get_mut(known) {
+        limit.bytes = limit.bytes.saturating_add(bytes).min(size::MAX);
+        limit.inodes = limit.inodes.saturating_add(inodes).min(size::MAX);
+    }
+    Ok(())
+}
+
+/// The size of a directory for this job.
+fn bytes(size: &Size, dir: &Dir, job: &JobHas) -> Result<u64, Error> {
+    size.of(job).map_err(|why| {
+        Error::because(format!("give {} a size of {size}", dir.path), why)
+            .with_hint("submit the job with that, or add else and a size in namespace.yaml")
+    })
 }
 
 /// The name under `<base>/<job>/`: `_tmp` for `/tmp`, as with Slurm's plugin. It is never the name of
@@ -216,10 +272,14 @@ mod tests {
     }
 
     fn plan_on(options: &str, node: Option<&NodeLimits>) -> Result<Plan, Error> {
+        plan_for(options, node, &JobHas::default())
+    }
+
+    fn plan_for(options: &str, node: Option<&NodeLimits>, has: &JobHas) -> Result<Plan, Error> {
         let text = format!("defaults:\n  base_path: /base\n{options}");
         let parsed = parse_namespace_yaml("t", text.as_bytes(), &Node { name: "n", hostname: "n" });
         let Some(NodeSettings::Enabled(settings)) = parsed.settings else { panic!("{:?}", parsed.problems) };
-        Plan::new(&settings, &job(), node)
+        Plan::new(&settings, &Job { has: has.clone(), ..job() }, node)
     }
 
     fn job() -> Job {
@@ -227,6 +287,7 @@ mod tests {
             header: Header { id: 7, sluid: 1, uid: 1000, gid: 1000, user: "alice".into(), node: "n".into() },
             sluid_text: "s1".into(),
             environment: crate::job::script::Environment::default(),
+            has: crate::config::size::JobHas::default(),
             slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         }
@@ -272,6 +333,39 @@ mod tests {
         let found = plan("  dir_confs:\n    - path: /scratch/%u/%j\n").unwrap();
         assert_eq!(found.dirs[0].target, "/scratch/alice/7");
         assert!(plan("  dir_confs:\n    - path: /s/%u\n    - path: /s/alice\n").is_err());
+    }
+
+    #[test]
+    fn a_tmpfs_has_the_size_that_the_job_gives_it() {
+        let options = "  dir_confs:\n    - {path: /dev/shm, size: 50%mem else 3M, inodes: 1K, options: noexec}\n    \
+                       - {path: /b, tmpfs: true, size: 1K/core}\n";
+        let of = |has: &JobHas| plan_for(options, None, has);
+        let words = |dir: &PlannedDir| match &dir.source {
+            Source::Tmpfs(params) => params.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            Source::Directory { .. } => panic!("no tmpfs"),
+        };
+        let has = JobHas { memory: Some(1 << 30), cores: Some(3), ..JobHas::default() };
+        let found = of(&has).unwrap();
+        let sizes: Vec<String> = found.dirs.iter().map(words).collect();
+        assert_eq!(sizes, ["size=3072", "size=536870912,nr_inodes=1024"]);
+        let found = of(&JobHas { memory: None, ..has }).unwrap();
+        assert_eq!(words(&found.dirs[1]), "size=3145728,nr_inodes=1024");
+        let error = of(&JobHas::default()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot give /b a size of 1K/core: the cores of the job"), "{error}");
+    }
+
+    #[test]
+    fn all_that_a_job_has_in_a_base_has_one_limit() {
+        let options = "  project_ids: 5-9\n  dir_size: 2K/core\n  dir_confs:\n    - path: /a\n    - {path: /b, size: 1K}\n    \
+                       - {path: /c, base_path: /x, inodes: 7}\n    - {path: /d, tmpfs: true, size: 8K}\n";
+        let has = JobHas { cores: Some(3), ..JobHas::default() };
+        let found = plan_for(options, None, &has).unwrap();
+        assert_eq!(found.limit_of("/base"), Some(Amounts { bytes: 7 << 10, inodes: 0 }));
+        assert_eq!(found.limit_of("/x"), Some(Amounts { bytes: 6 << 10, inodes: 7 }));
+        assert!(plan_for(options, None, &JobHas::default()).is_err());
+        let most = "  project_ids: 5-9\n  dir_size: 8388607T\n  dirs: /a,/b\n";
+        assert_eq!(plan(most).unwrap().limit_of("/base").unwrap().bytes, size::MAX);
+        assert_eq!(plan("").unwrap().limit_of("/base"), None);
     }
 
     #[test]

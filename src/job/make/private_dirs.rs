@@ -13,6 +13,7 @@ use crate::job::make::child::Target;
 use crate::job::make::job_dir::JobDir;
 use crate::job::make::keep;
 use crate::job::make::plan::{Plan, PlannedDir, Source, attributes, nearest};
+use crate::job::record::project;
 use crate::sys::mount::set_attributes;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Uid};
@@ -20,12 +21,12 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
 /// Makes a detached mount for every private directory and every path of `keep`, with its final flags, and returns it with
-/// its target; None for a path that is not kept. `source` is `$SLURM_JOB_MOUNTPOINT_SRC`, `others` are the job's
+/// its target; None for a path that is not kept. `source` is `$SLURM_JOB_MOUNTPOINT_SRC`, `project` its project, `others` are the job's
 /// directories in other bases. `after_script`: init_script may have made some directories itself.
 pub(super) fn make(
     plan: &Plan,
     job: &Job,
-    (source, others): (&OwnedFd, &[JobDir]),
+    (source, project, others): (&OwnedFd, u32, &[JobDir]),
     after_script: bool,
     log: &dyn Log,
 ) -> Result<Vec<Option<(OwnedFd, Target)>>, Error> {
@@ -40,10 +41,11 @@ pub(super) fn make(
             match (&dir.source, same.and_then(|same| Some((same.tree.as_ref()?, same.is_ours)))) {
                 (Source::Directory { .. }, Some((tree, is_ours))) => (clone_mount(tree, dir)?, None, is_ours),
                 (Source::Directory { base, name }, None) => {
-                    let parent =
-                        others.iter().find(|other| other.record.base == *base).map_or(source, |other| &other.fd);
+                    let other = others.iter().find(|other| other.record.base == *base);
+                    let (parent, project) = other.map_or((source, project), |dir| (&dir.fd, dir.record.project));
                     let path = format!("{base}/{}/{name}", job.header.id);
                     let (tree, is_ours) = directory(parent.as_fd(), name, job, after_script, (dir, &path))?;
+                    check_project(&tree, project, &path)?;
                     (clone_mount(&tree, dir)?, Some(tree), is_ours)
                 }
                 (Source::Tmpfs(_), _) => (make_tmpfs(dir)?, None, true),
@@ -134,6 +136,16 @@ fn directory(
     Ok((fd, is_new))
 }
 
+/// Is what will be in it limited? init_script may have mounted something around it.
+fn check_project(tree: &OwnedFd, project: u32, path: &str) -> Result<(), Error> {
+    if project == 0 || project::inherited(tree.as_fd()) == Ok(Some(project)) {
+        return Ok(());
+    }
+    Err(Error::because(format!("limit the size of {path}"), "it is not in the project of the job").with_hint(
+        "init_script has mounted something there, or has set another project: leave that, or the size, to one of the two",
+    ))
+}
+
 /// Gives a directory to the job's user. A script may have mounted a directory around it that users can write to, and
 /// one of them may have replaced it with a directory of someone else.
 fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
@@ -206,6 +218,7 @@ mod tests {
             header: Header { id: 7, sluid: 0, uid: 1000, gid: 1000, user: "alice".into(), node: "n1".into() },
             sluid_text: String::new(),
             environment: crate::job::script::Environment::default(),
+            has: crate::config::size::JobHas::default(),
             slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         };

@@ -7,6 +7,7 @@ use crate::job::make::plan::{Plan, PlannedDir, Source};
 use crate::job::record::job::Record;
 use crate::job::record::namespaces::describe;
 use crate::job::record::state::Header;
+use crate::sys::quota::Amounts;
 use core::fmt;
 use rustix::mount::MountPropagationFlags;
 
@@ -55,6 +56,9 @@ impl fmt::Display for PlanOf<'_> {
                 ])
                 .collect();
             write!(f, " limits={}", limits.join(","))?;
+        }
+        for (base, Amounts { bytes, inodes }) in &plan.in_bases {
+            write!(f, " limit={base}:{bytes}:{inodes}")?;
         }
         if !plan.hidden.is_empty() {
             write!(f, " hidden={}", plan.hidden.join(","))?;
@@ -149,6 +153,7 @@ mod tests {
             header: Header { id: 17, sluid: 0, uid: 7, gid: 8, user: "alice".to_owned(), node: "n1".to_owned() },
             sluid_text: String::new(),
             environment: crate::job::script::Environment::default(),
+            has: crate::config::size::JobHas::default(),
             slurm_conf: None,
             boot: BootId::current().unwrap(),
         };
@@ -162,7 +167,9 @@ mod tests {
             namespaces: plan::namespaces(&settings),
             holder: None,
             of_this_boot: true,
-            trees: ["/nvme/n1", "/ssd"].map(|base| TreeRecord { base: base.to_owned(), device: 1, inode: 2 }).to_vec(),
+            trees: ["/nvme/n1", "/ssd"]
+                .map(|base| TreeRecord { base: base.to_owned(), device: 1, inode: 2, project: 0 })
+                .to_vec(),
         };
         assert_eq!(
             record.to_string(),

@@ -63,6 +63,8 @@ pub struct TreeRecord {
     pub device: u64,
     /// 0: it was not made yet.
     pub inode: u64,
+    /// The project by which what is in it is limited; 0: it has none.
+    pub project: u32,
 }
 
 /// A record as found on disk, with the facts that tell whether its job can be alive.
@@ -182,7 +184,9 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
     }
     let mut trees: Vec<TreeRecord> = Vec::new();
     for tree in state.trees() {
-        let new = TreeRecord { base: tree.base.to_owned(), device: tree.device, inode: tree.inode };
+        let of_tree = state.projects().filter(|(_, base)| *base == tree.base).last();
+        let project = of_tree.filter(|_| tree.inode != 0).map_or(0, |(id, _)| id);
+        let new = TreeRecord { base: tree.base.to_owned(), device: tree.device, inode: tree.inode, project };
         match trees.iter_mut().find(|known| known.base == new.base) {
             Some(known) => *known = new,
             None => trees.push(new),

@@ -16,6 +16,7 @@
 //! stepd 4711 998877 3344         pid, start time, pidfs inode
 //! namespaces 537001984           CLONE_NEW* bits
 //! tree 65024 131 /nvme/scratch   device and inode of /nvme/scratch/<job>, 0 0 before it is made
+//! project 100123 /nvme/scratch   by which what is in /nvme/scratch/<job> is limited
 //! holder 4712 998878 3345
 //! pins 9 10 -1 -1                fds in stepd: mount, pid, user, ipc
 //! ready
@@ -148,6 +149,15 @@ impl<'a> State<'a> {
     }
 }
 
+impl<'a> State<'a> {
+    /// The projects of its directories, each with the base.
+    pub fn projects(&self) -> impl Iterator<Item = (u32, &'a str)> + use<'a> {
+        Lines(self.text)
+            .filter(|(word, _)| *word == b"project")
+            .filter_map(|(_, mut value)| Some((value.number()?, value.path()?)))
+    }
+}
+
 impl PinNumbers {
     fn read(mut value: Fields<'_>) -> Option<Self> {
         let mut number = || match value.word() {
@@ -164,6 +174,7 @@ impl PinNumbers {
 pub enum Line<'a> {
     Job { header: Header<&'a str>, boot: BootId, stepd: Identity, namespaces: NamespaceFlags },
     Tree(Tree<'a>),
+    Project { id: u32, base: &'a str },
     Holder(Identity),
     Pins(PinNumbers),
     Ready,
@@ -186,6 +197,7 @@ impl fmt::Display for Line<'_> {
                 put(f, "namespaces", namespaces.bits())
             }
             Self::Tree(Tree { device, inode, base }) => put(f, "tree", format_args!("{device} {inode} {base}")),
+            Self::Project { id, base } => put(f, "project", format_args!("{id} {base}")),
             Self::Holder(holder) => put(f, "holder", holder),
             Self::Pins(PinNumbers { mount, pid, user, ipc }) => {
                 put(f, "pins", format_args!("{mount} {pid} {user} {ipc}"))
@@ -214,6 +226,7 @@ mod tests {
                 namespaces: NamespaceFlags::MOUNT | NamespaceFlags::PROCESS_ID,
             },
             Line::Tree(Tree { device: 1, inode: 2, base: "/a b" }),
+            Line::Project { id: 7, base: "/a b" },
             Line::Holder(id(6)),
             Line::Pins(PinNumbers { mount: 9, pid: 10, user: -1, ipc: -1 }),
             Line::Ready,
@@ -234,6 +247,7 @@ mod tests {
         assert_eq!(state.pins.unwrap().pid, 10);
         assert!(state.ready);
         assert_eq!(state.trees().collect::<Vec<_>>(), [Tree { device: 1, inode: 2, base: "/a b" }]);
+        assert_eq!(state.projects().collect::<Vec<_>>(), [(7, "/a b")]);
     }
 
     #[test]

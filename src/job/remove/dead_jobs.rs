@@ -11,15 +11,15 @@ use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::settings::{Backing, Settings};
+use crate::config::size::ProjectIds;
 use crate::job::LiveJobs;
-use crate::job::record::job;
-use crate::job::record::job::{Found, Record};
+use crate::job::record::job::{self, Found, Record};
 use crate::job::record::process::BootId;
+use crate::job::record::project;
 use crate::job::remove::delete::{Epilog, Left, Removal, delete, lock_job, remove_locked};
 use crate::job::remove::lost;
 use crate::job::remove::mounts;
-use crate::job::remove::slurms_leftovers;
-use crate::job::remove::slurms_leftovers::Leftover;
+use crate::job::remove::slurms_leftovers::{self, Leftover};
 use crate::job::remove::trash::{TRASH, entries, has_some, open_trash};
 use crate::job::remove::tree::Terms;
 use core::fmt;
@@ -74,6 +74,8 @@ pub struct Node<'a> {
     pub other_bases: Vec<&'a str>,
     pub epilog: Option<Epilog<'a>>,
     pub removal: Removal,
+    /// The projects of its jobs.
+    pub project_ids: Option<ProjectIds>,
 }
 
 /// The bases of `settings` besides the main one.
@@ -263,6 +265,7 @@ pub fn clean(host: &dyn Log, node: &Node<'_>, live: Result<LiveJobs, Error>) -> 
             Err(error) if error.errno() != Some(Errno::NOENT) => result = result.and(Err(error)),
             _ => {}
         }
+        result = result.and(project::release_unused(base, node.project_ids));
     }
     result
 }
@@ -549,6 +552,7 @@ mod tests {
                 other_bases: Vec::new(),
                 epilog: Some(Epilog { script: &epilog, slurm_conf: None }),
                 removal: Removal::HERE,
+                project_ids: None,
             };
             clean(&Silent, &node, Ok(LiveJobs::default()))
         };
@@ -573,7 +577,14 @@ mod tests {
         std::fs::create_dir(top.path().join(".trash")).unwrap();
         std::fs::set_permissions(top.path().join(".trash"), std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = top.path().display().to_string();
-        let node = Node { name: "n1", bases: &[], other_bases: Vec::new(), epilog: None, removal: Removal::InProgram };
+        let node = Node {
+            name: "n1",
+            bases: &[],
+            other_bases: Vec::new(),
+            epilog: None,
+            removal: Removal::InProgram,
+            project_ids: None,
+        };
         let base = open_base(&path).unwrap();
         let nobody = || None;
         let look = || job_entry(&Silent, base.as_fd(), &path, "7", "n1", &Live::new(&nobody)).unwrap().unwrap();

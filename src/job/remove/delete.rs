@@ -16,6 +16,7 @@ use crate::job::record::job;
 use crate::job::record::job::DEAD_MODE;
 pub use crate::job::record::job::{Record, TreeRecord};
 use crate::job::record::namespaces::Pins;
+use crate::job::record::project;
 use crate::job::record::state::Header;
 use crate::job::remove::lost;
 use crate::job::remove::mounts;
@@ -26,6 +27,8 @@ use crate::job::script::Environment;
 use crate::job::{Job, Milliseconds, script};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
+use crate::sys::quota::Quota;
+use core::fmt;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -139,6 +142,7 @@ pub fn delete(
         return Left::Some;
     }
     drop(pins);
+    let quota = project::of_job(record);
     if let Err(error) = mounts::detach_below(&paths_in_place(record)) {
         host.log(Level::Error, format_args!("job {job}: {error}"));
     }
@@ -155,9 +159,24 @@ pub fn delete(
     let ms = Milliseconds(start.elapsed());
     host.log(
         if matches!(removal, Removal::InProgram) { Level::Debug } else { Level::Info },
-        format_args!("job {job}: deleted: left={} uid={} ms={ms}", left.word(), record.header.uid),
+        format_args!("job {job}: deleted: left={} uid={}{} ms={ms}", left.word(), record.header.uid, UsedOf(quota)),
     );
     left
+}
+
+/// What a job had in its projects, for the line about its end.
+struct UsedOf(Option<Quota>);
+
+impl fmt::Display for UsedOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Quota { used, limit, .. }) = &self.0 else { return Ok(()) };
+        for (used, limit, name) in [(used.bytes, limit.bytes, ""), (used.inodes, limit.inodes, "_inodes")] {
+            if limit > 0 {
+                write!(f, " used{name}={used} limit{name}={limit}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -> Left {
@@ -242,7 +261,13 @@ pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'
             Ok(()) => break,
         }
     }
-    Ok(remove_tree(parent, name, terms))
+    let project = project::own(tree.as_fd(), parent);
+    let summary = remove_tree(parent, name, terms);
+    drop(tree);
+    if let Some(project) = project.filter(|_| summary.complete()) {
+        project::release_soon(parent, project);
+    }
+    Ok(summary)
 }
 
 /// Removes the directories that could not be moved. The one with the state file is the last.
@@ -549,7 +574,7 @@ mod tests {
             std::fs::create_dir_all(path(dir)).unwrap();
         }
         let stat = std::fs::metadata(path("ours/7")).unwrap();
-        let tree = |base: &str, inode| TreeRecord { base: path(base), device: stat.dev(), inode };
+        let tree = |base: &str, inode| TreeRecord { base: path(base), device: stat.dev(), inode, project: 0 };
         let record = Record {
             header: Header { id: 7, sluid: 0, uid: 1000, gid: 1000, user: "alice".into(), node: "n1".into() },
             namespaces: NamespaceFlags::MOUNT,

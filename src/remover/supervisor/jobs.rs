@@ -4,6 +4,7 @@ use crate::base::base_dir::open_base;
 use crate::base::error::Error;
 use crate::base::log::{Level, Log};
 use crate::job::record::live_jobs::live_jobs;
+use crate::job::record::project;
 use crate::job::remove::dead_jobs;
 use crate::job::remove::dead_jobs::{Live, Node, Verdict};
 use crate::job::remove::delete::Removal;
@@ -45,6 +46,12 @@ impl Supervisor {
             }
         }
         self.look_for_strays(&live, now);
+        let bases = asked.bases.iter().chain(&asked.trash);
+        for base in bases.filter(|_| asked.project_ids.is_some()) {
+            if let Err(error) = project::release_unused(base, asked.project_ids) {
+                self.host.log(Level::Error, format_args!("{error}"));
+            }
+        }
     }
 
     /// Inspects the base paths of `dir_confs` for directories that no state file names.
@@ -87,6 +94,7 @@ impl Supervisor {
             other_bases: Vec::new(),
             epilog: None,
             removal: Removal::InProgram,
+            project_ids: None,
         };
         // The job is not dead. This logs why its directory stays.
         dead_jobs::delete_if_dead(&self.host, &node, fd, path, entry);

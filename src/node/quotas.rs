@@ -1,0 +1,126 @@
+//! Can base paths be limited? What each job with a limit does is done once.
+
+use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base, remove_unfinished};
+use crate::base::error::{Doing, Error, TryingTo};
+use crate::base::trusted_path::c_path;
+use crate::config::settings::{Backing, Dir, Settings};
+use crate::config::size::ProjectIds;
+use crate::job::record::project;
+use crate::node::finding::{About, Findings};
+use crate::sys::quota::Amounts;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+
+const EXT4: i64 = 0xef53;
+const XFS: i64 = 0x5846_5342;
+/// `f_type` (statfs(2)) of others that people have for such directories.
+const OTHERS: [(i64, &str); 9] = [
+    (0x2fc1_2fc1, "ZFS"),
+    (0x9123_683e, "btrfs"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x6969, "NFS"),
+    (0x794c_7630, "overlay"),
+    (0x0102_1994, "tmpfs"),
+    (0x00c3_6400, "CephFS"),
+    (0x4750_4653, "GPFS"),
+    (0x1983_0326, "BeeGFS"),
+];
+
+/// The bases in which what jobs have is limited, the main one first.
+pub(super) fn limited(settings: &Settings) -> Vec<&str> {
+    let of = |dir: &Dir| dir.is_limited();
+    let mut bases = Vec::new();
+    for dir in settings.dirs.iter().filter(|dir| of(dir)) {
+        let base = match &dir.backing {
+            Backing::BasePath => settings.base_path.as_str(),
+            Backing::OtherBase(base) => base.as_str(),
+            Backing::SameAs(_) | Backing::Tmpfs(_) => continue,
+        };
+        if !bases.contains(&base) {
+            bases.push(base);
+        }
+    }
+    bases
+}
+
+/// Tries out a limited base path.
+pub(super) fn examine(settings: &Settings, base: &str, found: &mut Findings) {
+    let Some(ids) = settings.project_ids else { return };
+    if let Err(error) = try_limit(base, ids) {
+        return found.fatal("project_ids", error);
+    }
+    if !settings.namespaces.user {
+        found.note(
+            About::Key("project_ids"),
+            format!(
+                "the limits in {base} stop mistakes: without CLONE_NEWUSER, a user who wants to can take own files out of them, by setting another project on the files"
+            ),
+        );
+    }
+}
+
+fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
+    let intention = || format!("limit the sizes of directories in base_path {base_path}");
+    let refuse = |why: &str, hint: &str| Err(Error::because(intention(), why).with_hint(hint));
+    let base = open_base(base_path)?;
+    let base = base.as_fd();
+    #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "its type depends on the architecture")]
+    let kind = rustix::fs::fstatfs(base).doing("fstatfs", intention)?.f_type as i64;
+    if kind != EXT4 && kind != XFS {
+        let name = OTHERS.iter().find(|(known, _)| *known == kind).map_or("neither ext4 nor XFS", |(_, name)| name);
+        return refuse(
+            &format!("its file system is {name}, and only ext4 and XFS have the quotas for that"),
+            "leave size out, and limit $SLURM_JOB_MOUNTPOINT_SRC in init_script: see namespace.yaml(5), Sizes",
+        );
+    }
+    match project::is_enforced(base) {
+        Ok(true) => {}
+        // ENOSYS: nothing is counted. ENOTTY and others: a kernel without it.
+        Ok(false) | Err(Errno::NOSYS | Errno::SRCH) if kind == XFS => {
+            return refuse(
+                "XFS is mounted without quotas of projects",
+                "mount it with the option prjquota; a remount does not do it",
+            );
+        }
+        Ok(false) | Err(Errno::NOSYS | Errno::SRCH) => {
+            return refuse(
+                "ext4 is mounted without quotas of projects",
+                "mount it with the option prjquota; without that feature, unmount it and run tune2fs -O project,quota -Q prjquota",
+            );
+        }
+        Err(errno) => return Err(Error::call(intention(), "quotactl_fd(Q_XGETQSTATV)", errno)),
+    }
+    if project::inherited(base) != Ok(None) {
+        return refuse(
+            "it is in a project itself, and nothing can be moved from it to another one",
+            "use another base_path, or take it out of its project: chattr -p 0 -P, or xfs_quota project -C",
+        );
+    }
+    // No job has this number.
+    let name = &c_path(&format!("{UNFINISHED}0"))?;
+    let dir = match make_unfinished(base, name) {
+        // Somebody else tries at this moment.
+        Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(()),
+        result => result.trying_to(intention)?,
+    };
+    let tried = try_project(dir.as_fd(), ids);
+    drop(dir);
+    remove_unfinished(base, name).trying_to(|| format!("remove {base_path}/{UNFINISHED}0"))?;
+    project::release_soon(base, tried?);
+    Ok(())
+}
+
+/// A limit that is set must be the one that is read.
+fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<u32, Error> {
+    let limit = Amounts { bytes: 1 << 20, inodes: 100 };
+    let id = project::give(dir, 0, ids, limit)?;
+    let read =
+        project::of(dir, id).doing("quotactl_fd(Q_GETNEXTQUOTA)", || format!("read the limit of project {id}"))?;
+    if project::inherited(dir) != Ok(Some(id)) || read.limit != limit || read.used.inodes == 0 {
+        return Err(Error::because(
+            format!("limit project {id}"),
+            "what was set is not what is there: the file system does not count quotas of projects as ext4 and XFS do",
+        ));
+    }
+    Ok(id)
+}
