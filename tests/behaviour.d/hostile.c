@@ -14,6 +14,7 @@
 //   hostile project ID DIRECTORY         gives it a project, which what is made in it inherits
 //   hostile limit ID DIRECTORY MIB       limits what the project may use on the file system of DIRECTORY
 //   hostile used ID DIRECTORY            prints how many bytes the project uses there
+//   hostile projects DIRECTORY           lists the projects there that have something: id, bytes, limit, inodes, limit
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -492,6 +493,26 @@ static long long used_by_project(int id, const char *path)
 	return usage.dqb_curspace;
 }
 
+// struct if_nextdqblk of linux/quota.h, which cannot be included beside sys/quota.h.
+struct next_quota {
+	unsigned long long space_limit, space_soft, space, inode_limit, inode_soft, inodes, times[2];
+	unsigned valid, id;
+};
+
+static void list_projects(const char *path)
+{
+	int fd = check(open(path, O_RDONLY | O_DIRECTORY), path);
+	struct next_quota next = { 0 };
+	const int get_next = 0x800009;
+
+	for (unsigned id = 0; !syscall(SYS_quotactl_fd, fd, QCMD(get_next, PRJQUOTA), id, &next); id = next.id + 1) {
+		if (next.space || next.inodes || next.space_limit || next.inode_limit)
+			printf("%u %llu %llu %llu %llu\n", next.id, next.space, next.space_limit * 1024, next.inodes, next.inode_limit);
+	}
+	if (errno != ENOENT)
+		fail(path);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -520,6 +541,8 @@ int main(int argc, char **argv)
 		limit_project(atoi(argv[2]), argv[3], atoi(argv[4]));
 	} else if (!strcmp(what, "used") && argc == 4) {
 		printf("%lld\n", used_by_project(atoi(argv[2]), argv[3]));
+	} else if (!strcmp(what, "projects") && argc == 3) {
+		list_projects(argv[2]);
 	} else {
 		fputs("hostile: see its first lines for what it can do\n", stderr);
 		return 2;
