@@ -77,28 +77,6 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     Ok(base)
 }
 
-/// Magic numbers of file systems that only one machine can have mounted (linux/magic.h; the last two are ZFS and
-/// bcachefs). Others, such as NFS, Lustre and those of FUSE, may be shared with other nodes.
-const LOCAL_FILE_SYSTEMS: [u64; 10] = [
-    0xEF53,      // ext2, ext3, ext4
-    0x5846_5342, // XFS
-    0x9123_683E, // btrfs
-    0xF2F5_2010, // F2FS
-    0x3153_464A, // JFS
-    0x0102_1994, // tmpfs
-    0x8584_58F6, // ramfs
-    0x794C_7630, // overlayfs
-    0x2FC1_2FC1,
-    0xCA45_1A4E,
-];
-
-/// Returns true if no other machine can have mounted the file system of `fd`, and false if it may have.
-#[must_use]
-pub fn is_local(fd: BorrowedFd<'_>) -> bool {
-    #[allow(clippy::cast_sign_loss, reason = "a magic number, whatever the width of f_type")]
-    rustix::fs::fstatfs(fd).is_ok_and(|fs| LOCAL_FILE_SYSTEMS.contains(&(fs.f_type as u64)))
-}
-
 /// Opens a base directory for a new job. With `may_make` (`auto_base_path`) it is made if it is gone, as when slurmd
 /// starts.
 pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {

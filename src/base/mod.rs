@@ -9,6 +9,7 @@
 //! | [`fixed_text`] | text without allocation |
 //! | [`trusted_path`] | paths that only root can change |
 //! | [`base_dir`] | base paths, and a job's directory before it gets its name |
+//! | [`file_system`] | the kind of a file system |
 //! | [`listing`] | the names in a directory |
 //! | [`mountinfo`] | the mounts of a mount namespace |
 //! | [`spool`] | small text files in slurmd's spool directory |
@@ -18,6 +19,7 @@
 pub(crate) mod base_dir;
 pub(crate) mod errno_hints;
 pub(crate) mod error;
+pub(crate) mod file_system;
 pub(crate) mod fixed_text;
 pub mod io;
 pub(crate) mod listing;

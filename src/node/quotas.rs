@@ -2,6 +2,8 @@
 
 use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, TryingTo};
+use crate::base::file_system;
+use crate::base::file_system::{EXT4, XFS};
 use crate::base::trusted_path::c_path;
 use crate::config::settings::{Backing, Dir, Settings};
 use crate::config::size::ProjectIds;
@@ -11,16 +13,14 @@ use crate::sys::quota::Amounts;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
-const EXT4: i64 = 0xef53;
-const XFS: i64 = 0x5846_5342;
-/// `f_type` (statfs(2)) of others that people have for such directories.
-const OTHERS: [(i64, &str); 9] = [
-    (0x2fc1_2fc1, "ZFS"),
-    (0x9123_683e, "btrfs"),
+/// Others that administrators use for such directories.
+const OTHERS: [(u64, &str); 9] = [
+    (file_system::ZFS, "ZFS"),
+    (file_system::BTRFS, "btrfs"),
     (0x0bd0_0bd0, "Lustre"),
     (0x6969, "NFS"),
-    (0x794c_7630, "overlay"),
-    (0x0102_1994, "tmpfs"),
+    (file_system::OVERLAY, "overlay"),
+    (file_system::TMPFS, "tmpfs"),
     (0x00c3_6400, "CephFS"),
     (0x4750_4653, "GPFS"),
     (0x1983_0326, "BeeGFS"),
@@ -64,8 +64,7 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
     let refuse = |why: &str, hint: &str| Err(Error::because(intention(), why).with_hint(hint));
     let base = open_base(base_path)?;
     let base = base.as_fd();
-    #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "its type depends on the architecture")]
-    let kind = rustix::fs::fstatfs(base).doing("fstatfs", intention)?.f_type as i64;
+    let kind = file_system::kind(base).doing("fstatfs", intention)?;
     if kind != EXT4 && kind != XFS {
         let name = OTHERS.iter().find(|(known, _)| *known == kind).map_or("neither ext4 nor XFS", |(_, name)| name);
         return refuse(

@@ -2,6 +2,7 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
+use crate::base::file_system;
 use crate::base::io::read_all;
 use crate::base::listing::names;
 use crate::base::trusted_path::{BENEATH, is_roots_file, is_trusted_owner, mode_of, open_beneath};
@@ -41,9 +42,6 @@ impl Record {
     }
 }
 
-/// The magic number of overlay file systems (linux/magic.h).
-const OVERLAY_MAGIC: u64 = 0x794c_7630;
-
 /// Can `dir`, which contains the state file that names it, be the directory of `main`? When a file system is mounted again,
 /// its device number can change, even within one boot: that of a loop device, or of btrfs or NFS, which have no device. In
 /// an overlay of several file systems the inode numbers of directories change as well.
@@ -51,9 +49,8 @@ fn can_be_main(main: &TreeRecord, dir: BorrowedFd<'_>, stat: &Stat) -> bool {
     main.inode == stat.st_ino || is_overlay(dir)
 }
 
-#[allow(clippy::cast_sign_loss, reason = "a magic number, whatever the width of f_type")]
 fn is_overlay(dir: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstatfs(dir).is_ok_and(|found| found.f_type as u64 == OVERLAY_MAGIC)
+    file_system::kind(dir) == Ok(file_system::OVERLAY)
 }
 
 /// The directory `<base>/<job>`.

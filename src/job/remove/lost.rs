@@ -3,8 +3,9 @@
 //! Under `base_path` such a directory has an empty state file ([`job::is_lost`]). In a base path of `dir_confs` a directory
 //! has a mark ([`Mark`]); here are those that the state file of their job does not name, or whose state file is gone.
 
-use crate::base::base_dir::{is_local, open_base};
+use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
+use crate::base::file_system::is_local;
 use crate::base::listing::{is_job_id, visit};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::job::record::job;

@@ -6,8 +6,8 @@
 //! directory that contains anything else, or does not belong to root, is not recognised. This file only
 //! removes such directories; `join` enters their namespaces.
 
-use crate::base::base_dir::is_local;
 use crate::base::error::{Doing, Error};
+use crate::base::file_system::is_local;
 use crate::base::listing::names;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, NO_LINKS, c_path, is_trusted_owner, mode_of, open_beneath};
