@@ -8,7 +8,7 @@ use crate::config::mount_options::{INODES, SIZES, is_valid_param};
 use crate::config::path::{Clash, bases_clash, clash, depth, is_at_or_below, kept_in_proc, normalise, not_private};
 use crate::config::pattern::{JobNames, check_job_pattern, expand_job, names_user};
 use crate::config::problem::{Refusal, quote, refuse};
-use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, KeepPath, Script, Settings};
+use crate::config::settings::{Backing, DEV_SHM, Dir, HidePid, KeepPath, Script, Settings, other_bases};
 use crate::config::short_list;
 
 /// Puts each parent before what is nested in it, and otherwise keeps the order of the file.
@@ -107,11 +107,7 @@ pub(super) fn keep(kept: &KeepPath, before: Option<&[KeepPath]>, settings: &Sett
     if !settings.dirs.iter().any(|dir| dir.path.contains('%') || relation(&dir.path).is_some()) {
         return refuse("is not in a private directory: jobs see what the node has there", hint);
     }
-    let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
-        Backing::OtherBase(base) => Some(base),
-        _ => None,
-    });
-    for base in std::iter::once(&settings.base_path).chain(others) {
+    for base in std::iter::once(settings.base_path.as_str()).chain(other_bases(&settings.dirs)) {
         if let Some(relation) = relation(base) {
             return refuse(format!("{relation} the base path {}, which has the files of all jobs", quote(base)), hint);
         }
@@ -223,12 +219,8 @@ fn all_dirs(dirs: &[Dir], settings: &Settings) -> Result<(), String> {
     }
     let is_sorted = dirs.is_sorted_by_key(|dir| depth(&dir.path));
     ensure(is_sorted, || "a private directory comes before its parent".to_owned())?;
-    let others = dirs.iter().filter_map(|dir| match &dir.backing {
-        Backing::OtherBase(base) => Some(base.as_str()),
-        _ => None,
-    });
     let mut bases = BTreeSet::new();
-    bases.extend(others.chain([settings.base_path.as_str()]));
+    bases.extend(other_bases(dirs).chain([settings.base_path.as_str()]));
     for dir in dirs {
         for base in &bases {
             let is_inside = matches!(clash(&dir.path, base), Some(Clash::Same | Clash::DirBelowBase));

@@ -178,6 +178,14 @@ impl Dir {
     }
 }
 
+/// The base paths of directories that have one of their own, as often as they are there.
+pub fn other_bases(dirs: &[Dir]) -> impl Iterator<Item = &str> {
+    dirs.iter().filter_map(|dir| match &dir.backing {
+        Backing::OtherBase(base) => Some(base.as_str()),
+        Backing::BasePath | Backing::SameAs(_) | Backing::Tmpfs(_) => None,
+    })
+}
+
 /// A path of the node that stays visible inside a private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeepPath {

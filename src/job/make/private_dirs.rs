@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, OpenTreeFlags};
 
 /// Makes a detached mount for every private directory and every path of `keep`, with its final flags, and returns it with
-/// its target; None for a path that is not kept. `source` is `$SLURM_JOB_MOUNTPOINT_SRC`, `project` its project, `others` are the job's
-/// directories in other bases. `after_script`: init_script may have made some directories itself.
+/// its target; None for a path that is not kept. `source` is `$SLURM_JOB_MOUNTPOINT_SRC`, `project` its project, `others`
+/// are the job's directories in other bases. `after_script`: init_script may have made some directories itself.
 pub(super) fn make(
     plan: &Plan,
     job: &Job,

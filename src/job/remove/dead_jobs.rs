@@ -10,7 +10,7 @@ use crate::base::error::{Doing, Error, FailedCall};
 use crate::base::listing::{is_job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
-use crate::config::settings::{Backing, Settings};
+use crate::config::settings::{self, Settings};
 use crate::config::size::ProjectIds;
 use crate::job::LiveJobs;
 use crate::job::record::job::{self, Found, Record};
@@ -81,11 +81,7 @@ pub struct Node<'a> {
 /// The bases of `settings` besides the main one.
 #[must_use]
 pub fn other_bases(settings: &Settings) -> Vec<&str> {
-    let others = settings.dirs.iter().filter_map(|dir| match &dir.backing {
-        Backing::OtherBase(path) => Some(path.as_str()),
-        _ => None,
-    });
-    others.collect()
+    settings::other_bases(&settings.dirs).collect()
 }
 
 /// The jobs with a live slurmstepd. The list is made only if it is needed, since it takes a connection to each.
