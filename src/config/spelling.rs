@@ -23,6 +23,11 @@ pub(crate) fn setting(yaml: &str, value: &str) -> String {
     format!("{}{sign}{value}", key(yaml))
 }
 
+/// The hint where two nodes have made the directory of one job.
+pub(crate) fn one_node_per_base() -> String {
+    format!("{} must be unique to each node: use %n in it", key("base_path"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -64,7 +64,7 @@ impl fmt::Display for JoinError {
             Self::OpenState(Errno::NOENT) => {
                 write!(
                     f,
-                    "it has no state file under {0}: its set-up failed, it has ended, {0} was changed while it ran, or it started before the plugin was enabled",
+                    "it has no state file under {0}: its set-up failed or has only begun (see PrologFlags=DeferBatch in slurm.conf(5)), it has ended, {0} was changed while it ran, or it started before the plugin was enabled",
                     key("base_path")
                 )
             }
@@ -73,7 +73,9 @@ impl fmt::Display for JoinError {
             Self::NotOurs => f.write_str("its state file does not belong to root alone"),
             Self::Malformed => f.write_str("its state file is damaged"),
             Self::Stale => f.write_str("its state file belongs to another job, node or boot"),
-            Self::NotReady => f.write_str("its namespaces are still being set up"),
+            Self::NotReady => {
+                f.write_str("its namespaces are still being set up; see PrologFlags=DeferBatch in slurm.conf(5)")
+            }
             Self::HolderGone(errno) => {
                 write!(f, "the process that holds its namespaces has ended: {}", Words(*errno))
             }

@@ -4,12 +4,14 @@ use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base_for_job, remo
 use crate::base::error::{Doing, Error, FailedCall, TryingTo};
 use crate::base::trusted_path::c_path;
 use crate::config::settings::Settings;
+use crate::config::spelling;
 use crate::job::Job;
 use crate::job::make::plan::Plan;
 use crate::job::record::job::TreeRecord;
 use crate::job::record::project;
 use crate::job::record::state::{Line, Tree};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 
 /// The directory `<base>/<job>`, open.
 pub(super) struct JobDir {
@@ -31,7 +33,13 @@ impl JobDir {
             (c_path(&job.header.id.to_string())?, c_path(&format!("{UNFINISHED}{}", job.header.id))?);
         let base = open_base_for_job(base_path, settings.auto_base_path)?;
         let base = base.as_fd();
-        let fd = make_unfinished(base, &unfinished).trying_to(intention)?;
+        let fd = match make_unfinished(base, &unfinished) {
+            Err(failed) if failed.errno == Errno::WOULDBLOCK => {
+                return Err(Error::because(intention(), "another process is making it, perhaps on another node")
+                    .with_hint(spelling::one_node_per_base()));
+            }
+            made => made.trying_to(intention)?,
+        };
         let mut project = 0;
         let make = || {
             let stat = rustix::fs::fstat(&fd).doing("fstat", intention)?;

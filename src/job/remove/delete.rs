@@ -547,7 +547,7 @@ pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, r
     };
     if found.record.header.node != job.header.node {
         return Err(Error::because(intention(), format!("it belongs to node {}", found.record.header.node))
-            .with_hint(format!("{} must be unique to each node: use %n in it", spelling::key("base_path"))));
+            .with_hint(spelling::one_node_per_base()));
     }
     if found.has_live_process(job.boot) {
         return Err(Error::because(intention(), "another instance of this job is still alive on this node"));
