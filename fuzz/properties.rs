@@ -249,7 +249,7 @@ fn holds(settings: &Settings) {
     }
     sizes(settings);
     for user in ["alice", "..", "a/b", "-rf", "", "%u", "tmp"] {
-        let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user, uid: 1000 };
+        let job = JobNames { job_id: 4_294_967_293, sluid: "s7VQ6KB9NY0000", user, uid: 1000, gid: 100 };
         if let Ok(dirs) = check::dirs_for_job(settings, &job) {
             for (kept, _) in check::keep_for_job(settings, &dirs, &job).unwrap_or_default() {
                 is_good_path(&kept.path);
@@ -398,7 +398,7 @@ pub fn pattern(data: &[u8]) {
     let mut parts = text.splitn(3, '\n');
     let (template, first, second) =
         (parts.next().unwrap_or(""), parts.next().unwrap_or("alice"), parts.next().unwrap_or("s7VQ6KB9NY0000"));
-    let job = JobNames { job_id: 42, sluid: second, user: first, uid: 7 };
+    let job = JobNames { job_id: 42, sluid: second, user: first, uid: 7, gid: 8 };
     let node = Node { name: first, hostname: second };
     let results = [pattern::expand_job(template, &job), pattern::expand_node(template, &node)];
     for made in results {
@@ -420,7 +420,7 @@ pub fn pattern(data: &[u8]) {
     }
     // `%9j`, three bytes, becomes nine: a name of up to 85 bytes stays below NAME_MAX.
     if pattern::check_job_pattern(template).is_ok() && template.len() <= 85 {
-        let tame = JobNames { job_id: 1, sluid: "s1", user: "u", uid: 7 };
+        let tame = JobNames { job_id: 1, sluid: "s1", user: "u", uid: 7, gid: 8 };
         assert!(pattern::expand_job(template, &tame).is_ok(), "what is accepted at start works for tame values");
     }
 }

@@ -86,7 +86,7 @@ fn nearly_valid() -> impl Strategy<Value = String> {
         "/[a-z]{1,3}",
         "/tmp(/[a-z]{1,2}){0,2}",
         Just("/dev/shm".to_owned()),
-        "/[a-c]/%[juSn%]",
+        "/[a-c](/b)?/%[juUgSn%]",
         "/ns(/[0-9a]{1,2})?",
         "/[a./ -]{1,6}",
     ];
@@ -99,10 +99,11 @@ fn nearly_valid() -> impl Strategy<Value = String> {
         "mpol=bind:0,1",
         "nosiud",
     ]);
-    let dir = (path.clone(), options, any::<bool>(), proptest::option::of(path.clone())).prop_map(
-        |(path, options, tmpfs, base)| {
+    let more = proptest::sample::select(vec!["", "", ", create: true", ", owner: user", ", create: true, owner: root"]);
+    let dir = (path.clone(), options, any::<bool>(), proptest::option::of(path.clone()), more).prop_map(
+        |(path, options, tmpfs, base, more)| {
             let base = base.map_or(String::new(), |base| format!(", base_path: '{base}'"));
-            format!("{{path: '{path}', options: '{options}', tmpfs: {tmpfs}{base}}}")
+            format!("{{path: '{path}', options: '{options}', tmpfs: {tmpfs}{base}{more}}}")
         },
     );
     let flag = proptest::sample::select(vec!["CLONE_NEWPID", "clone_newuser", "CLONE_NEWIPC", "CLONE_NEWNS"]);
@@ -209,4 +210,9 @@ fn settings_of_any_size_fit_through_the_pipe_or_are_refused() {
     let (frame, rest) = bytes.split_first_chunk().unwrap();
     assert_eq!(wire::announced(*frame), Ok(rest.len()));
     assert_eq!(wire::decode(rest), Ok(message));
+    // One of them needs another around it, which is one too many.
+    let text = text.replace("/255}", "/%u, create: true}");
+    let parsed = parse_namespace_yaml("big.yaml", text.as_bytes(), &Node { name: "n1", hostname: "host1" });
+    let said: Vec<_> = parsed.problems.iter().map(|problem| (problem.line, problem.what.as_str())).collect();
+    assert_eq!(said, [(259, "there are more than 256 private directories, with those around them")]);
 }

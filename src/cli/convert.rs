@@ -11,6 +11,7 @@ use crate::config::flavour::Flavour;
 use crate::config::keys;
 use crate::config::keys::Kind;
 use crate::config::outcome::{Origin, Parsed};
+use crate::config::pattern::fixed_part;
 use crate::config::problem::{Problem, escape};
 use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEV_SHM, Dir, DisabledWhy, KeepPath, Node, NodeSettings, Settings,
@@ -165,16 +166,17 @@ fn value(kind: &Kind, settings: &Settings) -> Option<Value> {
 /// The directories as `dirs` if possible, otherwise as `dir_confs`; nothing for the default ones.
 fn dirs(dirs: &[Dir]) -> Option<Row> {
     let is_plain = |dir: &Dir| {
-        let Dir { path, backing, mode, size, inodes, .. } = dir;
+        let Dir { path, backing, owned_by_root, mode, size, inodes, .. } = dir;
         let options = show::options(dir);
         let is_shm = *backing == Backing::Tmpfs(Vec::new()) && path == DEV_SHM && options == ["nosuid", "nodev"];
         mode.is_none()
             && size.is_none()
             && inodes.is_none()
-            && (is_shm || *backing == Backing::BasePath && options.is_empty())
+            && (is_shm && *owned_by_root || *backing == Backing::BasePath && options.is_empty() && !owned_by_root)
     };
     if dirs.is_empty() || !dirs.iter().all(is_plain) || dirs.iter().any(|dir| dir.path.contains([',', ' '])) {
-        return Some(("dir_confs", Value::Maps(dirs.iter().map(dir_conf).collect())));
+        let shown = dirs.iter().filter(|dir| !dir.is_cover);
+        return Some(("dir_confs", Value::Maps(shown.map(|dir| dir_conf(dir, dirs)).collect())));
     }
     let paths: Vec<&str> = dirs.iter().map(|dir| dir.path.as_str()).collect();
     (!paths.iter().eq(&DEFAULT_DIRS)).then(|| ("dirs", Value::Text(paths.join(","))))
@@ -188,7 +190,7 @@ fn keep_path(kept: &KeepPath) -> Vec<Row> {
     rows
 }
 
-fn dir_conf(dir: &Dir) -> Vec<Row> {
+fn dir_conf(dir: &Dir, all: &[Dir]) -> Vec<Row> {
     let mut rows = vec![("path", Value::Text(dir.path.clone()))];
     match &dir.backing {
         Backing::OtherBase(base) => rows.push(("base_path", Value::Text(base.clone()))),
@@ -196,6 +198,10 @@ fn dir_conf(dir: &Dir) -> Vec<Row> {
         // A file never results in SameAs: only slurmd detects it.
         Backing::BasePath | Backing::SameAs(_) => {}
     }
+    if all.iter().any(|other| other.is_cover && other.path == fixed_part(&dir.path).0) {
+        rows.push(("create", Value::Flag(true)));
+    }
+    rows.extend(show::owner(dir).map(|owner| ("owner", Value::Text(owner.to_owned()))));
     if let Some(mode) = dir.mode {
         rows.push(("mode", Value::Text(format!("{mode:04o}"))));
     }

@@ -141,8 +141,8 @@ pub fn keep_for_job(settings: &Settings, dirs: &[Dir], job: &JobNames<'_>) -> Re
     Ok(of_job.keep.into_iter().zip(are_users).collect())
 }
 
-/// The private directories of one job. Fills in `%j`, `%S`, `%u` and `%U`, and checks the resulting paths once more, against
-/// each other and against the base paths.
+/// The private directories of one job. Fills in its values, and checks the resulting paths once more, against each other
+/// and against the base paths.
 ///
 /// # Errors
 /// A sentence that names the directory.
@@ -171,6 +171,9 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
     let name = quote(&dir.path);
     unchanged("the directory", &dir.path, check_job_pattern)?;
     is_allowed(dir)?;
+    ensure(!dir.is_cover || *dir == Dir::cover(dir.path.clone()), || {
+        format!("the directory {name} hides another, and has options of its own")
+    })?;
     let is_mode = dir.mode.is_none_or(|mode| mode <= 0o7777);
     ensure(is_mode, || format!("the mode of the directory {name} is more than 7777"))?;
     let has_ids = settings.project_ids.is_some() || !dir.is_limited() || matches!(dir.backing, Backing::Tmpfs(_));
@@ -195,6 +198,7 @@ fn one_dir(dir: &Dir, settings: &Settings) -> Result<(), String> {
             ensure(short_list::are_distinct(keys()), || format!("the tmpfs {name} has the same parameter twice"))?;
             let is_once = |is_set: bool, params: &[&str]| !is_set || keys().all(|key| !params.contains(&key));
             ensure(is_once(dir.mode.is_some(), &["mode"]), || format!("the tmpfs {name} has two modes"))?;
+            ensure(is_once(!dir.owned_by_root, &["uid"]), || format!("the tmpfs {name} has two owners"))?;
             let has_one = is_once(dir.size.is_some(), SIZES);
             ensure(has_one, || format!("the tmpfs {name} has two sizes"))?;
             let has_one = is_once(dir.inodes.is_some(), INODES);

@@ -160,7 +160,7 @@ pub const TOP_KEYS: [&str; 3] = ["defaults", "node_confs", "strict"];
 pub const ENTRY_KEYS: [&str; 2] = ["nodes", "options"];
 
 /// The keys of an entry of `dir_confs`.
-pub const DIR_KEYS: [&str; 7] = ["path", "base_path", "options", "tmpfs", "mode", "size", "inodes"];
+pub const DIR_KEYS: [&str; 9] = ["path", "base_path", "options", "tmpfs", "create", "owner", "mode", "size", "inodes"];
 
 /// Those of an entry of `keep`.
 pub const KEEP_KEYS: [&str; 3] = ["path", "mode", "missing"];

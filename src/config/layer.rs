@@ -54,6 +54,10 @@ pub(super) struct DirSpec {
     pub(super) other_base: Option<Set<String>>,
     pub(super) is_tmpfs: bool,
     pub(super) options: MountOptions,
+    /// The node need not have it.
+    pub(super) create: bool,
+    /// It belongs to the job's user, and not to root.
+    pub(super) is_users: Option<bool>,
     pub(super) mode: Option<u32>,
     pub(super) size: Option<Size>,
     pub(super) inodes: Option<Amount>,
@@ -69,6 +73,8 @@ impl DirSpec {
             other_base: None,
             is_tmpfs,
             options: MountOptions::default(),
+            create: false,
+            is_users: None,
             mode: None,
             size: None,
             inodes: None,

@@ -7,7 +7,7 @@ use crate::config::layer::{DirSpec, Layer, Set, Value};
 use crate::config::limits::{MAX_KEEP, MAX_PROC_KEEP, MAX_WORDS};
 use crate::config::mount_options::MountOptions;
 use crate::config::path::{depth, kept_in_proc, normalise};
-use crate::config::pattern::check_job_pattern;
+use crate::config::pattern::{check_job_pattern, fixed_part};
 use crate::config::problem::{Level, Refusal, Report, Scalar, quote};
 use crate::config::settings::{DEV_SHM, KeepPath, Namespaces};
 use crate::config::size::{Amount, Size};
@@ -216,13 +216,18 @@ fn dir_confs(key: &Scalar, tree: &Tree, report: &mut Report) -> Option<Vec<DirSp
 /// One entry of `dir_confs`.
 fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report: &mut Report) -> Option<DirSpec> {
     let (mut path, mut other_base, mut options, mut tmpfs, mut mode) = (None, None, None, None, None);
-    let (mut size, mut inodes) = (None, None);
+    let (mut size, mut inodes, mut create, mut owner) = (None, None, None, None);
     for (key, tree) in entries {
         match key.text.as_str() {
             "path" => path = scalar("path", tree, &TEXT, report),
             "base_path" => other_base = scalar("base_path", tree, &TEXT, report),
             "options" => options = scalar("options", tree, &TEXT, report),
             "tmpfs" => tmpfs = boolean("tmpfs", tree, report),
+            "create" => create = boolean("create", tree, report),
+            "owner" => {
+                let is_users = one_of("owner", tree, ["root", "user"], report);
+                owner = is_users.map(|value| Set { value, at: tree.at });
+            }
             "mode" => mode = dir_mode(tree, report),
             "size" => size = limit("size", tree, &SIZE, Size::parse, report),
             "inodes" => inodes = limit("inodes", tree, &AMOUNT, Amount::parse, report),
@@ -258,6 +263,7 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     for (at, name, params) in [
         (size.as_ref().map(|set| set.at), "size", mount_options::SIZES),
         (inodes.as_ref().map(|set| set.at), "number of inodes", mount_options::INODES),
+        (owner.as_ref().map(|set| set.at), "owner", &["uid"]),
     ] {
         let Some(at) = at else { continue };
         if options.params.iter().any(|param| params.contains(&param.key.as_str())) {
@@ -266,8 +272,24 @@ fn dir_conf(item: &Tree, entries: &[(Scalar, Tree)], before: &[DirSpec], report:
     }
     let Scalar { text, at, .. } = path?;
     let path = reader.dir("path", text, *at, before)?;
-    let (mode, size) = (mode.map(|set| set.value), size.map(|set| set.value));
-    Some(DirSpec { path, at: *at, other_base, is_tmpfs, options, mode, size, inodes: inodes.map(|set| set.value) })
+    if let Some(Set { value: true, at }) = create
+        && matches!(fixed_part(&path), ("", _) | (_, ""))
+    {
+        let hint = "make the directory on the node, for example with tmpfiles.d(5)";
+        reader.report.error(at, "create is for a path with a pattern behind a directory, as in /run/user/%U", hint);
+    }
+    Some(DirSpec {
+        path,
+        at: *at,
+        other_base,
+        is_tmpfs,
+        options,
+        create: create.is_some_and(|set| set.value),
+        is_users: owner.map(|set| set.value),
+        mode: mode.map(|set| set.value),
+        size: size.map(|set| set.value),
+        inodes: inodes.map(|set| set.value),
+    })
 }
 
 /// A value that has a parser of its own.

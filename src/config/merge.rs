@@ -9,16 +9,16 @@ use crate::config::flavour::Flavour;
 use crate::config::keys;
 use crate::config::keys::{Key, Kind};
 use crate::config::layer::{DirSpec, Layer, Set, Value};
-use crate::config::limits::MAX_BASE_PATH;
+use crate::config::limits::{MAX_BASE_PATH, MAX_DIRS};
 use crate::config::mount_options;
 use crate::config::outcome::{Origin, Source};
-use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, is_cleaned};
-use crate::config::pattern::expand_node;
+use crate::config::path::{CLEANED, CLEANED_HINT, Clash, bases_clash, clash, depth, is_at_or_below, is_cleaned};
+use crate::config::pattern::{expand_node, fixed_part};
 use crate::config::problem::{Level, Place, Refusal, Report, quote};
 use crate::config::settings::{
     Backing, DEFAULT_DIRS, DEFAULT_WAIT_SECONDS, Dir, DisabledWhy, HidePid, Node, NodeSettings, Script, Settings,
 };
-use crate::config::wire;
+use crate::config::{short_list, wire};
 
 /// Merges the layers for the node. The layer with the highest precedence comes first.
 pub(super) fn settings(
@@ -232,8 +232,10 @@ impl<'a> Merge<'a> {
             dir.inodes = dir.inodes.or(inodes.filter(|_| lacks(mount_options::INODES)));
             dirs.push(dir);
         }
+        let covers = self.covers(specs);
+        dirs.extend(covers.iter().map(|spec| Dir::cover(spec.path.clone())));
         self.limits(specs, &dirs, has_ids);
-        for spec in specs {
+        for spec in specs.iter().chain(&covers) {
             match base_path {
                 Some(base) if is_built_in => self.built_in_clash(&spec.path, base, base_at),
                 Some(base) => self.clash(spec, self.spelled("base_path"), base, false),
@@ -255,6 +257,7 @@ impl<'a> Merge<'a> {
             mode: spec.mode,
             size: spec.size.clone(),
             inodes: spec.inodes,
+            ..Dir::default()
         };
         if spec.is_tmpfs {
             dir.make_tmpfs(spec.options.params.clone());
@@ -272,7 +275,29 @@ impl<'a> Merge<'a> {
             }
             dir.backing = Backing::OtherBase(other);
         }
+        dir.owned_by_root = spec.is_users.map_or(dir.owned_by_root, |is_users| !is_users);
         dir
+    }
+
+    /// The directories to hide, so that those of `create` can be made in their place. None is in another private directory:
+    /// there it can be made anyway.
+    fn covers(&mut self, specs: &[DirSpec]) -> Vec<DirSpec> {
+        let around = |spec: &DirSpec| DirSpec::new(fixed_part(&spec.path).0.to_owned(), spec.at);
+        let mut all: Vec<DirSpec> = specs.iter().filter(|spec| spec.create).map(around).collect();
+        short_list::sort_by_key(&mut all, |spec| depth(&spec.path));
+        let mut covers: Vec<DirSpec> = Vec::new();
+        for spec in all {
+            if specs.iter().chain(&covers).any(|outer| is_at_or_below(&spec.path, &outer.path)) {
+                continue;
+            }
+            if specs.len() + covers.len() >= MAX_DIRS {
+                let what = format!("there are more than {MAX_DIRS} private directories, with those around them");
+                self.report.error(spec.at, what, "make fewer directories private");
+                break;
+            }
+            covers.push(spec);
+        }
+        covers
     }
 
     /// Reports a private directory that is a base path or is inside one. Warns of a base path inside a private directory,

@@ -1,4 +1,4 @@
-//! Values of the node or the job inside paths: `%h %n` in base paths, `%j %S %u` in `dir_confs`.
+//! Values of the node or the job inside paths: `%h %n` in base paths, `%j %S %u %U %g` in `dir_confs`.
 //!
 //! A path is expanded once, component by component, and the result is checked. A value can become a name or a part of a
 //! name. It can never add or remove a component, or turn one into `..` or into a name that looks like an option. Values
@@ -21,6 +21,8 @@ pub struct JobNames<'a> {
     pub user: &'a str,
     /// `%U`. Ours, not Slurm's.
     pub uid: u32,
+    /// `%g`. Ours, not Slurm's.
+    pub gid: u32,
 }
 
 /// The maximum width of zero padding, as in `%010j`. It is Slurm's limit.
@@ -86,12 +88,19 @@ pub(crate) fn has_other_percent(path: &str) -> bool {
     })
 }
 
+/// Splits a path before the first component with a `%`. If there is none, the first part is the whole path.
+pub(crate) fn fixed_part(path: &str) -> (&str, &str) {
+    let Some(percent) = path.find('%') else { return (path, "") };
+    let slash = path.get(..percent).and_then(|before| before.rfind('/')).unwrap_or(0);
+    path.split_at_checked(slash).unwrap_or((path, ""))
+}
+
 /// Does the path name the user of the job (`%u`, `%U`)?
 pub(super) fn names_user(path: &str) -> bool {
     pieces(path).any(|piece| matches!(piece, Piece::Field { source: "%u" | "%U", .. }))
 }
 
-/// Expands `%j`, `%S`, `%u`, `%U` and `%%`, and normalises the result.
+/// Expands `%j`, `%S`, `%u`, `%U`, `%g` and `%%`, and normalises the result.
 ///
 /// # Errors
 /// If a value is not valid in a path, or the path contains another pattern.
@@ -104,6 +113,7 @@ pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
         "%S" => Some(("the SLUID", Cow::Borrowed(job.sluid))),
         "%u" => Some(("the user name", Cow::Borrowed(job.user))),
         "%U" => Some(("the uid", Cow::Owned(job.uid.to_string()))),
+        "%g" => Some(("the gid", Cow::Owned(job.gid.to_string()))),
         _ if source.ends_with('j') => Some(("the job id", Cow::Owned(format!("{:0padding$}", job.job_id)))),
         _ => None,
     })?;
@@ -136,11 +146,11 @@ fn check_job_fields(path: &str) -> Result<(), Refusal> {
             }
             Piece::Text(_)
             | Piece::Field { letter: 'j', .. }
-            | Piece::Field { source: "%S" | "%u" | "%U" | "%%", .. } => {}
+            | Piece::Field { source: "%S" | "%u" | "%U" | "%g" | "%%", .. } => {}
             Piece::Field { source, .. } => {
                 return refuse(
                     format!("contains {}, which is not a pattern here", quote(source)),
-                    "the patterns are %j (job id), %S (SLUID), %u (user name) and %U (uid), and %% is a percent sign",
+                    "the patterns are %j (job id), %S (SLUID), %u (user name), %U (uid) and %g (gid), and %% is a percent sign",
                 );
             }
         }
@@ -229,7 +239,7 @@ mod tests {
     use super::*;
 
     const NODE: Node<'_> = Node { name: "node7", hostname: "host7" };
-    const JOB: JobNames<'_> = JobNames { job_id: 42, sluid: "s7VQ6KB9NY0000", user: "alice", uid: 1000 };
+    const JOB: JobNames<'_> = JobNames { job_id: 42, sluid: "s7VQ6KB9NY0000", user: "alice", uid: 1000, gid: 100 };
 
     #[test]
     fn node_names() {
@@ -248,6 +258,19 @@ mod tests {
         }
         assert!(has_other_percent("/100%") && has_other_percent("/%j") && has_other_percent("/%5h"));
         assert!(!has_other_percent("/%h/%n") && !has_other_percent("/a"));
+    }
+
+    #[test]
+    fn a_path_is_fixed_up_to_its_first_pattern() {
+        for (path, fixed, rest) in [
+            ("/a/b", "/a/b", ""),
+            ("/a/%u", "/a", "/%u"),
+            ("/a/x%u/b", "/a", "/x%u/b"),
+            ("/%u", "", "/%u"),
+            ("/a/b%%/c", "/a", "/b%%/c"),
+        ] {
+            assert_eq!(fixed_part(path), (fixed, rest));
+        }
     }
 
     #[test]
@@ -277,6 +300,7 @@ mod tests {
             ("/tmp", "/tmp"),
             ("/scratch/%u/%j", "/scratch/alice/42"),
             ("/run/user/%U", "/run/user/1000"),
+            ("/g%g/%g", "/g100/100"),
             ("/scratch/%u-%S/", "/scratch/alice-s7VQ6KB9NY0000"),
             ("/scratch/%6j-%010j", "/scratch/000042-0000000042"),
             ("/100%%", "/100%"),
@@ -285,9 +309,20 @@ mod tests {
             assert_eq!(expand_job(pattern, &JOB).as_deref(), Ok(path));
             assert!(check_job_pattern(pattern).is_ok());
         }
-        for bad in
-            ["/%", "/100%", "/%x", "/%J", "/%N", "/%11j", "/%99999999999999999999999j", "/%5u", "/%é", "/a\\b", "%j"]
-        {
+        for bad in [
+            "/%",
+            "/100%",
+            "/%x",
+            "/%J",
+            "/%N",
+            "/%11j",
+            "/%99999999999999999999999j",
+            "/%5u",
+            "/%5g",
+            "/%é",
+            "/a\\b",
+            "%j",
+        ] {
             assert!(expand_job(bad, &JOB).is_err(), "{bad}");
             assert!(check_job_pattern(bad).is_err(), "{bad}");
         }

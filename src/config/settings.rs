@@ -150,12 +150,16 @@ pub struct Script {
 /// One private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dir {
-    /// Absolute and normalised; may contain `%j`, `%S`, `%u` and `%U`, see [`pattern::expand_job`](super::pattern::expand_job).
+    /// Absolute and normalised; may contain `%j`, `%S`, `%u`, `%U` and `%g`, see [`pattern::expand_job`](super::pattern::expand_job).
     pub path: String,
     /// The source of its contents.
     pub backing: Backing,
     /// Flags of the mount. A tmpfs always has `nosuid` and `nodev` set here.
     pub flags: MountFlags,
+    /// It belongs to root, as a tmpfs does by default, and not to the job's user. Not in Slurm's plugin.
+    pub owned_by_root: bool,
+    /// An empty directory that hides the node's, so that directories of `create` can be made in it: see [`Dir::cover`].
+    pub is_cover: bool,
     /// Permission bits instead of the default 0700. Not in Slurm's plugin.
     pub mode: Option<u32>,
     /// How much can be in it. Ours, not Slurm's.
@@ -175,6 +179,15 @@ impl Dir {
         self.backing = Backing::Tmpfs(params);
         self.flags.nosuid = true;
         self.flags.nodev = true;
+        self.owned_by_root = true;
+    }
+
+    /// The only settings that a directory has which hides that of the node.
+    pub(crate) fn cover(path: String) -> Self {
+        let flags = MountFlags { noexec: true, read_only: true, ..MountFlags::default() };
+        let mut dir = Self { path, is_cover: true, flags, mode: Some(0o755), ..Self::default() };
+        dir.make_tmpfs(Vec::new());
+        dir
     }
 }
 
@@ -189,7 +202,7 @@ pub fn other_bases(dirs: &[Dir]) -> impl Iterator<Item = &str> {
 /// A path of the node that stays visible inside a private directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeepPath {
-    /// Absolute and normalised, below a private directory; may contain `%j`, `%S`, `%u` and `%U` as [`Dir::path`].
+    /// Absolute and normalised, below a private directory; may contain patterns as [`Dir::path`].
     pub path: String,
     /// The job cannot write to it.
     pub read_only: bool,

@@ -7,7 +7,7 @@
 //! plugin reads the whole message of the other and refuses it at once. After the length:
 //!
 //! ```text
-//! slurm-jobns-settings 11 0.1.0      the format, and the version of the plugin for messages
+//! slurm-jobns-settings 12 0.1.0      the format, and the version of the plugin for messages
 //! mount_namespace 4026531841         the namespaces of slurmd
 //! pid_namespace 4026531836
 //! user_namespace 4026531837
@@ -27,6 +27,7 @@
 //! dir /dev/shm
 //! nosuid
 //! nodev
+//! owned_by_root
 //! mode 1023
 //! size 50%mem max 64G
 //! inodes 100K
@@ -57,7 +58,7 @@ pub const FRAME_LEN: usize = 4;
 pub(crate) const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Must change whenever the lines change.
-const FORMAT: u16 = 11;
+const FORMAT: u16 = 12;
 
 const HEADER: &str = "slurm-jobns-settings";
 
@@ -274,7 +275,7 @@ impl End<'_> {
     }
 
     fn dir(&mut self, word: &'static str, dir: &mut Dir) -> Done {
-        let Dir { path, backing, flags, mode, size, inodes } = dir;
+        let Dir { path, backing, flags, owned_by_root, is_cover, mode, size, inodes } = dir;
         let MountFlags { nosuid, nodev, noexec, read_only, noatime, nodiratime, relatime } = flags;
         self.text(word, path)?;
         self.flag("nosuid", nosuid);
@@ -284,6 +285,8 @@ impl End<'_> {
         self.flag("noatime", noatime);
         self.flag("nodiratime", nodiratime);
         self.flag("relatime", relatime);
+        self.flag("owned_by_root", owned_by_root);
+        self.flag("cover", is_cover);
         self.option("mode", mode, Self::number)?;
         self.limit("size", size, Size::parse)?;
         self.limit("inodes", inodes, Amount::parse)?;

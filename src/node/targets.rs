@@ -3,9 +3,10 @@
 
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path;
-use crate::base::trusted_path::TrustedDir;
+use crate::base::trusted_path::{Missing, TrustedDir};
 use crate::config::check;
 use crate::config::path::path_below;
+use crate::config::pattern::fixed_part;
 use crate::config::settings::{Backing, Dir};
 use crate::node::finding::{About, Findings};
 use rustix::io::Errno;
@@ -101,8 +102,11 @@ fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Er
     if fixed.is_empty() {
         return Ok(None);
     }
-    let target = open(&dir.path, fixed)?;
+    let target = open(dir, fixed)?;
     let stat = rustix::fs::fstat(&target.fd).doing("fstat", || format!("make {} private", dir.path))?;
+    if dir.is_cover {
+        found.note(About::Node, format!("jobs see only their own directories in {fixed}"));
+    }
     let identity = rest.is_empty().then_some((stat.st_dev, stat.st_ino));
     if target.path == fixed {
         return Ok(identity);
@@ -120,18 +124,18 @@ fn resolve(dir: &mut Dir, found: &mut Findings) -> Result<Option<(u64, u64)>, Er
     Ok(identity)
 }
 
-/// Splits a path before the first component with a `%`. If there is none, the first part is the whole path.
-fn fixed_part(path: &str) -> (&str, &str) {
-    let Some(percent) = path.find('%') else { return (path, "") };
-    let slash = path.get(..percent).and_then(|before| before.rfind('/')).unwrap_or(0);
-    path.split_at_checked(slash).unwrap_or((path, ""))
-}
-
-fn open(path: &str, fixed: &str) -> Result<TrustedDir, Error> {
+fn open(dir: &Dir, fixed: &str) -> Result<TrustedDir, Error> {
+    let path = dir.path.as_str();
     let intention = || {
         if path == fixed { format!("make {path} private") } else { format!("make {path} private: open {fixed}") }
     };
-    trusted_path::open_dir_of_anybody("the directory", fixed).map_err(|error| match error.errno() {
+    let opened = if dir.is_cover {
+        // What users have made there would be hidden, and they could make nothing.
+        trusted_path::open_dir("create in", fixed, Missing::Refuse)
+    } else {
+        trusted_path::open_dir_of_anybody("the directory", fixed)
+    };
+    opened.map_err(|error| match error.errno() {
         Some(Errno::NOENT) => Error::call(intention(), "openat2", Errno::NOENT)
             .with_hint("create the directory, or remove it from the list"),
         Some(Errno::NOTDIR) => {
@@ -156,19 +160,6 @@ mod tests {
         let mut dir = dir(path.to_owned());
         resolve(&mut dir, &mut Findings::default())?;
         Ok(dir.path)
-    }
-
-    #[test]
-    fn a_path_is_fixed_up_to_its_first_pattern() {
-        for (path, fixed, rest) in [
-            ("/a/b", "/a/b", ""),
-            ("/a/%u", "/a", "/%u"),
-            ("/a/x%u/b", "/a", "/x%u/b"),
-            ("/%u", "", "/%u"),
-            ("/a/b%%/c", "/a", "/b%%/c"),
-        ] {
-            assert_eq!(fixed_part(path), (fixed, rest));
-        }
     }
 
     #[test]
@@ -235,6 +226,38 @@ mod tests {
         };
         let (_, errors, _) = all(vec![dir(path("tmp")), tmpfs("var/tmp", "1g")]);
         assert!(errors[0].contains("another kind"), "{errors:?}");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn only_a_directory_that_users_cannot_write_to_is_hidden() {
+        let top = tempfile::Builder::new().tempdir_in("/run").unwrap();
+        let path = |name: &str| format!("{}/{name}", top.path().display());
+        let mode = |name: &str, mode| {
+            std::fs::set_permissions(path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        std::fs::create_dir_all(path("open/below")).unwrap();
+        std::fs::create_dir(path("theirs")).unwrap();
+        std::os::unix::fs::chown(path("theirs"), Some(1000), None).unwrap();
+        symlink("open", path("link")).unwrap();
+        mode(".", 0o755);
+        let said = |name: &str| {
+            let (dirs, errors, _) = all(vec![Dir::cover(path(name)), dir(format!("{}/%U", path(name)))]);
+            if errors.is_empty() { dirs.into_iter().map(|(path, _)| path).collect() } else { errors }
+        };
+        let hidden = |name: &str| vec![path(name), format!("{}/%U", path(name))];
+        assert_eq!(
+            (said("open"), said("link"), said("open/below")),
+            (hidden("open"), hidden("open"), hidden("open/below"))
+        );
+        for (bits, why) in [(0o1777, "every user can write to it"), (0o775, "its group can write to it")] {
+            mode("open", bits);
+            assert!(said("open")[0].contains(why), "{:?}", said("open"));
+        }
+        assert!(said("theirs")[0].contains("it belongs to uid 1000"), "{:?}", said("theirs"));
+        assert!(said("none")[0].contains("create the directory, or remove it"), "{:?}", said("none"));
+        // A directory with options is no such one.
+        assert_eq!(all(vec![dir(path("open"))]).1, Vec::<String>::new());
     }
 
     #[test]

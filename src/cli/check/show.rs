@@ -244,7 +244,10 @@ impl Checked<'_> {
                 Backing::SameAs(other) => {
                     let _ = write!(out, "the same as {}", escape(other));
                 }
-                Backing::Tmpfs(_) => out.push_str("tmpfs"),
+                Backing::Tmpfs(_) => out.push_str(if dir.is_cover { "hidden" } else { "tmpfs" }),
+            }
+            if let Some(owner) = owner(dir) {
+                let _ = write!(out, ", owner {owner}");
             }
             if let Some(mode) = dir.mode {
                 let _ = write!(out, ", mode {mode:04o}");
@@ -328,6 +331,12 @@ pub(crate) fn options(dir: &Dir) -> Vec<String> {
     dir.flags.names().map(str::to_owned).chain(params.iter().map(ToString::to_string)).collect()
 }
 
+/// The owner of a directory, if it is not the default.
+pub(crate) fn owner(dir: &Dir) -> Option<&'static str> {
+    let is_tmpfs = matches!(dir.backing, Backing::Tmpfs(_));
+    (dir.owned_by_root != is_tmpfs).then_some(if is_tmpfs { "user" } else { "root" })
+}
+
 fn json_problem(problem: &Problem) -> String {
     let level = match problem.level {
         Level::Error => "error",
@@ -358,12 +367,13 @@ fn json_dir(dir: &Dir, main_base: &str) -> String {
         Backing::BasePath => ("base_path", Some(main_base)),
         Backing::OtherBase(base) => ("base_path", Some(base.as_str())),
         Backing::SameAs(_) => ("same", None),
-        Backing::Tmpfs(_) => ("tmpfs", None),
+        Backing::Tmpfs(_) => (if dir.is_cover { "hidden" } else { "tmpfs" }, None),
     };
     json::object([
         ("path", json::text(&dir.path)),
         ("backing", json::text(backing)),
         ("base_path", json::or_null(base.map(json::text))),
+        ("owner", json::text(if dir.owned_by_root { "root" } else { "user" })),
         ("mode", json::or_null(dir.mode.map(|mode| json::text(&format!("{mode:04o}"))))),
         ("size", json::or_null(dir.size.as_ref().map(|size| json::text(&size.to_string())))),
         ("inodes", json::or_null(dir.inodes.map(|inodes| inodes.get().to_string()))),

@@ -39,6 +39,8 @@ fn sample() -> Settings {
                 path: "/dev/shm".to_owned(),
                 backing: tmpfs,
                 flags,
+                owned_by_root: true,
+                is_cover: false,
                 mode: Some(0o1777),
                 size: Size::parse("50%mem max 64G").ok(),
                 inodes: Amount::parse("100K").ok(),
@@ -59,6 +61,7 @@ fn sample() -> Settings {
                 ..Dir::default()
             },
             Dir { path: "/var/tmp".to_owned(), backing: Backing::SameAs("/tmp".to_owned()), ..Dir::default() },
+            Dir::cover("/run/user".to_owned()),
         ],
     }
 }
@@ -102,12 +105,13 @@ fn the_lines_are_those_of_this_format() {
          removal_timeout 30\nhide_pid 4\nproc_keep /proc/cpuinfo\nproc_keep /proc/driver/x\n\
          keep /tmp/.X11-unix\nread_only\nrequired\nkeep /tmp/mps\nproject_ids 5-9\n\
          dir /tmp\n\
-         dir /dev/shm\nnosuid\nnodev\nmode 1023\nsize 50%mem max 64G\ninodes 100K\ntmpfs\nparam huge\nvalue never\nparam noswap\n\
+         dir /dev/shm\nnosuid\nnodev\nowned_by_root\nmode 1023\nsize 50%mem max 64G\ninodes 100K\ntmpfs\nparam huge\nvalue never\nparam noswap\n\
          dir /scratch/%u\nnosuid\nnodev\nnoexec\nread_only\nnoatime\nnodiratime\nrelatime\nmode 448\nother_base /fast\n\
-         dir /var/tmp\nsame_as /tmp\nend\n";
+         dir /var/tmp\nsame_as /tmp\n\
+         dir /run/user\nnosuid\nnodev\nnoexec\nread_only\nowned_by_root\ncover\nmode 493\ntmpfs\nend\n";
     let made = lines_of(NodeSettings::Enabled(sample()));
     let (header, made) = made.split_once('\n').unwrap();
-    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 11 {PLUGIN_VERSION}").as_str(), 11, lines));
+    assert_eq!((header, FORMAT, made), (format!("slurm-jobns-settings 12 {PLUGIN_VERSION}").as_str(), 12, lines));
 }
 
 /// Slurm's plugin reads an int and then that number of bytes (`namespace_p_recv_stepd`). The first byte is a bool, the
@@ -134,12 +138,12 @@ fn what_slurms_plugin_sends_is_refused_without_waiting_for_more() {
 
 #[test]
 fn another_version_is_named() {
-    let next = "slurm-jobns-settings 12 9.8.7\nwhatever it\0says";
-    let start = "slurmd's plugin is version 9.8.7 (format 12), slurmstepd's is ";
+    let next = "slurm-jobns-settings 13 9.8.7\nwhatever it\0says";
+    let start = "slurmd's plugin is version 9.8.7 (format 13), slurmstepd's is ";
     assert!(refused(next).starts_with(start), "{}", refused(next));
     for (version, named) in [("\x1b[1m", "\\x1b[1m"), ("", "unknown"), (&"x".repeat(45), "unknown")] {
-        let sentence = refused(&format!("slurm-jobns-settings 12 {version}\n"));
-        assert!(sentence.contains(&format!("version {named} (format 12)")), "{sentence}");
+        let sentence = refused(&format!("slurm-jobns-settings 13 {version}\n"));
+        assert!(sentence.contains(&format!("version {named} (format 13)")), "{sentence}");
     }
 }
 
@@ -256,6 +260,14 @@ fn hostile_settings_are_checked_like_a_file() {
             s.dirs[0].inodes = s.dirs[1].inodes;
             s.dirs.push(Dir { path: "/other".to_owned(), size: s.dirs[1].size.clone(), ..Dir::default() });
         },
+        |s: &mut Settings| {
+            s.dirs[1].owned_by_root = false;
+            s.dirs[1].backing = Backing::Tmpfs(vec![param("uid", Some("0"))]);
+        },
+        |s: &mut Settings| s.dirs[4].flags.read_only = false,
+        |s: &mut Settings| s.dirs[4].owned_by_root = false,
+        |s: &mut Settings| s.dirs[4].mode = None,
+        |s: &mut Settings| s.dirs[4].backing = Backing::BasePath,
         |s: &mut Settings| s.dirs[2].backing = Backing::OtherBase("/ns/n1".to_owned()),
         |s: &mut Settings| s.dirs[0].backing = Backing::SameAs("/dev/shm".to_owned()),
         |s: &mut Settings| s.dirs[2].backing = Backing::SameAs("/nowhere".to_owned()),

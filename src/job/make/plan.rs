@@ -11,6 +11,7 @@ use crate::config::size::{Amount, JobHas, Size};
 use crate::job::Job;
 use crate::job::make::child::ProcParameters;
 use crate::job::make::ns_limits::{JobLimits, NodeLimits};
+use crate::job::record::state::Header;
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::quota::Amounts;
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
@@ -47,13 +48,16 @@ pub struct PlannedDir {
     pub target: String,
     pub source: Source,
     pub flags: MountFlags,
+    /// Otherwise it belongs to the job's user.
+    pub owned_by_root: bool,
     /// The permission bits from the configuration.
     pub mode: Option<u32>,
 }
 
 impl PlannedDir {
     fn new(dir: &Dir, source: Source) -> Self {
-        Self { target: dir.path.clone(), mode: dir.mode, source, flags: dir.flags }
+        let &Dir { flags, owned_by_root, mode, .. } = dir;
+        Self { target: dir.path.clone(), source, flags, owned_by_root, mode }
     }
 
     /// A tmpfs as configured, for a trial.
@@ -88,8 +92,8 @@ impl Plan {
     /// `node` is the result of [`NodeLimits::read`] for these settings. Fails if a path of `dir_confs` cannot be
     /// expanded for this job.
     pub fn new(settings: &Settings, job: &Job, node: Option<&NodeLimits>) -> Result<Self, Error> {
-        let header = &job.header;
-        let names = JobNames { job_id: header.id, sluid: &job.sluid_text, user: &header.user, uid: header.uid };
+        let &Header { id: job_id, ref user, uid, gid, .. } = &job.header;
+        let names = JobNames { job_id, sluid: &job.sluid_text, user, uid, gid };
         let expanded = dirs_for_job(settings, &names).map_err(lay_out)?;
         let keep = keep_for_job(settings, &expanded, &names).map_err(lay_out)?;
         let keep = keep.into_iter().map(|(kept, may_be_users)| PlannedKeep { kept, may_be_users }).collect();
@@ -98,7 +102,7 @@ impl Plan {
         let mut in_bases = Vec::new();
         for dir in &expanded {
             let source = match &dir.backing {
-                Backing::Tmpfs(params) => Source::Tmpfs(with_limits(params, dir, &job.has)?),
+                Backing::Tmpfs(params) => Source::Tmpfs(for_job(params, dir, job)?),
                 Backing::SameAs(other) => {
                     let other_dir = dirs.iter().find(|dir| dir.target == *other);
                     let why = || lay_out(format!("there is no {other}"));
@@ -190,16 +194,19 @@ pub fn namespaces(settings: &Settings) -> NamespaceFlags {
     flags
 }
 
-/// The parameters of a tmpfs with its size and number of inodes for this job.
-fn with_limits(params: &[TmpfsParam], dir: &Dir, job: &JobHas) -> Result<Vec<TmpfsParam>, Error> {
+/// The parameters of a tmpfs with its size, number of inodes and owner for this job.
+fn for_job(params: &[TmpfsParam], dir: &Dir, job: &Job) -> Result<Vec<TmpfsParam>, Error> {
     let mut params = params.to_vec();
     let mut add =
         |key: &str, value: u64| params.push(TmpfsParam { key: key.to_owned(), value: Some(value.to_string()) });
     if let Some(size) = &dir.size {
-        add("size", bytes(size, dir, job)?);
+        add("size", bytes(size, dir, &job.has)?);
     }
     if let Some(inodes) = dir.inodes {
         add("nr_inodes", inodes.get());
+    }
+    if !dir.owned_by_root {
+        add("uid", job.header.uid.into());
     }
     Ok(params)
 }
@@ -265,7 +272,6 @@ mod tests {
     use super::*;
     use crate::config::namespace_yaml::parse_namespace_yaml;
     use crate::config::settings::{Node, NodeSettings};
-    use crate::job::record::state::Header;
 
     fn plan(options: &str) -> Result<Plan, Error> {
         plan_on(options, None)
@@ -352,6 +358,20 @@ mod tests {
         assert_eq!(words(&found.dirs[1]), "size=3145728,nr_inodes=1024");
         let error = of(&JobHas::default()).unwrap_err().to_string();
         assert!(error.starts_with("cannot give /b a size of 1K/core: the cores of the job"), "{error}");
+    }
+
+    #[test]
+    fn a_tmpfs_of_the_user_is_made_for_the_user() {
+        let options = "  dir_confs:\n    - {path: /run/user/%U, create: true, tmpfs: true, owner: user}\n    \
+                       - {path: /a, owner: root}\n    - {path: /b, tmpfs: true, mode: 0750}\n";
+        let found = plan(options).unwrap();
+        let dirs: Vec<_> = found.dirs.iter().map(|dir| (dir.target.as_str(), dir.owned_by_root, dir.mode)).collect();
+        let users = ("/run/user/1000", false, None);
+        assert_eq!(dirs, [("/a", true, None), ("/b", true, Some(0o750)), ("/run/user", true, Some(0o755)), users]);
+        let told = crate::job::make::told::PlanOf(7, &found).to_string();
+        let expected = " /a=/base/7/_a(owner=root) /b=tmpfs(nosuid,nodev,mode=0750) \
+                        /run/user=tmpfs(nosuid,nodev,noexec,ro,mode=0755) /run/user/1000=tmpfs(nosuid,nodev,uid=1000)";
+        assert!(told.contains(expected), "{told}");
     }
 
     #[test]

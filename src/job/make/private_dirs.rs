@@ -91,7 +91,7 @@ fn make_target(dir: &PlannedDir, below: &str, job: &Job, outer: &Made<'_>) -> Re
             match make_private_dir(parent, &name) {
                 // It was made for another directory below the same one.
                 Err(failed) if failed.errno == Errno::EXIST => {}
-                made => give(&made.trying_to(intention)?, job, true, intention)?,
+                made => give(&made.trying_to(intention)?, job, (job.header.uid, true), intention)?,
             }
         }
         open_beneath(parent, &name, OFlags::PATH | OFlags::DIRECTORY, BENEATH).map_err(|errno| {
@@ -129,7 +129,8 @@ fn directory(
         result => (result, true),
     };
     let fd = fd.trying_to(intention)?;
-    give(&fd, job, is_new, intention)?;
+    let owner = if dir.owned_by_root { 0 } else { job.header.uid };
+    give(&fd, job, (owner, is_new), intention)?;
     if let Some(mode) = dir.mode {
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).doing("fchmod", intention)?;
     }
@@ -146,15 +147,20 @@ fn check_project(tree: &OwnedFd, project: u32, path: &str) -> Result<(), Error> 
     ))
 }
 
-/// Gives a directory to the job's user. A script may have mounted a directory around it that users can write to, and
-/// one of them may have replaced it with a directory of someone else.
-fn give(dir: &OwnedFd, job: &Job, is_new: bool, intention: impl Fn() -> String) -> Result<(), Error> {
+/// Gives a directory to root or to the job's user. A script may have mounted a directory around it that users can write
+/// to, and one of them may have replaced it with a directory of someone else.
+fn give(
+    dir: &OwnedFd,
+    job: &Job,
+    (new_owner, is_new): (u32, bool),
+    intention: impl Fn() -> String,
+) -> Result<(), Error> {
     let owner = rustix::fs::fstat(dir).doing("fstat", &intention)?.st_uid;
     if owner != rustix::process::geteuid().as_raw() && (is_new || owner != job.header.uid) {
         return Err(Error::because(intention(), format!("the directory there belongs to uid {owner}"))
             .with_hint("it must belong to root or to the job's user: check what init_script makes or mounts there"));
     }
-    rustix::fs::fchown(dir, Some(Uid::from_raw(job.header.uid)), None).doing("fchown", intention)
+    rustix::fs::fchown(dir, Some(Uid::from_raw(new_owner)), None).doing("fchown", intention)
 }
 
 /// A clone of the mount that contains the directory, with the directory as its root.
@@ -197,7 +203,7 @@ pub fn make_tmpfs(dir: &PlannedDir) -> Result<OwnedFd, Error> {
     }
     if !has_mode {
         // The default (tmpfs(5)), which programs expect of /dev/shm.
-        set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(0o1777))))?;
+        set("mode", Some(&format!("{:o}", dir.mode.unwrap_or(if dir.owned_by_root { 0o1777 } else { 0o700 }))))?;
     }
     rustix::mount::fsconfig_create(fs.as_fd()).doing("fsconfig(CREATE)", intention)?;
     let (attributes, _) = attributes(MountFlags { read_only: false, ..dir.flags });
@@ -222,7 +228,7 @@ mod tests {
             slurm_conf: None,
             boot: crate::job::record::process::BootId::current().unwrap(),
         };
-        let give = |is_new| give(&dir, &job, is_new, || "make it".to_owned());
+        let give = |is_new| give(&dir, &job, (1000, is_new), || "make it".to_owned());
         give(true).unwrap();
         assert_eq!(rustix::fs::fstat(&dir).unwrap().st_uid, 1000);
         give(false).unwrap();

@@ -30,10 +30,13 @@ impl fmt::Display for PlanOf<'_> {
         if let Some(hide_pid) = plan.proc.as_ref().and_then(|proc| proc.hide_pid) {
             write!(f, " /proc=hidepid={}", hide_pid.to_string_lossy())?;
         }
-        for PlannedDir { target, source, flags, mode } in &plan.dirs {
+        for PlannedDir { target, source, flags, owned_by_root, mode } in &plan.dirs {
             let mut options: Vec<String> = flags.names().map(str::to_owned).collect();
             let from = match source {
-                Source::Directory { base, name } => format!("{base}/{job}/{name}"),
+                Source::Directory { base, name } => {
+                    options.extend(owned_by_root.then(|| "owner=root".to_owned()));
+                    format!("{base}/{job}/{name}")
+                }
                 Source::Tmpfs(params) => {
                     options.extend(params.iter().map(ToString::to_string));
                     "tmpfs".to_owned()
