@@ -369,6 +369,16 @@ namespace.yaml: no errors, no warnings
     }
 
     #[test]
+    fn what_create_hides_is_shown() {
+        let yaml = "defaults: {base_path: /ns, dir_confs: [{path: /run/user/%U, create: true, owner: root}]}";
+        let text = checked(yaml).text();
+        let hidden = "\n    /run/user     hidden, mode 0755, options nosuid,nodev,noexec,ro\n";
+        assert!(text.contains(hidden) && text.contains("\n    /run/user/%U  in base_path, owner root\n"), "{text}");
+        let json = checked(yaml).json();
+        assert!(json.contains(r#"{"path":"/run/user","backing":"hidden","base_path":null,"owner":"root""#), "{json}");
+    }
+
+    #[test]
     fn text_of_files_without_settings() {
         let text = checked("defaults: {base_path: none}").text();
         assert_eq!(
