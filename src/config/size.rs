@@ -10,25 +10,26 @@
 use crate::config::problem::{Refusal, quote, refuse};
 use std::fmt;
 
-/// The largest number: what every file system and the kernel's quotas can take.
+/// The largest number that every file system and the kernel's quotas accept.
 pub const MAX: u64 = i64::MAX.unsigned_abs();
-/// Ids in a range: a job may have to look at all.
+/// The maximum number of ids in a range: a job may have to look at all of them.
 const MAX_PROJECTS: u32 = 1 << 20;
 const MAX_PERCENT: u64 = 1000;
-/// Bytes of the name of a generic resource.
+/// The maximum length of the name of a generic resource.
 const MAX_GRES: usize = 64;
 const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
 
-const AMOUNT_HINT: &str = "write a whole number, with K, M, G or T behind it, such as 20G";
+const AMOUNT_HINT: &str = "write a whole number, with K, M, G or T after it, such as 20G";
 const SIZE_HINT: &str =
-    "write a size such as 20G, 50%mem, 2G/core or 1G/gres/tmp, with min, max and else behind a share";
+    "write a size such as 20G, 50%mem, 2G/core or 1G/gres/tmp, with min, max and else after a share";
 
-/// A number of bytes or inodes, never 0: to the kernel that would be no limit.
+/// A number of bytes or inodes. It is never 0, which the kernel reads as no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Amount(u64);
 
 impl Amount {
     /// # Errors
+    ///
     /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let unit = |&(name, _): &(char, u32)| text.ends_with([name, name.to_ascii_lowercase()]);
@@ -58,7 +59,7 @@ impl Amount {
     }
 }
 
-/// As in a file.
+/// As written in a file.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match UNITS.iter().find(|(_, shift)| self.0.trailing_zeros() >= *shift) {
@@ -68,7 +69,7 @@ impl fmt::Display for Amount {
     }
 }
 
-/// `project_ids`: numbers of projects that are for jobs alone.
+/// `project_ids`: the projects that only jobs use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProjectIds {
     first: u32,
@@ -81,7 +82,7 @@ impl ProjectIds {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let number = |text: &str| {
             let is_number = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-            // The last number is none to the kernel.
+            // The kernel reserves the largest number.
             text.parse::<u32>().ok().filter(|number| is_number && *number < u32::MAX)
         };
         let range = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));
@@ -105,7 +106,7 @@ impl ProjectIds {
         self.last
     }
 
-    /// How many there are; never 0.
+    /// The number of ids; never 0.
     #[must_use]
     pub const fn count(self) -> u32 {
         self.last - self.first + 1
@@ -117,20 +118,20 @@ impl ProjectIds {
     }
 }
 
-/// As in a file.
+/// As written in a file.
 impl fmt::Display for ProjectIds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
     }
 }
 
-/// What a job has on this node, as far as it is known.
+/// What a job has on this node. `None` where that is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobHas {
     /// Bytes of memory.
     pub memory: Option<u64>,
     pub cores: Option<u64>,
-    /// Generic resources with their counts. A name can be there several times, once for each type.
+    /// Generic resources with their counts. A resource is listed once for each of its types.
     pub gres: Vec<(String, u64)>,
 }
 
@@ -147,7 +148,7 @@ pub struct Share {
     of: Of,
     min: Option<Amount>,
     max: Option<Amount>,
-    /// What a job gets of which that is not known; such a job is refused without it.
+    /// The size for a job whose share is unknown or 0. Without it, such a job is refused.
     otherwise: Option<Amount>,
 }
 
@@ -175,16 +176,16 @@ impl Size {
                 ("core", _) => Of::Core(amount),
                 ("cpu" | "cpus" | "cores", _) => {
                     let hint = "write /core: the cores of the job on this node, as Slurm counts them";
-                    return refuse("has an unknown word behind the slash", hint);
+                    return refuse("has an unknown word after the slash", hint);
                 }
                 (_, Some(name)) => Of::Gres(amount, gres(name)?),
-                _ => return refuse("has an unknown word behind the slash", SIZE_HINT),
+                _ => return refuse("has an unknown word after the slash", SIZE_HINT),
             }
         } else {
             let amount = if first == text { Amount::parse(text) } else { part(first) }?;
             if words.next().is_some() {
                 return refuse(
-                    "has a fixed size, and more behind it",
+                    "has a fixed size and more words after it",
                     "min, max and else are for shares, such as 50%mem",
                 );
             }
@@ -196,13 +197,13 @@ impl Size {
                 "min" => &mut share.min,
                 "max" => &mut share.max,
                 "else" => &mut share.otherwise,
-                _ => return refuse(format!("has the word {} in it", quote(word)), SIZE_HINT),
+                _ => return refuse(format!("contains the word {}", quote(word)), SIZE_HINT),
             };
             if bound.is_some() {
                 return refuse(format!("has {word} twice"), "keep one of the two");
             }
             let Some(amount) = words.next() else {
-                return refuse(format!("has nothing behind {word}"), AMOUNT_HINT);
+                return refuse(format!("has nothing after {word}"), AMOUNT_HINT);
             };
             *bound = Some(part(amount)?);
         }
@@ -215,7 +216,7 @@ impl Size {
     /// The number of bytes for a job.
     ///
     /// # Errors
-    /// What is not known of the job, or what it does not have, as a clause.
+    /// A clause that says what is unknown about the job, or what it does not have.
     pub fn of(&self, job: &JobHas) -> Result<u64, String> {
         let Share { of, min, max, otherwise } = match self {
             Self::Fixed(amount) => return Ok(amount.get()),
@@ -243,7 +244,7 @@ impl Size {
     }
 }
 
-/// As in a file.
+/// As written in a file.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Share { of, min, max, otherwise } = match self {
@@ -264,15 +265,15 @@ impl fmt::Display for Size {
     }
 }
 
-/// A number in a size.
+/// Parses a number that is part of a size.
 fn part(text: &str) -> Result<Amount, Refusal> {
     Amount::parse(text).map_err(|Refusal { what, hint }| match text {
         "" => Refusal::new("lacks a number", SIZE_HINT),
-        _ => Refusal::new(format!("has the number {} in it, which {what}", quote(text)), hint),
+        _ => Refusal::new(format!("contains the number {}, which {what}", quote(text)), hint),
     })
 }
 
-/// The name of a generic resource.
+/// Checks the name of a generic resource.
 fn gres(name: &str) -> Result<String, Refusal> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     if name.contains(':') {
@@ -287,10 +288,10 @@ fn gres(name: &str) -> Result<String, Refusal> {
     Ok(name.to_owned())
 }
 
-/// How many numbers there are in a list such as `0-3,8`. None where it is not one, or may have been cut.
+/// The number of ids in a list such as `0-3,8`. `None` if the text is not a list or may have been cut.
 #[must_use]
 pub fn count_of_list(text: &[u8]) -> Option<u64> {
-    // Slurm makes it in 1024 bytes.
+    // Slurm writes it to a buffer of 1024 bytes.
     let text = core::str::from_utf8(text).ok().filter(|text| text.len() < 1000)?;
     text.split(',').try_fold(0_u64, |sum, range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -385,7 +386,7 @@ mod tests {
             ("1G/gres/a b", "the word"),
             ("1G/gres/tmp:ssd", "a type"),
             ("20G max 30G", "fixed size"),
-            ("1%mem max", "nothing behind max"),
+            ("1%mem max", "nothing after max"),
             ("1%mem max 0", "begins with a zero"),
             ("1%mem max 1G max 2G", "twice"),
             ("1%mem most 1G", "the word"),

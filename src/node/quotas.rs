@@ -1,11 +1,10 @@
-//! Can base paths be limited? What each job with a limit does is done once.
+//! Checks that base paths can be limited, by doing once what each job with a limit does.
 
 use crate::base::base_dir::{UNFINISHED, make_unfinished, open_base, remove_unfinished};
 use crate::base::error::{Doing, Error, TryingTo};
-use crate::base::file_system;
-use crate::base::file_system::{EXT4, XFS};
+use crate::base::file_system::{self, EXT4, XFS};
 use crate::base::trusted_path::c_path;
-use crate::config::settings::{Backing, Dir, Settings};
+use crate::config::settings::{Backing, Settings};
 use crate::config::size::ProjectIds;
 use crate::job::record::project;
 use crate::node::finding::{About, Findings};
@@ -13,7 +12,7 @@ use crate::sys::quota::Amounts;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
-/// Others that administrators use for such directories.
+/// Other file systems that administrators use for such directories.
 const OTHERS: [(u64, &str); 9] = [
     (file_system::ZFS, "ZFS"),
     (file_system::BTRFS, "btrfs"),
@@ -26,11 +25,10 @@ const OTHERS: [(u64, &str); 9] = [
     (0x1983_0326, "BeeGFS"),
 ];
 
-/// The bases in which what jobs have is limited, the main one first.
+/// The base paths with a limit, the main one first.
 pub(super) fn limited(settings: &Settings) -> Vec<&str> {
-    let of = |dir: &Dir| dir.is_limited();
     let mut bases = Vec::new();
-    for dir in settings.dirs.iter().filter(|dir| of(dir)) {
+    for dir in settings.dirs.iter().filter(|dir| dir.is_limited()) {
         let base = match &dir.backing {
             Backing::BasePath => settings.base_path.as_str(),
             Backing::OtherBase(base) => base.as_str(),
@@ -43,7 +41,7 @@ pub(super) fn limited(settings: &Settings) -> Vec<&str> {
     bases
 }
 
-/// Tries out a limited base path.
+/// Tries to limit a base path.
 pub(super) fn examine(settings: &Settings, base: &str, found: &mut Findings) {
     let Some(ids) = settings.project_ids else { return };
     if let Err(error) = try_limit(base, ids) {
@@ -53,7 +51,7 @@ pub(super) fn examine(settings: &Settings, base: &str, found: &mut Findings) {
         found.note(
             About::Key("project_ids"),
             format!(
-                "the limits in {base} stop mistakes: without CLONE_NEWUSER, a user who wants to can take own files out of them, by setting another project on the files"
+                "the limits in {base} stop mistakes only: without CLONE_NEWUSER, users can take their own files out of the limit by changing the project of the files"
             ),
         );
     }
@@ -74,17 +72,17 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
     }
     match project::is_enforced(base) {
         Ok(true) => {}
-        // ENOSYS: nothing is counted. ENOTTY and others: a kernel without it.
+        // ENOSYS: the file system, or the kernel, has no quotas.
         Ok(false) | Err(Errno::NOSYS | Errno::SRCH) if kind == XFS => {
             return refuse(
                 "XFS is mounted without quotas of projects",
-                "mount it with the option prjquota; a remount does not do it",
+                "mount it with the option prjquota; a remount is not enough, and the kernel needs CONFIG_XFS_QUOTA",
             );
         }
         Ok(false) | Err(Errno::NOSYS | Errno::SRCH) => {
             return refuse(
                 "ext4 is mounted without quotas of projects",
-                "mount it with the option prjquota; without that feature, unmount it and run tune2fs -O project,quota -Q prjquota",
+                "mount it with the option prjquota; if that fails, unmount it and run tune2fs -O project,quota -Q prjquota; the kernel needs CONFIG_QUOTA",
             );
         }
         Err(errno) => return Err(Error::call(intention(), "quotactl_fd(Q_XGETQSTATV)", errno)),
@@ -92,13 +90,13 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
     if project::inherited(base) != Ok(None) {
         return refuse(
             "it is in a project itself, and nothing can be moved from it to another one",
-            "use another base_path, or take it out of its project: chattr -p 0 -P, or xfs_quota project -C",
+            "use another base_path, or remove it from its project: chattr -p 0 -P, or xfs_quota project -C",
         );
     }
     // No job has this number.
     let name = &c_path(&format!("{UNFINISHED}0"))?;
     let dir = match make_unfinished(base, name) {
-        // Somebody else tries at this moment.
+        // Another process is trying at this moment.
         Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(()),
         result => result.trying_to(intention)?,
     };
@@ -109,7 +107,7 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
     Ok(())
 }
 
-/// A limit that is set must be the one that is read.
+/// Sets a limit, and checks that the same limit can be read.
 fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<u32, Error> {
     let limit = Amounts { bytes: 1 << 20, inodes: 100 };
     let id = project::give(dir, 0, ids, limit)?;
@@ -118,7 +116,7 @@ fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<u32, Error> {
     if project::inherited(dir) != Ok(Some(id)) || read.limit != limit || read.used.inodes == 0 {
         return Err(Error::because(
             format!("limit project {id}"),
-            "what was set is not what is there: the file system does not count quotas of projects as ext4 and XFS do",
+            "the limit that was set cannot be read back: the file system does not count quotas of projects as ext4 and XFS do",
         ));
     }
     Ok(id)

@@ -32,14 +32,14 @@ struct Block {
     id: u32,
 }
 
-/// Numbers of bytes and of inodes. As a limit, 0 is none.
+/// Numbers of bytes and of inodes. A limit of 0 means that there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     pub bytes: u64,
     pub inodes: u64,
 }
 
-/// What a project has, and may have.
+/// What a project contains, and its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     pub id: u32,
@@ -68,7 +68,7 @@ unsafe fn call<T>(fd: BorrowedFd<'_>, command: u32, id: u32, memory: &mut T) -> 
     .map(drop)
 }
 
-/// The first project from `id` on, on the file system of `fd`, that has something or has a limit.
+/// The first project with an id of at least `id`, on the file system of `fd`, that has a limit or contains something.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub fn set(fd: BorrowedFd<'_>, id: u32, limit: Amounts) -> Result<(), Errno> {
     unsafe { call(fd, SET, id, &mut block) }
 }
 
-/// Does the file system keep to the limits of projects?
+/// Does the file system enforce the limits of projects?
 ///
 /// # Errors
 ///

@@ -1,12 +1,12 @@
 //! The project of a job in one base path, by which ext4 and XFS limit what is in its directories there.
 //!
-//! Which ids are taken, the quotas of the file system itself say: a project with a limit, or with something in it, is
-//! somebody's. So nothing is lost when processes are killed or the node goes down. A project gets its limit before it
-//! gets its first directory, and keeps it until nothing is in it any more, wherever that was moved. Then the limit is
+//! The quotas of the file system are the record of which ids are in use: an id is free if its project has no limit and
+//! contains nothing. So no id is lost when processes are killed or the node goes down. A project gets its limit before
+//! its first directory, and keeps the limit until it contains nothing, wherever its files were moved. Then the limit is
 //! cleared, and the id is free.
 //!
-//! In between, when a project has a limit and no directory yet, its maker has the lock of the file system. It is one
-//! for all base paths there.
+//! While a project has a limit and no directory yet, its maker has the lock of the file system. All base paths on a file
+//! system share one lock.
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
@@ -23,15 +23,15 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// How often a project is looked at that should be empty.
+/// How often a project that should be empty is checked.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) use crate::sys::project::inherited;
 pub(crate) use crate::sys::quota::is_enforced;
 
-/// The lock of the file system that `dir` is on, until it is dropped. EWOULDBLOCK: `how` does not wait, and somebody has
-/// it.
+/// Locks the project ids of the file system that `dir` is on, until the result is dropped. EWOULDBLOCK: `how` does not
+/// wait, and another process has the lock.
 fn lock(dir: BorrowedFd<'_>, how: FlockOperation) -> Result<OwnedFd, Error> {
     let intention = || "lock the project ids of the file system".to_owned();
     let device = rustix::fs::fstat(dir).doing("fstat", intention)?.st_dev;
@@ -44,7 +44,7 @@ fn lock(dir: BorrowedFd<'_>, how: FlockOperation) -> Result<OwnedFd, Error> {
     Ok(file)
 }
 
-/// What a project has and may have.
+/// What a project contains, and its limit.
 pub(crate) fn of(dir: BorrowedFd<'_>, id: u32) -> Result<Quota, Errno> {
     let nothing = Quota { id, used: Amounts::default(), limit: Amounts::default() };
     Ok(quota::next(dir, id)?.filter(|found| found.id == id).unwrap_or(nothing))
@@ -56,7 +56,7 @@ fn is_free(quota: &Quota) -> bool {
 
 /// Gives the empty directory `dir` of a job a project with this limit, and returns its id.
 pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amounts) -> Result<u32, Error> {
-    let intention = || format!("limit the size of what job {job} has");
+    let intention = || format!("limit the size of the directories of job {job}");
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     if !quota::is_enforced(dir).doing("quotactl_fd(Q_XGETQSTATV)", intention)? {
         return Err(Error::because(intention(), "the file system is not mounted with quotas of projects any more")
@@ -73,7 +73,7 @@ pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amount
     Ok(id)
 }
 
-/// The first id that is free, from one on that the job's own number says, so that few look at the same.
+/// The first free id. The search starts at an id that depends on the job's id, so that jobs seldom check the same ids.
 fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<u32>, Errno> {
     let (first, count) = (ids.first(), ids.count());
     for step in 0..count {
@@ -85,7 +85,7 @@ fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<u32>, E
     Ok(None)
 }
 
-/// Clears the limit of a project if nothing is in it. True: its id is free.
+/// Clears the limit of a project if it contains nothing. Returns true if the id is free.
 pub(crate) fn release(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     release_locked(dir, id)
@@ -103,15 +103,15 @@ fn release_locked(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The project that was given to `dir` itself, and not to what is around it.
+/// The project of `dir`, unless it has inherited it from `parent`.
 #[must_use]
 pub(crate) fn own(dir: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> Option<u32> {
     let project = inherited(dir).ok()??;
     (inherited(parent) != Ok(Some(project))).then_some(project)
 }
 
-/// As [`release`], when what was in the project has just been removed: XFS counts that a little later. What is not
-/// released is when somebody comes by again.
+/// As [`release`], when the files of the project have just been removed: XFS updates its counts a little later. A project
+/// that is not released here is released by [`release_unused`].
 pub(crate) fn release_soon(dir: BorrowedFd<'_>, id: u32) {
     for _ in 0..TRIES {
         match release(dir, id) {
@@ -121,12 +121,12 @@ pub(crate) fn release_soon(dir: BorrowedFd<'_>, id: u32) {
     }
 }
 
-/// Clears the limits of projects that are for jobs and have nothing in them, on the file system of this base: what is
-/// left where processes were killed.
+/// Clears the limits of job projects that contain nothing, on the file system of this base. Processes that were killed
+/// leave such projects.
 ///
 /// # Errors
 ///
-/// When they cannot be looked at.
+/// The projects cannot be listed.
 pub(crate) fn release_unused(base_path: &str, ids: Option<ProjectIds>) -> Result<(), Error> {
     let Some(ids) = ids else { return Ok(()) };
     let base = match open_base(base_path) {
@@ -137,8 +137,8 @@ pub(crate) fn release_unused(base_path: &str, ids: Option<ProjectIds>) -> Result
     if is_enforced(base.as_fd()) == Ok(true) { release_all(base.as_fd(), ids) } else { Ok(()) }
 }
 
-/// Clears the limits of all projects of the range that have nothing in them. Waits for nobody: a project that is left
-/// is cleared when somebody looks again.
+/// Clears the limits of all projects in the range that contain nothing. Does nothing if another process has the lock: the
+/// next call clears them.
 pub(crate) fn release_all(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<(), Error> {
     let intention = || format!("look for projects from {ids} without files");
     let mut from = ids.first();
@@ -156,7 +156,7 @@ pub(crate) fn release_all(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<(), Er
     Ok(())
 }
 
-/// What a job has in its projects, and may have. None: it has no project.
+/// The sum of what a job has in its projects, and of their limits. `None` if it has no project.
 #[must_use]
 pub fn of_job(record: &Record) -> Option<Quota> {
     let mut sum = None;
@@ -164,7 +164,7 @@ pub fn of_job(record: &Record) -> Option<Quota> {
         let base = open_base(&tree.base).ok()?;
         let name = CString::new(record.header.id.to_string()).unwrap_or_default();
         let dir = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()?;
-        // It may be gone, and the id another job's.
+        // The directory may be gone, and the id may be that of another job.
         let id = inherited(dir.as_fd()).ok()?.filter(|id| *id == tree.project)?;
         let Quota { used, limit, .. } = of(dir.as_fd(), id).ok()?;
         let all = sum.get_or_insert(Quota { id, used: Amounts::default(), limit: Amounts::default() });
