@@ -21,20 +21,22 @@ pub(super) fn shell() -> Vec<OsString> {
 }
 
 /// Moves this process, which has one thread, into the namespaces of `holder`, and runs the command there as a child. The
-/// command starts in `directory` if that exists there, otherwise in /.
+/// command starts in `directory` if that exists there, otherwise in /. Without `holder`, this process is already there.
 ///
 /// # Errors
 ///
 /// If the namespaces cannot be entered. If the command cannot be run, that is reported, and the status is that of env(1).
 pub(super) fn run(
-    holder: BorrowedFd<'_>,
+    holder: Option<BorrowedFd<'_>>,
     namespaces: NamespaceFlags,
     command: &[OsString],
     directory: Option<&Path>,
     signals: &EndSignals,
 ) -> Result<Ended, Error> {
     // Only future children enter the PID namespace (setns(2)).
-    setns(holder, namespaces).doing("setns", || "enter the namespaces".to_owned())?;
+    if let Some(holder) = holder {
+        setns(holder, namespaces).doing("setns", || "enter the namespaces".to_owned())?;
+    }
     if let Some(directory) = directory
         && let Err(error) = std::env::set_current_dir(directory)
     {

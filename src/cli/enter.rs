@@ -12,11 +12,13 @@ use crate::cli::help::ENTER;
 use crate::cli::nodes;
 use crate::cli::options;
 use crate::cli::options::{Reader, Stop, Word};
+use crate::job::join::{DeadPid, join};
 use crate::job::record::job;
 use crate::job::record::job::Found;
 use crate::job::record::process::BootId;
 use crate::job::record::registry::Registry;
 use crate::job::remove::{dead_jobs, slurms_leftovers};
+use crate::sys::process::has_ended;
 use crate::sys::signals::EndSignals;
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -103,13 +105,21 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
         );
     }
     let holder = record.holder.ok_or_else(|| Error::because(intention(), "it is still being set up"))?;
-    let holder = holder.open().map_err(|errno| match errno {
-        Errno::SRCH => Error::because(intention(), "the process that holds them has ended"),
-        errno => Error::call(intention(), "pidfd_open", errno),
-    })?;
+    let holder = match holder.open() {
+        Ok(holder) if !has_ended(holder.as_fd()).unwrap_or(true) => Some(holder),
+        // In an Epilog with PrologFlags=RunInJob: Slurm has killed the processes of the job. Its extern slurmstepd keeps
+        // the other namespaces.
+        Ok(_) | Err(Errno::SRCH) => {
+            let bases = record.trees.first().map(|tree| tree.base.as_str());
+            join(bases.into_iter(), &record.header.node, boot, record.header.id, DeadPid::IsLeftOut)
+                .map_err(|why| Error::because(intention(), why.to_string()))?;
+            None
+        }
+        Err(errno) => return Err(Error::call(intention(), "pidfd_open", errno)),
+    };
     // From here on, Ctrl-C ends the command, not this process.
     let signals = EndSignals::block().doing("signalfd4", || "wait for signals".to_owned())?;
-    command::run(holder.as_fd(), record.namespaces, command, None, &signals).map(exit_code)
+    command::run(holder.as_ref().map(AsFd::as_fd), record.namespaces, command, None, &signals).map(exit_code)
 }
 
 #[cfg(test)]

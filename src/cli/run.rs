@@ -204,7 +204,7 @@ impl Inside<'_> {
         let holder = self.record.holder.ok_or_else(|| Error::because(intention(), "the holder is not known"))?;
         let holder = holder.open().doing("pidfd_open", intention)?;
         let directory = self.directory.as_deref();
-        command::run(holder.as_fd(), self.record.namespaces, self.command, directory, self.signals)
+        command::run(Some(holder.as_fd()), self.record.namespaces, self.command, directory, self.signals)
     }
 }
 
