@@ -180,15 +180,15 @@ fn seconds_since(then: u64) -> u64 {
     now.map_or(0, |now| now.as_secs()).saturating_sub(then)
 }
 
-/// Where the column is that is left out where no job has a limit.
+/// The index of the column that is omitted if no job has a limit.
 const USED: usize = 6;
 
-/// What a job has in its projects, and may have.
+/// The sum of what a job has in its projects, and of their limits.
 fn quota(sight: &JobEntry) -> Option<Quota> {
     if let MadeBy::Ours(found) = &sight.job { project::of_job(&found.record) } else { None }
 }
 
-/// `1.5G of 20G, 12 of 1000 files`; nothing where there is no limit.
+/// `1.5G of 20G, 12 of 1000 inodes`; empty without a limit.
 fn shown_quota(sight: &JobEntry) -> String {
     let Some(Quota { used, limit, .. }) = quota(sight) else { return String::new() };
     let bytes = (limit.bytes > 0).then(|| format!("{} of {}", shown_bytes(used.bytes), shown_bytes(limit.bytes)));
@@ -196,7 +196,7 @@ fn shown_quota(sight: &JobEntry) -> String {
     bytes.into_iter().chain(inodes).collect::<Vec<_>>().join(", ")
 }
 
-/// With one digit behind the point, as ls(1) and df(1) do.
+/// The number with one digit after the point.
 fn shown_bytes(bytes: u64) -> String {
     let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
     let Some((unit, shift)) = units.into_iter().find(|(_, shift)| bytes >> shift > 0) else {

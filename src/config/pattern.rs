@@ -88,7 +88,7 @@ pub(crate) fn has_other_percent(path: &str) -> bool {
     })
 }
 
-/// Splits a path before the first component with a `%`. If there is none, the first part is the whole path.
+/// Splits a path before the first component with a `%`. The second part of a path without `%` is empty.
 pub(crate) fn fixed_part(path: &str) -> (&str, &str) {
     let Some(percent) = path.find('%') else { return (path, "") };
     let slash = path.get(..percent).and_then(|before| before.rfind('/')).unwrap_or(0);

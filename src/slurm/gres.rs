@@ -33,7 +33,7 @@ pub fn of_step(step: Step, imports: &Imports) -> Vec<Gres> {
     walk.found
 }
 
-/// `gpu:a100:2,…`: as scripts get it. None where there is none.
+/// `gpu:a100:2,…`, as scripts get it. `None` if the job has no generic resources.
 #[must_use]
 pub fn text(found: &[Gres]) -> Option<Vec<u8>> {
     let mut text = Vec::new();

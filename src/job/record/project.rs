@@ -139,7 +139,7 @@ pub(crate) fn release_unused(base_path: &str, ids: Option<ProjectIds>) -> Result
 
 /// Clears the limits of all projects in the range that contain nothing. Does nothing if another process has the lock: the
 /// next call clears them.
-pub(crate) fn release_all(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<(), Error> {
+fn release_all(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<(), Error> {
     let intention = || format!("look for projects from {ids} without files");
     let mut from = ids.first();
     let _lock = match lock(dir, FlockOperation::NonBlockingLockExclusive) {

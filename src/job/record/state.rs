@@ -16,7 +16,7 @@
 //! stepd 4711 998877 3344         pid, start time, pidfs inode
 //! namespaces 537001984           CLONE_NEW* bits
 //! tree 65024 131 /nvme/scratch   device and inode of /nvme/scratch/<job>, 0 0 before it is made
-//! project 100123 /nvme/scratch   by which what is in /nvme/scratch/<job> is limited
+//! project 100123 /nvme/scratch   the project that limits /nvme/scratch/<job>
 //! holder 4712 998878 3345
 //! pins 9 10 -1 -1                fds in stepd: mount, pid, user, ipc
 //! ready
