@@ -29,7 +29,7 @@ use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::setns;
 use core::fmt;
 use core::fmt::Write as _;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -54,6 +54,7 @@ pub enum JoinError {
     NotReady,
     /// The holder has ended, and the descriptors that keep the namespaces are gone or are not enough.
     HolderGone(Errno),
+    OomScore(Errno),
     Enter(Errno),
 }
 
@@ -79,6 +80,7 @@ impl fmt::Display for JoinError {
             Self::HolderGone(errno) => {
                 write!(f, "the process that holds its namespaces has ended: {}", Words(*errno))
             }
+            Self::OomScore(errno) => write!(f, "giving up a negative value of {OOM_SCORE}: {}", Words(*errno)),
             Self::Enter(errno) => write!(f, "setns: {}", Words(*errno)),
         }
     }
@@ -151,14 +153,34 @@ fn enter(state: &State<'_>, node: &str, boot: BootId, job: u32, dead: DeadPid) -
     }
     let holder = state.holder.ok_or(JoinError::Malformed)?;
     match holder.open() {
-        Ok(pidfd) => match setns(pidfd.as_fd(), state.namespaces) {
-            Ok(()) => Ok(()),
+        Ok(pidfd) => match enter_by(pidfd.as_fd(), state.namespaces) {
             // It ended between the two calls.
-            Err(Errno::SRCH) => join_by_pin(state, Errno::SRCH, dead),
-            Err(errno) => Err(JoinError::Enter(errno)),
+            Err(JoinError::Enter(Errno::SRCH)) => join_by_pin(state, Errno::SRCH, dead),
+            result => result,
         },
         Err(errno) => join_by_pin(state, errno, dead),
     }
+}
+
+/// Enters these namespaces of a process or of a descriptor of /proc/PID/ns.
+fn enter_by(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), JoinError> {
+    if namespaces.contains(NamespaceFlags::USER) {
+        give_up_oom_protection().map_err(JoinError::OomScore)?;
+    }
+    setns(fd, namespaces).map_err(JoinError::Enter)
+}
+
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// Sets a negative oom_score_adj to 0. A process may always lower its value to the lowest that CAP_SYS_RESOURCE has
+/// set (proc_pid_oom_score_adj(5)), and a child inherits that. The tasks of a user namespace would have the
+/// protection of slurmd: slurmstepd sets theirs to 0 without the capability.
+fn give_up_oom_protection() -> Result<(), Errno> {
+    let file = rustix::fs::open(OOM_SCORE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    if read_all(file.as_fd(), &mut [0_u8; 16])?.starts_with(b"-") {
+        rustix::io::write(&file, b"0")?;
+    }
+    Ok(())
 }
 
 /// The state file of `job`, if only root could have written it, and its size.
@@ -201,7 +223,7 @@ fn join_made_by_slurm(base_path: &str, below: &str, job: u32) -> Result<(), Join
         }
     }
     for (fd, kind) in opened.into_iter().flatten() {
-        setns(fd.as_fd(), kind).map_err(JoinError::Enter)?;
+        enter_by(fd.as_fd(), kind)?;
     }
     Ok(())
 }
@@ -236,7 +258,7 @@ fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(
         (mount, NamespaceFlags::MOUNT),
     ] {
         match pin {
-            Some(pin) => setns(pin.as_fd(), kind).map_err(JoinError::Enter)?,
+            Some(pin) => enter_by(pin.as_fd(), kind)?,
             None if state.namespaces.contains(kind) => return Err(gone),
             None => {}
         }
