@@ -39,12 +39,14 @@ endif
 
 export SLURM_VERSION
 
-# Remove the names of local directories from the results, so that a build in another directory gives the same files. The
-# options are added to RUSTFLAGS. Cargo ignores the rustflags of its own configuration if RUSTFLAGS is set; use
-# `make REMAP=` to keep them. If several prefixes match, rustc uses the last one.
+# Remove the names of local directories from the results, so that a build in another directory, or with vendored crates,
+# gives the same files. Each registry has a directory below registry/src, which may not be there yet. The options are added
+# to RUSTFLAGS. Cargo ignores the rustflags of its own configuration if RUSTFLAGS is set; use `make REMAP=` to keep them. If
+# several prefixes match, rustc uses the last one.
 CARGO_HOME ?= $(HOME)/.cargo
 REMAP ?= --remap-path-prefix=$(CURDIR)=/usr/src/slurm-jobns \
-	--remap-path-prefix=$(CARGO_HOME)/registry/src=/usr/src/crates --remap-path-prefix=$(CURDIR)/vendor=/usr/src/crates
+	$(foreach crates,$(CARGO_HOME)/registry/src $(wildcard $(CARGO_HOME)/registry/src/*) $(CURDIR)/vendor, \
+		--remap-path-prefix=$(crates)=/usr/src/crates)
 ifneq ($(strip $(REMAP)),)
 ifdef CARGO_ENCODED_RUSTFLAGS
 between := $(shell printf '\037')
