@@ -291,11 +291,11 @@ mod tests {
         let (result, lines) = run_logged(&cleans, Environment::default());
         let text = result.unwrap_err().to_string();
         assert!(text.contains("longer than 1 seconds") && text.contains("it printed: cleaned"), "{text}");
-        assert!(start.elapsed() < Duration::from_millis(2900), "{:?}", start.elapsed());
+        let took_to_clean = start.elapsed();
         let is_script = |level| level == Level::Script;
         assert!(is_script(lines[0].0) && lines[0].1.contains(": started: pid="), "{lines:?}");
         assert!(lines[0].1.starts_with("job 7: init_script /"), "{lines:?}");
-        assert!(is_script(lines[1].0) && lines[1].1.contains(": failed: ms=1"), "{lines:?}");
+        assert!(is_script(lines[1].0) && lines[1].1.contains(": failed: ms="), "{lines:?}");
         assert!(!lines[1].1.contains("cleaned"), "the error says it: {lines:?}");
         let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
         let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
@@ -304,7 +304,12 @@ mod tests {
         let (_dir, stays) = script("#!/bin/sh\ntrap '' TERM\nwhile :; do /bin/sleep 0.1; done\n", 1);
         let start = Instant::now();
         assert!(run(&stays, Environment::default()).is_err());
-        assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        let took_to_stay = start.elapsed();
+        assert!(took_to_stay >= Duration::from_secs(3), "it was killed before its grace had passed: {took_to_stay:?}");
+        assert!(
+            took_to_clean < took_to_stay,
+            "{took_to_clean:?} although it ended by itself, {took_to_stay:?} otherwise"
+        );
     }
 
     #[test]

@@ -76,13 +76,17 @@ fn depth_takes_no_longer_on_a_bind_mount() {
         std::fs::create_dir(dir).unwrap();
     }
     rustix::mount::mount_bind(&below, &bind).unwrap();
-    let [plain, bound] = [&below, &bind].map(|path| {
-        let trash = dir_fd(path);
-        make_chain(&trash, 30_000);
-        let summary = remove_tree(trash.as_fd(), c"9", &Terms::default());
-        assert!(summary.complete(), "{summary}");
-        summary.took
-    });
+    let round = |_| {
+        [&below, &bind].map(|path| {
+            let trash = dir_fd(path);
+            make_chain(&trash, 30_000);
+            let summary = remove_tree(trash.as_fd(), c"9", &Terms::default());
+            assert!(summary.complete(), "{summary}");
+            summary.took
+        })
+    };
+    // The shortest of a few: other processes take time from some.
+    let [plain, bound] = (0..4).map(round).reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1])]).unwrap();
     for mount in [bind.as_path(), top.path()] {
         rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
