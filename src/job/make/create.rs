@@ -25,6 +25,7 @@ use crate::job::record::process::Identity;
 use crate::job::record::state::{Header, Line, MAX_SIZE};
 use crate::job::remove::delete;
 use crate::job::remove::delete::{Epilog, Record};
+use crate::job::remove::earlier_instance;
 use crate::job::remove::lost;
 use crate::job::remove::mounts;
 use crate::job::script::Environment;
@@ -172,7 +173,7 @@ impl<'a> Making<'a> {
             journal.write(&std::iter::once(header).chain(main.lines()).chain(others).collect::<Vec<_>>())?;
             match publish() {
                 Err(failed) if failed.errno == Errno::EXIST => {
-                    delete::dispose_of_stale(host, settings, job, removal)?;
+                    earlier_instance::delete_earlier_instance(host, settings, job, removal)?;
                     publish()
                 }
                 result => result,

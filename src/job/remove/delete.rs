@@ -24,7 +24,7 @@ use crate::job::remove::trash;
 use crate::job::remove::trash::{Moved, Waited, move_to_trash, wait_until_gone};
 use crate::job::remove::tree::{Summary, Terms, remove_tree};
 use crate::job::script::Environment;
-use crate::job::{Job, Milliseconds, script};
+use crate::job::{Milliseconds, script};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::{reap, wait_ended};
 use crate::sys::quota::Quota;
@@ -43,7 +43,7 @@ pub(crate) const HOLDER_TIMEOUT_MS: u32 = 5_000;
 
 /// How long this process waits for the lock of a tree, and the pause between two attempts.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// The script that runs when a job has ended, and the part of its environment that the job's record does not have.
 #[derive(Clone, Copy, Debug)]
@@ -513,63 +513,6 @@ pub(super) fn lock_job(base: BorrowedFd<'_>, job: u32, wait: Duration) -> Result
             return Ok(ns);
         }
     }
-}
-
-/// Removes an old job directory with the number of a new one, if it is that of a dead job.
-///
-/// # Errors
-///
-/// The job is alive, or it is not provably the directory of a job.
-pub(crate) fn dispose_of_stale(host: &dyn Log, settings: &Settings, job: &Job, removal: Removal) -> Result<(), Error> {
-    let intention = || format!("make {}/{}", settings.base_path, job.header.id);
-    let name = job.header.id.to_string();
-    let base = open_base(&settings.base_path)?;
-    let gone = || matches!(rustix::fs::statat(&base, name.as_str(), AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT));
-    // Another process may be deleting it and running its epilog.
-    let epilog_wait = settings.clone_ns_epilog.as_ref().map_or(0, |epilog| epilog.wait_seconds);
-    let wait = Duration::from_millis(HOLDER_TIMEOUT_MS.into()) + Duration::from_secs(epilog_wait.into());
-    let start = Instant::now();
-    let (_lock, found) = loop {
-        let lock = match lock_job(base.as_fd(), job.header.id, wait.saturating_sub(start.elapsed())) {
-            Err(failed) if failed.errno == Errno::WOULDBLOCK => {
-                return Err(Error::because(intention(), "an earlier instance of the job is being deleted")
-                    .with_hint("see jobns list"));
-            }
-            lock => lock,
-        };
-        if gone() {
-            return Ok(());
-        }
-        let found = match job::read(base.as_fd(), &settings.base_path, &name) {
-            // It was moved just now, or it is from an earlier boot, and not removed yet.
-            Err(_) if gone() || lost::move_away(base.as_fd(), &settings.base_path, &name, &job.header.node)? => {
-                return Ok(());
-            }
-            result => result.map_err(|why| {
-                Error::because(intention(), format!("it exists: {why}"))
-                    .with_hint("inspect it, and move it away if nobody needs it")
-            })?,
-        };
-        if found.record.header.node != job.header.node {
-            return Err(Error::because(intention(), format!("it belongs to node {}", found.record.header.node))
-                .with_hint(spelling::one_node_per_base()));
-        }
-        if !found.has_live_process(job.boot) {
-            break (lock, found);
-        }
-        if start.elapsed() >= wait {
-            return Err(Error::because(intention(), "another instance of this job is still alive on this node"));
-        }
-        // Slurm can start a requeued job when the extern step of its last run has ended, before stepd_delete has.
-        drop(lock);
-        std::thread::sleep(LOCK_PAUSE);
-    };
-    host.log(Level::Info, format_args!("job {}: removing the directory of an earlier instance", job.header.id));
-    // The epilog has already run for a job that is marked as dead.
-    let epilog = Epilog::new(settings, job.slurm_conf.as_deref()).filter(|_| !found.is_marked);
-    // If it cannot be moved, that is logged, and the new directory cannot be made.
-    delete(host, &found.record, epilog, None, removal);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! | file | runs in | what it does |
 //! |---|---|---|
 //! | [`delete`] | extern slurmstepd, the removal program | ends the holder, runs the epilog, moves the directories |
+//! | [`earlier_instance`] | the extern slurmstepd of a new job | deletes the one that had its number |
 //! | [`dead_jobs`] | the removal program | finds dead jobs and deletes them |
 //! | [`lost`] | both | finds and moves directories whose state file a power cut has destroyed |
 //! | [`slurms_leftovers`] | the removal program | does the same for jobs of Slurm's own plugin |
@@ -12,6 +13,7 @@
 
 pub(crate) mod dead_jobs;
 pub mod delete;
+pub(crate) mod earlier_instance;
 pub(crate) mod lost;
 pub(crate) mod mounts;
 pub(crate) mod slurms_leftovers;
