@@ -373,7 +373,7 @@ pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
                 "build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained per job, not per step)"
             }
             NoToken::None => {
-                "BPF tokens need Linux 6.9, or set disable_bpf_token: true (devices are then constrained per job, not per step)"
+                "BPF tokens need Linux 6.9, and SELinux must allow slurmd bpf { map_create_as prog_load_as }; or set disable_bpf_token: true (devices are then constrained per job, not per step)"
             }
         };
         format!("job {}: cannot constrain devices in a user namespace: {}; hint: {hint}", id.job_id, why.words())
