@@ -295,7 +295,9 @@ mod tests {
         let is_script = |level| level == Level::Script;
         assert!(is_script(lines[0].0) && lines[0].1.contains(": started: pid="), "{lines:?}");
         assert!(lines[0].1.starts_with("job 7: init_script /"), "{lines:?}");
-        assert!(is_script(lines[1].0) && lines[1].1.contains(": failed: ms="), "{lines:?}");
+        let ms = lines[1].1.split(": failed: ms=").nth(1).and_then(|ms| ms.parse::<f64>().ok()).unwrap_or_default();
+        let told = Duration::from_secs_f64(ms / 1000.0);
+        assert!(is_script(lines[1].0) && (Duration::from_secs(1)..took_to_clean).contains(&told), "{lines:?}");
         assert!(!lines[1].1.contains("cleaned"), "the error says it: {lines:?}");
         let pid = std::fs::read_to_string(dir.path().join("script.pid")).unwrap();
         let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
