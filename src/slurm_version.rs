@@ -28,6 +28,17 @@ impl Version {
     pub const fn from_number(number: u32) -> Self {
         Self { major: number >> 16, minor: number >> 8 & 0xff, micro: number & 0xff }
     }
+
+    /// The offset of `total_gres` in `gres_job_state_t`. None if it is not known: SLURM_JOB_GRES is then not set for
+    /// scripts, and the size of a directory cannot depend on generic resources.
+    #[must_use]
+    pub const fn total_gres(self) -> Option<usize> {
+        match (self.major, self.minor, self.micro) {
+            (25, 11, 0..=7) | (26, 5, 0..=3) => Some(128),
+            (26, 5, 5) => Some(136),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Version {

@@ -213,11 +213,17 @@ impl Size {
         }
     }
 
+    /// Does it depend on the generic resources of the job?
+    #[must_use]
+    pub const fn is_by_gres(&self) -> bool {
+        matches!(self, Self::Share(Share { of: Of::Gres(..), .. }))
+    }
+
     /// The number of bytes for a job.
     ///
     /// # Errors
-    /// A clause that says what is unknown about the job, or what it does not have.
-    pub fn of(&self, job: &JobHas) -> Result<u64, String> {
+    /// What is unknown about the job, or what it does not have.
+    pub fn of(&self, job: &JobHas) -> Result<u64, Refusal> {
         let Share { of, min, max, otherwise } = match self {
             Self::Fixed(amount) => return Ok(amount.get()),
             Self::Share(share) => share,
@@ -233,10 +239,19 @@ impl Size {
         };
         // 0 would be no limit.
         let Some(bytes) = bytes.filter(|bytes| *bytes > 0) else {
-            return otherwise.map(Amount::get).ok_or_else(|| match of {
-                Of::Memory(_) => "Slurm has no memory limit for the job on this node".to_owned(),
-                Of::Core(_) => "the cores of the job on this node are not known".to_owned(),
-                Of::Gres(_, name) => format!("the job has no gres/{name} on this node"),
+            return otherwise.map(Amount::get).ok_or_else(|| {
+                let or = "add else and a size to it, such as else 5G";
+                match of {
+                    Of::Memory(_) => Refusal::new(
+                        "Slurm has no memory limit for the job on this node",
+                        format!("submit the job with --mem, or {or}"),
+                    ),
+                    Of::Core(_) => Refusal::new("the cores of the job on this node are not known", or),
+                    Of::Gres(_, name) => Refusal::new(
+                        format!("the job has no gres/{name} on this node"),
+                        format!("submit the job with --gres={name}:COUNT, or {or}"),
+                    ),
+                }
             });
         };
         let bytes = u64::try_from(bytes).unwrap_or(MAX).min(max.map_or(MAX, Amount::get));
@@ -345,7 +360,8 @@ mod tests {
         }
         let unknown = JobHas::default();
         for (text, why) in [("1%mem", "memory"), ("1G/core min 1G", "cores"), ("1G/gres/tmp max 9G", "gres/tmp")] {
-            assert!(size(text).of(&unknown).unwrap_err().contains(why), "{text}");
+            assert!(size(text).of(&unknown).unwrap_err().what.contains(why), "{text}");
+            assert_eq!(size(text).is_by_gres(), why.starts_with("gres"), "{text}");
             assert_eq!(size(&format!("{text} else 3G")).of(&unknown), Ok(3 * GIB));
         }
         assert!(size("1G/gres/none").of(&job).is_err(), "0 is no limit");

@@ -218,7 +218,7 @@ fn warn_of_devices(settings: &Settings, found: &mut Findings) {
     } else if !has_bpf_tokens() {
         found.warn(
             "clone_ns_flags",
-            "CLONE_NEWUSER: this kernel has no BPF tokens (Linux 6.9), so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: disable_bpf_token: true leaves devices constrained by job, not by step".to_owned(),
+            "CLONE_NEWUSER: this kernel has no BPF tokens (Linux 6.9), so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: set disable_bpf_token: true (devices are then constrained for each job, not for each step)".to_owned(),
         );
     }
 }

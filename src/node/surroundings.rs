@@ -11,6 +11,7 @@ use crate::config::{cluster, slurm_conf};
 use crate::node::config_file::ConfigFile;
 use crate::node::finding::Findings;
 use crate::node::paths;
+use crate::slurm_version::Version;
 use rustix::io::Errno;
 
 /// The most names in one line.
@@ -27,13 +28,15 @@ pub struct Slurm {
     pub tmp: String,
     /// The nodes in slurm.conf; empty if it does not name all.
     pub nodes: Vec<String>,
+    /// The version of Slurm, if the plugin cannot read the generic resources of its jobs.
+    pub hides_gres: Option<Version>,
 }
 
 impl Slurm {
     /// `text` is that of slurm.conf, or empty if it cannot be read. slurmd knows its spool directory. If `spool` is
     /// None, slurm.conf names it.
     #[must_use]
-    pub fn new(text: &[u8], directory: &str, spool: Option<&str>, node: &Node<'_>) -> Self {
+    pub fn new(text: &[u8], directory: &str, spool: Option<&str>, version: Version, node: &Node<'_>) -> Self {
         let named = || slurm_conf::path(text, "SlurmdSpoolDir", node);
         Self {
             spool: spool.map(str::to_owned).or_else(named).unwrap_or_else(|| "/var/spool/slurmd".to_owned()),
@@ -41,6 +44,7 @@ impl Slurm {
             munge_socket: slurm_conf::munge_socket(text).unwrap_or_else(|| "/run/munge/munge.socket.2".to_owned()),
             tmp: slurm_conf::path(text, "TmpFS", node).unwrap_or_else(|| "/tmp".to_owned()),
             nodes: cluster::nodes(text),
+            hides_gres: Some(version).filter(|version| version.total_gres().is_none()),
         }
     }
 }
@@ -96,11 +100,27 @@ pub(super) fn examine(settings: &Settings, slurm: &Slurm, node: &Node<'_>, found
             found.fatal(about, Error::because(intention, format!("{what} ({path}) is in it, {why}")).with_hint(hint));
         }
     }
+    if let Some(version) = slurm.hides_gres {
+        refuse_gres(settings, version, found);
+    }
     if settings.hide_base_path {
         warn_of_hidden(settings, slurm, node, found);
     }
     if !settings.shared {
         warn_of_autofs(&covers, found);
+    }
+}
+
+/// Refuses sizes that depend on generic resources. Every job would count as one without them.
+fn refuse_gres(settings: &Settings, version: Version, found: &mut Findings) {
+    for dir in &settings.dirs {
+        if let Some(size) = dir.size.as_ref().filter(|size| size.is_by_gres()) {
+            let error = Error::because(
+                format!("give {} a size of {size}", dir.path),
+                format!("the generic resources of a job cannot be read with Slurm {version}"),
+            );
+            found.fatal("dirs", error.with_hint("use another size; CAVEATS in slurm-jobns(7) lists the releases"));
+        }
     }
 }
 
@@ -246,7 +266,7 @@ mod tests {
             directory: path("etc"),
             munge_socket: path("munge/socket"),
             tmp: "/no".to_owned(),
-            nodes: Vec::new(),
+            ..Slurm::default()
         };
         let base = |name: &str, more: &str| settings(&format!("base_path: {}, dirs: /dev/shm{more}", path(name)));
         for (name, what) in [
@@ -292,6 +312,22 @@ mod tests {
         let warnings = said(&hidden, &slurm).1;
         assert!(warnings[0].contains(&format!(": {}, {};", path("17x"), path("alice"))), "{warnings:?}");
         assert!(warnings[1].contains("TmpFS"), "{warnings:?}");
+    }
+
+    #[test]
+    fn sizes_by_gres_need_a_version_whose_gres_can_be_read() {
+        let settings = settings("base_path: /b, dir_confs: [{path: /tmp, tmpfs: true, size: 1G/gres/tmp else 2G}]");
+        let of = |micro| {
+            let version = Version { major: 26, minor: 5, micro };
+            said(&settings, &Slurm::new(b"", "/no", Some("/no"), version, &NODE)).0
+        };
+        assert!(of(5).is_empty());
+        let refused = of(4);
+        assert!(
+            matches!(refused.as_slice(), [line] if line.starts_with("dirs: cannot give /tmp a size of 1G/gres/tmp else 2G: the generic")
+                && line.contains("Slurm 26.05.4")),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -316,7 +316,7 @@ impl Supervisor {
             }
         }
         for (task, pid) in stuck {
-            let why = format!("its process {pid} has removed nothing for {} s ({})", STUCK.as_secs(), waits_in(pid));
+            let why = format!("worker {pid} has removed nothing for {} s ({})", STUCK.as_secs(), waits_in(pid));
             self.tell(&task, Some(why));
         }
     }
@@ -333,7 +333,7 @@ impl Supervisor {
             (entry.uid, entry.reason.clone().unwrap_or_default(), entry.directories.clone());
         self.host.relay.log(
             Level::Warning,
-            format_args!("{path} of uid {uid} is not removed yet: {reason}; it is tried again: see jobns list"),
+            format_args!("{path} of uid {uid} is not removed yet: {reason}; jobns-remover tries again: see jobns list"),
         );
         // One for each user and a few in all, because the file systems of the user may hold it up.
         let others = || self.workers.iter().filter_map(|worker| worker.names_for);
@@ -514,7 +514,7 @@ impl Supervisor {
             self.ended.push(worker.child);
         }
         if let Some(task) = task {
-            let died = || Outcome::Held { left: 0, why: "its process has died".to_owned() };
+            let died = || Outcome::Held { left: 0, why: "its worker was killed or has crashed".to_owned() };
             self.ended(&task, outcome.unwrap_or_else(died), now);
         }
     }

@@ -18,13 +18,12 @@ pub struct Gres {
     pub here: Option<u64>,
 }
 
-/// What the job has of each GRES. Nothing where the place of the count in this version is not known.
+/// What the job has of each GRES. Nothing if the offset of the count in this version is not known.
 #[must_use]
 pub fn of_step(step: Step, imports: &Imports) -> Vec<Gres> {
     let list = step.gres_list();
-    let offsets = layout::gres_job::total(version()).zip(layout::gres_job::here(version()));
-    let Some(offsets) = offsets.filter(|_| !list.is_null()) else { return Vec::new() };
-    let mut walk = GresWalk { offsets, found: Vec::new() };
+    let Some(total_gres) = version().total_gres().filter(|_| !list.is_null()) else { return Vec::new() };
+    let mut walk = GresWalk { total_gres, found: Vec::new() };
     // SAFETY: `list` is a live list_t, whose elements are gres_state_t for the duration of the
     // call (slurmstepd_job.h). `walk` outlives it, and only `add_gres` uses it.
     unsafe {
@@ -52,8 +51,8 @@ pub fn text(found: &[Gres]) -> Option<Vec<u8>> {
 }
 
 struct GresWalk {
-    /// Of the count on all nodes, and of those on each node.
-    offsets: (usize, usize),
+    /// An offset.
+    total_gres: usize,
     found: Vec<Gres>,
 }
 
@@ -74,8 +73,8 @@ unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
     // SAFETY: `walk` is the GresWalk of `of_step`, which nothing else uses during the walk.
     let walk = unsafe { &mut *walk.cast::<GresWalk>() };
     // SAFETY: it is `total_gres` of a live gres_job_state_t.
-    let total = unsafe { data.cast::<u8>().add(walk.offsets.0).cast::<u64>().read_unaligned() };
-    let counts: *mut u64 = read(data, walk.offsets.1).cast();
+    let total = unsafe { data.cast::<u8>().add(walk.total_gres).cast::<u64>().read_unaligned() };
+    let counts: *mut u64 = read(data, layout::gres_job::here(walk.total_gres)).cast();
     // SAFETY: `gres_cnt_node_alloc`, null or the counts of the nodes: what a slurmstepd has is of its node alone
     // (gres_job_state_extract).
     let here = (!counts.is_null()).then(|| unsafe { counts.read_unaligned() });

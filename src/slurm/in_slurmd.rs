@@ -82,7 +82,7 @@ fn read_settings(host: &SlurmHost) -> Result<NodeSettings, Vec<String>> {
     let directory = config_directory(&daemon.slurm_conf);
     // Only for early warnings, so an error is ignored. Slurm itself has already read the file.
     let text = std::fs::read(&daemon.slurm_conf).unwrap_or_default();
-    let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), &node);
+    let slurm = Slurm::new(&text, directory, Some(&daemon.spooldir), version(), &node);
     let Prepared { file, settings, found } =
         node::prepare(flavour::FILE, directory, &node, &slurm).map_err(|error| vec![error.to_string()])?;
     found.log(host, |finding| file.line(finding))?;
@@ -101,7 +101,7 @@ fn warn_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
         host.log(
             Level::Warning,
             format_args!(
-                "CLONE_NEWUSER: this Slurm was built without BPF tokens, so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: build it with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or disable_bpf_token: true leaves devices constrained by job, not by step"
+                "CLONE_NEWUSER: this Slurm was built without BPF tokens, so with ConstrainDevices=yes in cgroup.conf jobs will fail; hint: build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained for each job, not for each step)"
             ),
         );
     }

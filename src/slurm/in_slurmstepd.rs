@@ -55,10 +55,17 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: Error| error.to_string();
     let intention = "receive the settings from slurmd";
     let refuse = |why: String| failed(Error::because(intention, why));
+    let broken = |end| match end {
+        End::Early => failed(
+            Error::because(intention, "slurmd closed the pipe before it had sent all of them")
+                .with_hint("see slurmd's log; if the plugin's file was replaced, restart slurmd"),
+        ),
+        End::Error(errno) => failed(Error::call(intention, "read", errno)),
+    };
     let mut frame = [0_u8; wire::FRAME_LEN];
-    read_exactly(fd, &mut frame).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
+    read_exactly(fd, &mut frame).map_err(broken)?;
     let mut message = vec![0_u8; wire::announced(frame).map_err(refuse)?];
-    read_exactly(fd, &mut message).map_err(|errno| failed(Error::call(intention, "read", errno)))?;
+    read_exactly(fd, &mut message).map_err(broken)?;
     let wire::Message { settings, node, former_bases, slurm_user } = wire::decode(&message).map_err(refuse)?;
     if matches!(&settings, NodeSettings::Enabled(settings) if !settings.entire_step_in_ns) {
         // `join` will be called in children of this process.
@@ -71,15 +78,20 @@ pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), Errno> {
+/// Why not all bytes could be read.
+enum End {
+    Early,
+    Error(Errno),
+}
+
+fn read_exactly(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(), End> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match rustix::io::read(fd, rest) {
-            // slurmd has ended before it had sent everything.
-            Ok(0) => return Err(Errno::PIPE),
+            Ok(0) => return Err(End::Early),
             Ok(n) => filled += n,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(End::Error(errno)),
         }
     }
     Ok(())
@@ -370,10 +382,10 @@ pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
         let hint = match why {
             NoToken::NotConnected => "the job's extern step has ended: submit the job again",
             NoToken::NotBuiltIn => {
-                "build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained per job, not per step)"
+                "build Slurm with the headers of Linux 6.9 or newer (HAVE_BPF_TOKENS), or set disable_bpf_token: true (devices are then constrained for each job, not for each step)"
             }
             NoToken::None => {
-                "BPF tokens need Linux 6.9, and SELinux must allow slurmd bpf { map_create_as prog_load_as }; or set disable_bpf_token: true (devices are then constrained per job, not per step)"
+                "BPF tokens need Linux 6.9, and SELinux must allow slurmd bpf { map_create_as prog_load_as }; or set disable_bpf_token: true (devices are then constrained for each job, not for each step)"
             }
         };
         format!("job {}: cannot constrain devices in a user namespace: {}; hint: {hint}", id.job_id, why.words())

@@ -118,30 +118,14 @@ pub mod gres_state {
     pub const NAME: usize = 16;
 }
 
-/// `gres_job_state_t`: `type_name`, and `total_gres`, which moved between two micro releases, with what is behind it.
+/// `gres_job_state_t`.
 pub mod gres_job {
-    use crate::slurm_version::Version;
-
     pub const TYPE_NAME: usize = 8;
 
-    /// The offset of `total_gres`; None if it is not known. SLURM_JOB_GRES is then left out., and sizes
-    /// cannot depend on generic resources.
+    /// `gres_cnt_node_alloc`, from the offset of `total_gres`, which depends on the version.
     #[must_use]
-    pub const fn total(version: Version) -> Option<usize> {
-        match (version.major, version.minor, version.micro) {
-            (25, 11, 0..=7) | (26, 5, 0..=3) => Some(128),
-            (26, 5, 5) => Some(136),
-            _ => None,
-        }
-    }
-
-    /// The offset of `gres_cnt_node_alloc`, which is behind `total_gres` in every release.
-    #[must_use]
-    pub const fn here(version: Version) -> Option<usize> {
-        match total(version) {
-            Some(total) => Some(total + 24),
-            None => None,
-        }
+    pub const fn here(total_gres: usize) -> usize {
+        total_gres + 24
     }
 }
 

@@ -11,6 +11,7 @@ use crate::node::finding::{Findings, Severity};
 use crate::node::paths::Manner;
 use crate::node::surroundings;
 use crate::node::surroundings::Slurm;
+use crate::slurm_version::VERSION;
 use rustix::io::Errno;
 
 /// The results, as sentences.
@@ -36,7 +37,8 @@ impl Here {
             let directory = beside.filter(is_there).unwrap_or("/etc/slurm");
             let slurm_conf = format!("{directory}/slurm.conf");
             trust_slurm_user(&slurm_conf);
-            let slurm = Slurm::new(&std::fs::read(&slurm_conf).unwrap_or_default(), directory, None, node);
+            let text = std::fs::read(&slurm_conf).unwrap_or_default();
+            let slurm = Slurm::new(&text, directory, None, VERSION, node);
             let mut settings = settings.clone();
             let manner = Manner { makes_bases: false, as_root, looking_at: checking };
             node::examine(&mut settings, node, &slurm, &manner, &mut found);

@@ -231,9 +231,8 @@ fn limit(in_bases: &mut Vec<(String, Amounts)>, base: &str, dir: &Dir, job: &Job
 
 /// The size of a directory for this job.
 fn bytes(size: &Size, dir: &Dir, job: &JobHas) -> Result<u64, Error> {
-    size.of(job).map_err(|why| {
-        Error::because(format!("give {} a size of {size}", dir.path), why)
-            .with_hint("submit the job with that, or add else and a size in namespace.yaml")
+    size.of(job).map_err(|refusal| {
+        Error::because(format!("give {} a size of {size}", dir.path), refusal.what).with_hint(refusal.hint)
     })
 }
 

@@ -123,7 +123,7 @@ pub fn delete(
     let job = record.header.id;
     let start = Instant::now();
     if let Err(error) = end_holder(record) {
-        host.log(Level::Error, format_args!("job {job}: {error}; its directories stay until it has ended"));
+        host.log(Level::Error, format_args!("job {job}: its directories stay until this process has ended: {error}"));
         notify(record);
         return Left::Some;
     }
@@ -197,7 +197,7 @@ fn left_after_waiting(host: &dyn Log, job: u32, aside: &Aside, wait: Duration) -
         Waited::NoProgram => host.log(
             Level::Info,
             format_args!(
-                "job {job}: its files are in .trash of {}; the removal program is not running and removes them once slurmd has started it",
+                "job {job}: its files are in .trash of {}; jobns-remover is not running, and removes them when slurmd has started it again",
                 bases()
             ),
         ),

@@ -74,7 +74,7 @@ fn a_tree_whose_process_has_died_is_held_up_and_comes_again() {
     supervisor.hear(0);
     assert!(supervisor.workers.is_empty() && supervisor.spare.is_none());
     let entry = supervisor.queue.get(&task).unwrap();
-    assert_eq!(entry.reason.as_deref(), Some("its process has died"));
+    assert_eq!(entry.reason.as_deref(), Some("its worker was killed or has crashed"));
     assert!(entry.is_told && !entry.is_running());
     // Not at once, where the next one may die as well.
     assert!(supervisor.queue.take().is_none());
