@@ -78,7 +78,7 @@ on standard error, as by jobns check.
   --tmpfs         FILE is a job_container.conf; a file of that name is always read as one
 
 exit status: 0 no error; 2 errors, or FILE cannot be read; 125 wrong usage
-example:     jobns convert /etc/slurm/job_container.conf >/etc/slurm/namespace.yaml
+example:     jobns convert /etc/slurm/job_container.conf --node n7 >namespace.yaml
 ",
 };
 

@@ -255,7 +255,7 @@ fn text(node: &str, seen: &[Seen], trash: &[(&str, usize)], trees: &[Tree], unkn
     for tree in trees.iter().take(MOST_TREES) {
         let _ = write!(
             out,
-            "{}: of {}, {} for {}",
+            "{}: user {}, {}, first seen {} ago",
             escape(&tree.path),
             name_or_id(tree.uid),
             tree.state.word(),

@@ -74,7 +74,9 @@ pub fn settings() -> Result<Option<&'static Settings>, Failure> {
 pub fn usable(text: Option<Vec<u8>>, what: &str) -> Result<String, Failure> {
     let text = String::from_utf8(text.unwrap_or_default()).unwrap_or_default();
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(format!("the daemon has no usable {what}"));
+        return Err(format!(
+            "cannot use the {what} of this node: it is empty, not UTF-8 or contains a control character; hint: see slurm.conf"
+        ));
     }
     Ok(text)
 }

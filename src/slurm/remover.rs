@@ -36,8 +36,11 @@ static KEEPER: Mutex<Option<(JoinHandle<()>, Arc<OwnedFd>)>> = Mutex::new(None);
 
 /// The path of the program.
 fn path() -> Result<String, Failure> {
-    let plugin = own_file().ok_or_else(|| format!("find {PROGRAM}: the plugin's own file is not known"))?;
-    let plugin = std::fs::canonicalize(&plugin).map_err(|error| format!("find {PROGRAM} beside {plugin}: {error}"))?;
+    let hint = "hint: PluginDir in slurm.conf must contain absolute paths";
+    let plugin =
+        own_file().ok_or_else(|| format!("cannot find {PROGRAM}: the path of the plugin's file is unknown; {hint}"))?;
+    let plugin = std::fs::canonicalize(&plugin)
+        .map_err(|error| format!("cannot find {PROGRAM} beside {plugin}: {error}; {hint}"))?;
     Ok(plugin.with_file_name(PROGRAM).to_string_lossy().into_owned())
 }
 

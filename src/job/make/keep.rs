@@ -47,14 +47,14 @@ pub(super) fn keep(
     let (source, stat) = match open_on_node(outer, below, owner) {
         Ok(found) => found,
         Err(lacking) => {
-            let (level, why) = match lacking {
-                Lacking::Missing => (Level::Debug, "the node has no such path".to_owned()),
-                Lacking::Unsafe(why) => (Level::Warning, why),
+            let (level, why, hint) = match lacking {
+                Lacking::Missing => (Level::Debug, "the node has no such path".to_owned(), "make it before jobs start"),
+                Lacking::Unsafe(why) => (Level::Warning, why, "correct that"),
                 Lacking::Failed(error) => return Err(error),
             };
             if *required {
                 return Err(Error::because(intention(), why)
-                    .with_hint("have it made before jobs start, or remove missing: refuse in keep"));
+                    .with_hint(format!("{hint}, or remove missing: refuse from this entry of keep")));
             }
             log.log(level, format_args!("job {}: cannot {}: {why}", job.header.id, intention()));
             return Ok(None);
