@@ -19,9 +19,9 @@
 //! | room | content | may use |
 //! |---|---|---|
 //! | [`slurm_version`] | versions of Slurm | nothing |
-//! | [`sys`] | the system calls that rustix lacks | `unsafe`, system calls |
+//! | [`sys`] | system calls, most of which rustix lacks | `unsafe`, system calls |
 //! | [`config`] | turns text into checked settings; the pipe format. Fuzzed | no system call, no `unsafe` |
-//! | [`base`] | errors, paths, small files: used by every room | system calls |
+//! | [`base`] | errors, paths, small files | system calls |
 //! | [`job`] | the life of a job's namespaces, behind the trait [`job::make::create::StepHost`] | system calls |
 //! | [`node`] | slurmd's checks of the node before the first job | system calls |
 //! | [`remover`] | `jobns-remover`: removes the files of ended jobs, in separate processes | system calls |

@@ -19,7 +19,7 @@ use slurm_jobns::job::script::Environment;
 use slurm_jobns::job::{Job, join};
 use slurm_jobns::node::finding::{About, Finding, Findings, Severity};
 use slurm_jobns::node::kernel;
-use slurm_jobns::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use slurm_jobns::sys::clone::{NamespaceFlags, SignalsBlocked, spawn};
 use slurm_jobns::sys::exec::exit_group;
 use slurm_jobns::sys::process::{Ended, reap};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -141,7 +141,7 @@ extern "C" fn allocate_in_child((): &()) -> ! {
 
 fn child_status<P>(plan: &P, run: extern "C" fn(&P) -> !) -> Ended {
     let _blocked = SignalsBlocked::new().unwrap();
-    let child = spawn(NamespaceFlags::empty(), ExitSignal::Silent, plan, run).unwrap();
+    let child = spawn(NamespaceFlags::empty(), plan, run).unwrap();
     reap(child.pidfd.as_fd()).unwrap()
 }
 

@@ -77,6 +77,14 @@ pub fn open_base(path: &str) -> Result<OwnedFd, Error> {
     Ok(base)
 }
 
+/// As [`open_base`]; None if it does not exist.
+pub(crate) fn open_base_if_there(path: &str) -> Result<Option<OwnedFd>, Error> {
+    match open_base(path) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Opens a base directory for a new job. With `may_make` (`auto_base_path`) it is made if it is gone, as when slurmd
 /// starts.
 pub fn open_base_for_job(path: &str, may_make: bool) -> Result<OwnedFd, Error> {

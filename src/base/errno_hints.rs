@@ -2,22 +2,12 @@
 //! set. Reads the values only after a failure.
 
 use crate::base::error::Error;
-use crate::base::io::read_file;
+use crate::base::mountinfo::{mounts, table_of};
 use rustix::io::Errno;
 
-/// Longer than any sysctl; enough of a mount table to find what is mounted over /proc.
-const BUFFER: usize = 1 << 20;
-
-fn text(path: &str) -> Option<String> {
-    let path = std::ffi::CString::new(path).ok()?;
-    let mut buffer = vec![0; BUFFER];
-    let text = read_file(&path, &mut buffer).ok()?;
-    Some(String::from_utf8_lossy(text).trim_end().to_owned())
-}
-
 fn sysctl(name: &str) -> String {
-    let value = text(&format!("/proc/sys/{}", name.replace('.', "/")));
-    format!("{name} = {}", value.as_deref().unwrap_or("?"))
+    let value = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/")));
+    format!("{name} = {}", value.as_deref().unwrap_or("?").trim_end())
 }
 
 /// For ENOSPC of `clone3(2)` and of calls that make mounts, which has nothing to do with a disk: a detached mount
@@ -31,7 +21,7 @@ pub fn of_namespaces() -> String {
 /// For ENOSPC of `move_mount(2)`.
 #[must_use]
 pub fn of_mounts() -> String {
-    let mounts = text("/proc/self/mountinfo").map_or(0, |table| table.lines().count());
+    let mounts = table_of("self").map_or(0, |table| table.lines().count());
     format!(
         "the limit on mounts in a mount namespace was reached: {} (sysctl); a job starts with the node's {mounts} mounts",
         sysctl("fs.mount-max")
@@ -72,9 +62,9 @@ pub fn of_call(error: Error) -> Error {
 pub fn of_proc() -> String {
     let hint = "in a user namespace the kernel allows a fresh /proc only if nothing is mounted over a part of the old \
                 one or makes a part read-only; ";
-    let table = text("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| point.starts_with("/proc/"));
-    let found: Vec<&str> = points.take(8).collect();
+    let table = table_of("self").unwrap_or_default();
+    let points = mounts(&table).map(|mount| mount.point).filter(|point| point.starts_with("/proc/"));
+    let found: Vec<_> = points.take(8).collect();
     if found.is_empty() {
         return format!("{hint}this node has no such mount, so look for a policy (AppArmor, SELinux, a container)");
     }

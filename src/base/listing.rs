@@ -1,6 +1,7 @@
 //! The names in a directory, and which of them can be job ids.
 
 use crate::base::error::{Doing, Error};
+use crate::config::lines::number;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use std::mem::MaybeUninit;
@@ -41,9 +42,9 @@ pub(crate) fn visit(dir: BorrowedFd<'_>, path: &str, mut see: impl FnMut(&str) -
     Ok(())
 }
 
-/// Is `name` a number as the plugin writes it, without sign and leading zero? The plugin did not make `007`.
-pub(crate) fn is_job_id(name: &str) -> bool {
-    name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
+/// The id of a job in the name of its directory, written without sign and leading zero. The plugin did not make `007`.
+pub(crate) fn job_id(name: &str) -> Option<u32> {
+    number(name.as_bytes())?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -53,10 +54,10 @@ mod tests {
     #[test]
     fn only_canonical_numbers_are_job_ids() {
         for yes in ["0", "7", "4294967295"] {
-            assert!(is_job_id(yes));
+            assert_eq!(job_id(yes).map(|id| id.to_string()).as_deref(), Some(yes));
         }
         for no in ["", "007", "+7", "-7", " 7", "7 ", "4294967296", "7a", ".trash", "0x7"] {
-            assert!(!is_job_id(no), "{no}");
+            assert_eq!(job_id(no), None, "{no}");
         }
     }
 }

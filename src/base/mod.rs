@@ -1,4 +1,4 @@
-//! Code that every room may use. Nothing here knows about jobs.
+//! Code that the rooms above it share. Of jobs it knows only the name of their directories.
 //!
 //! | file | what it does |
 //! |---|---|

@@ -98,8 +98,7 @@ fn find(bases: &[String], node: &str, job: u32) -> Option<Found> {
 fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
     let record = &found.record;
     let intention = || format!("enter the namespaces of job {}", record.header.id);
-    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
-    if found.boot_id != boot.as_bytes() {
+    if !record.of_this_boot {
         return Err(
             Error::because(intention(), "it is from an earlier boot").with_hint("jobns clean removes what is left")
         );
@@ -110,6 +109,7 @@ fn enter(found: &Found, command: &[OsString]) -> Result<ExitCode, Error> {
         // In an Epilog with PrologFlags=RunInJob: Slurm has killed the processes of the job. Its extern slurmstepd keeps
         // the other namespaces.
         Ok(_) | Err(Errno::SRCH) => {
+            let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
             let bases = record.trees.first().map(|tree| tree.base.as_str());
             join(bases.into_iter(), &record.header.node, boot, record.header.id, DeadPid::IsLeftOut)
                 .map_err(|why| Error::because(intention(), why.to_string()))?;

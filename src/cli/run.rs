@@ -31,7 +31,7 @@ use crate::node::kernel;
 use crate::node::paths;
 use crate::node::paths::Manner;
 use crate::node::surroundings;
-use crate::sys::clone::{ExitSignal, NamespaceFlags, spawn};
+use crate::sys::clone::{NamespaceFlags, spawn};
 use crate::sys::exec::{Inherited, exit_group};
 use crate::sys::process::{Ended, unshare_user_and_mounts};
 use crate::sys::signals::EndSignals;
@@ -194,8 +194,8 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn run(&self) -> Result<Ended, Error> {
-        let child = spawn(NamespaceFlags::empty(), ExitSignal::Sigchld, self, enter)
-            .doing("clone3", || "enter the namespaces".to_owned())?;
+        let child =
+            spawn(NamespaceFlags::empty(), self, enter).doing("clone3", || "enter the namespaces".to_owned())?;
         wait(&child.pidfd, self.signals)
     }
 

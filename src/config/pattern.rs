@@ -125,11 +125,6 @@ pub fn expand_job(path: &str, job: &JobNames<'_>) -> Result<String, Refusal> {
 /// # Errors
 /// As [`expand_job`], except for those about values.
 pub fn check_job_pattern(path: &str) -> Result<String, Refusal> {
-    check_job_fields(path)?;
-    normalise(path)
-}
-
-fn check_job_fields(path: &str) -> Result<(), Refusal> {
     if path.contains('\\') {
         return refuse("contains a backslash, at which Slurm stops replacing patterns", "write the path without it");
     }
@@ -155,7 +150,7 @@ fn check_job_fields(path: &str) -> Result<(), Refusal> {
             }
         }
     }
-    Ok(())
+    normalise(path)
 }
 
 /// Replaces the fields for which `value` returns text. Its arguments are the field and its padding. It also returns the

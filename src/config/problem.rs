@@ -275,14 +275,9 @@ impl Report {
         self.add(Level::Warning, at.file, Some(at), what.into(), hint.into());
     }
 
-    /// Adds an error or a warning.
-    pub(super) fn problem(&mut self, level: Level, at: Place, what: String, hint: String) {
-        self.add(level, at.file, Some(at), what, hint);
-    }
-
     /// Adds a problem with a value: a sentence that starts with its name and the value.
     pub(super) fn of_value(&mut self, level: Level, at: Place, name: &str, text: &str, refusal: Refusal) {
-        self.problem(level, at, format!("{name} {} {}", quote(text), refusal.what), refusal.hint);
+        self.add(level, at.file, Some(at), format!("{name} {} {}", quote(text), refusal.what), refusal.hint);
     }
 
     /// Adds an error about a file as a whole.

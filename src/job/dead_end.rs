@@ -6,7 +6,7 @@
 
 use crate::base::errno_hints::clone_error;
 use crate::base::error::{Doing, Error};
-use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use crate::sys::clone::{NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::exit_group;
 use crate::sys::process::reap;
 use rustix::fd::{AsFd, OwnedFd};
@@ -18,8 +18,7 @@ pub fn make() -> Result<OwnedFd, Error> {
     let intention = || "make the empty PID namespace that logins need".to_owned();
     let child = {
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        spawn(NamespaceFlags::PROCESS_ID, ExitSignal::Silent, &(), end)
-            .map_err(|errno| clone_error(intention(), errno))?
+        spawn(NamespaceFlags::PROCESS_ID, &(), end).map_err(|errno| clone_error(intention(), errno))?
     };
     // An ended process still has its PID namespace until it is reaped.
     let path = format!("/proc/{}/ns/pid", child.pid.as_raw_nonzero());
@@ -49,7 +48,7 @@ mod tests {
         let here = rustix::fs::openat(CWD, "/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let dead = make().unwrap();
         // setns(CLONE_NEWPID) affects only the children of the calling thread.
-        let fork = || spawn(NamespaceFlags::empty(), ExitSignal::Silent, &(), end);
+        let fork = || spawn(NamespaceFlags::empty(), &(), end);
         setns(dead.as_fd(), NamespaceFlags::PROCESS_ID).unwrap();
         assert_eq!(fork().unwrap_err(), Errno::NOMEM);
         setns(here.unwrap().as_fd(), NamespaceFlags::PROCESS_ID).unwrap();

@@ -11,10 +11,11 @@
 use crate::base::error::{Doing, Error, Named, TryingTo};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
 use crate::sys::clone::NamespaceFlags;
+use crate::sys::mount::attach_to;
 use crate::sys::process::{setns, unshare_fs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 /// Covers each of the directories `paths` in that mount namespace with an empty read-only tmpfs.
 pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
@@ -27,14 +28,7 @@ pub fn hide(mount_namespace: BorrowedFd<'_>, paths: &[String]) -> Result<(), Err
             let intention = || format!("hide {path} inside the job");
             let target = open_beneath(CWD, &c_path(path)?, OFlags::PATH | OFlags::DIRECTORY, NO_LINKS)
                 .doing("openat2", intention)?;
-            rustix::mount::move_mount(
-                cover.as_fd(),
-                c"",
-                target.as_fd(),
-                c"",
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-            )
-            .doing("move_mount", intention)?;
+            attach_to(cover.as_fd(), target.as_fd()).doing("move_mount", intention)?;
         }
         Ok(())
     })

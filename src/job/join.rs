@@ -1,7 +1,7 @@
 //! Enters the namespaces of a job.
 //!
-//! This runs in a forked child of a threaded slurmd, just before the child becomes a slurmstepd. glibc's
-//! fork makes malloc usable there, but not every lock of the process. So this code allocates nothing,
+//! This runs in a forked child of a threaded slurmd, just before the child becomes a slurmstepd, and in forked children
+//! of slurmstepd. glibc's fork makes malloc usable there, but not every lock of the process. So this code allocates nothing,
 //! takes no lock, writes only to its own stack, and leaves no descriptor open. It uses only what was
 //! recorded when the job was created, not today's configuration.
 //!
@@ -24,7 +24,7 @@ use crate::base::io::read_all;
 use crate::base::trusted_path::{NO_LINKS, is_roots_file};
 use crate::config::spelling::key;
 use crate::job::record::process::{BootId, Identity};
-use crate::job::record::state::{MAX_SIZE, PinNumbers, State};
+use crate::job::record::state::{MAX_SIZE, State};
 use crate::sys::clone::NamespaceFlags;
 use crate::sys::process::setns;
 use core::fmt;
@@ -246,9 +246,9 @@ fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(
     // The paths below belong to the slurmstepd as long as it lives. This is checked again once they are
     // open.
     let stepd = state.stepd.open().map_err(|_| gone)?;
-    let user = open_pin(&state.stepd, &pins, |pins| pins.user)?;
-    let ipc = open_pin(&state.stepd, &pins, |pins| pins.ipc)?;
-    let mount = open_pin(&state.stepd, &pins, |pins| pins.mount)?;
+    let user = open_pin(&state.stepd, pins.user)?;
+    let ipc = open_pin(&state.stepd, pins.ipc)?;
+    let mount = open_pin(&state.stepd, pins.mount)?;
     if crate::sys::process::has_ended(stepd.as_fd()).unwrap_or(true) {
         return Err(gone);
     }
@@ -266,8 +266,8 @@ fn join_by_pin(state: &State<'_>, holder_gone: Errno, dead: DeadPid) -> Result<(
     Ok(())
 }
 
-fn open_pin(stepd: &Identity, pins: &PinNumbers, which: fn(&PinNumbers) -> i32) -> Result<Option<OwnedFd>, JoinError> {
-    let number = which(pins);
+/// Descriptor `number` of the slurmstepd; None if it is negative.
+fn open_pin(stepd: &Identity, number: i32) -> Result<Option<OwnedFd>, JoinError> {
     if number < 0 {
         return Ok(None);
     }

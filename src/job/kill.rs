@@ -1,6 +1,6 @@
 //! Ends the processes of a job, found by its mount namespace or directories, and those that a script has started.
 
-use crate::base::listing::{is_job_id, names_at};
+use crate::base::listing::names_at;
 use crate::base::log::{Level, Log};
 use crate::base::mountinfo::{Mount, mounts, table_of};
 use crate::job::record::process::stat_field;
@@ -138,7 +138,7 @@ impl Started {
 /// All processes in /proc.
 fn processes() -> Vec<Pid> {
     let names = names_at("/proc").unwrap_or_default();
-    names.iter().filter(|name| is_job_id(name)).filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
+    names.iter().filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 struct Outcome {

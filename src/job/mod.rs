@@ -7,9 +7,9 @@
 //! |---|---|---|
 //! | [`make`] | extern slurmstepd, and the clone3 child | makes the namespaces |
 //! | [`inside`] | a thread of the extern slurmstepd | acts in the job's mount namespace |
-//! | [`join`] | a forked child of slurmd | enters the namespaces; no allocation |
+//! | [`join`] | forked children of slurmd and slurmstepd, `jobns enter` | enters the namespaces; no allocation |
 //! | [`dead_end`] | any slurmstepd | makes the PID namespace that ends a login |
-//! | [`remove`] | extern slurmstepd, the removal program | ends the namespaces and removes the files |
+//! | [`remove`] | extern slurmstepd, `jobns-remover`, `jobns` | ends the namespaces and removes the files |
 //! | [`script`], [`kill`] | both | run a script, end processes |
 //! | [`record`] | all | the records of jobs and of the node |
 

@@ -7,7 +7,7 @@ use crate::config::settings::Script;
 use crate::config::spelling;
 use crate::job::Milliseconds;
 use crate::job::kill::Started;
-use crate::sys::clone::{Child, ExitSignal, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
+use crate::sys::clone::{Child, NamespaceFlags, SignalsBlocked, set_signal_mask, spawn};
 use crate::sys::exec::{CStringArray, cloexec_from, execveat, exit_group};
 use crate::sys::process::{Ended, reap, timespec, wait_ended};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -86,8 +86,8 @@ extern "C" fn exec_program(plan: &ProgramPlan<'_>) -> ! {
     exit_group(127)
 }
 
-/// Starts a program in a new session, with these standard descriptors and no others. Only its pidfd tells when it ends:
-/// the daemon's own wait calls do not see it. A program that cannot be executed ends with status 127.
+/// Starts a program in a new session, with these standard descriptors and no others. A program that cannot be executed
+/// ends with status 127.
 pub(crate) fn start(
     path: &CString,
     argv: Vec<CString>,
@@ -98,7 +98,7 @@ pub(crate) fn start(
     let (argv, envp) = (&CStringArray::new(argv), &CStringArray::new(environment));
     let plan = ProgramPlan { path, argv, envp, input, output };
     let _blocked = SignalsBlocked::new().named("rt_sigprocmask")?;
-    spawn(NamespaceFlags::empty(), ExitSignal::Silent, &plan, exec_program).named("clone3")
+    spawn(NamespaceFlags::empty(), &plan, exec_program).named("clone3")
 }
 
 /// Runs `script` for a job. It fails if the script cannot be started, ends with a status other than 0, or takes too

@@ -18,7 +18,7 @@ use crate::job::make::proc_keep::Kept;
 use crate::job::record::namespaces::describe;
 use crate::node::finding::{About, Findings};
 use crate::node::paths::nearest_existing;
-use crate::sys::clone::{ExitSignal, NamespaceFlags, SignalsBlocked, spawn};
+use crate::sys::clone::{NamespaceFlags, SignalsBlocked, spawn};
 use crate::sys::exec::{CStringArray, exit_group};
 use crate::sys::mount::make_private;
 use crate::sys::process::{Ended, has_bpf_tokens, reap, timespec};
@@ -79,7 +79,7 @@ fn try_user_limits(limits: &JobLimits) -> Result<(), Error> {
     let trial = LimitsTrial(limits.lay_out()?);
     let try_them = || {
         let _blocked = SignalsBlocked::new()?;
-        let child = spawn(NamespaceFlags::USER, ExitSignal::Silent, &trial, try_limits)?;
+        let child = spawn(NamespaceFlags::USER, &trial, try_limits)?;
         reap(child.pidfd.as_fd())
     };
     match try_them().map_err(|errno| clone_error(intention(), errno))? {
@@ -107,7 +107,7 @@ fn try_to_hold(namespaces: NamespaceFlags) -> Result<(), Error> {
     };
     let child = {
         let _blocked = SignalsBlocked::new().doing("rt_sigprocmask", intention)?;
-        spawn(namespaces, ExitSignal::Silent, &trial, try_holder).map_err(|errno| clone_error(intention(), errno))?
+        spawn(namespaces, &trial, try_holder).map_err(|errno| clone_error(intention(), errno))?
     };
     // Now only the child has the writing end, and its exec closes it.
     drop(trial);
@@ -233,8 +233,8 @@ fn try_namespaces(namespaces: NamespaceFlags, proc: Option<ProcParameters>) -> R
     let try_them = || {
         let _blocked = SignalsBlocked::new()?;
         let child = match &proc {
-            Some(parameters) => spawn(namespaces, ExitSignal::Silent, parameters, try_fresh_proc),
-            None => spawn(namespaces, ExitSignal::Silent, &(), exit_at_once),
+            Some(parameters) => spawn(namespaces, parameters, try_fresh_proc),
+            None => spawn(namespaces, &(), exit_at_once),
         }?;
         reap(child.pidfd.as_fd())
     };

@@ -3,7 +3,7 @@
 use crate::base::base_dir::{open_base, try_to_write};
 use crate::base::errno_hints;
 use crate::base::error::Error;
-use crate::base::listing::{is_job_id, visit};
+use crate::base::listing::{job_id, visit};
 use crate::base::trusted_path;
 use crate::base::trusted_path::{Missing, TrustedDir, check_script};
 use crate::config::settings::{Backing, Settings};
@@ -162,7 +162,7 @@ fn has_something_of_jobs(base: &str) -> bool {
     let has_jobs = || -> Result<bool, Error> {
         let mut found = false;
         visit(open_base(base)?.as_fd(), base, |name| {
-            found = is_job_id(name);
+            found = job_id(name).is_some();
             !found
         })?;
         Ok(found)

@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 /// How many logged lines are remembered.
 const REMEMBERED: usize = 1000;
 
-/// Sends lines to slurmd's log through standard output.
 #[derive(Debug)]
 pub(super) struct Relay {
     pub debug: bool,

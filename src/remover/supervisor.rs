@@ -9,7 +9,7 @@ mod report;
 use self::report::Report;
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error};
-use crate::base::listing::{is_job_id, visit};
+use crate::base::listing::{job_id, visit};
 use crate::base::log::{Level, Log};
 use crate::job::record::process::Identity;
 use crate::job::remove::trash::{TRASH, announce, open_trash};
@@ -470,7 +470,7 @@ impl Supervisor {
                         self.queue.add(Task { kind: Kind::Tree, base, name: name.to_owned() }, uid, true, now);
                     }
                 }
-                Some(Watched::Base(base)) if is_job_id(name) => {
+                Some(Watched::Base(base)) if job_id(name).is_some() => {
                     if event.events().contains(inotify::ReadFlags::ATTRIB) {
                         self.await_end(&base, name, now);
                     } else {

@@ -43,24 +43,21 @@ fn log_error(line: &str) {
 
 /// Runs an entry point. Logs a panic or a failure and returns `failed`.
 fn entry<T>(name: &str, failed: T, run: impl FnOnce() -> Result<T, plugin::Failure>) -> T {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(Ok(value)) => value,
-        Ok(Err(why)) => {
-            log_error(&why);
-            set_errno_io();
-            failed
-        }
+    let why = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => return value,
+        Ok(Err(why)) => why,
         Err(panic) => {
             let text = panic
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
                 .unwrap_or("unknown");
-            log_error(&format!("a defect in slurm-jobns: {name} panicked: {text}; please report it"));
-            set_errno_io();
-            failed
+            format!("a defect in slurm-jobns: {name} panicked: {text}; please report it")
         }
-    }
+    };
+    log_error(&why);
+    set_errno_io();
+    failed
 }
 
 fn success(result: Result<(), plugin::Failure>) -> Result<c_int, plugin::Failure> {

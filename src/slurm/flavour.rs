@@ -1,5 +1,6 @@
 //! The differences between the builds for Slurm's two namespace plugins: the names, and the check that only one of them
-//! is enabled for a node. All other differences are in the settings ([`Settings`](crate::config::settings::Settings)).
+//! is enabled for a node. The other differences are in the settings ([`Settings`](crate::config::settings::Settings)), in
+//! [`Flavour`], and in [`host`](super::host).
 
 use crate::base::listing::names;
 use crate::config::flavour::Flavour;

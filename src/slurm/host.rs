@@ -33,24 +33,6 @@ pub struct SlurmStepHost {
     pub step: Step,
 }
 
-impl SlurmHost {
-    fn line(&self, level: Level, line: fmt::Arguments<'_>) {
-        let is_wanted = match level {
-            Level::Debug => self.imports.debug(),
-            Level::Script => self.imports.debug_scripts(),
-            Level::ScriptEnd => self.imports.debug_scripts() || self.imports.debug(),
-            Level::Error | Level::Warning | Level::Info => true,
-        };
-        if !is_wanted {
-            return;
-        }
-        let (level, text) = as_logged(level, line);
-        if let Ok(text) = CString::new(text) {
-            self.imports.log(level, &text);
-        }
-    }
-}
-
 /// The level and the text as Slurm's own `error()`, `warning()`, `info()` and `log_flag()` would log it.
 /// `slurm_log_var` itself adds "error: ".
 fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
@@ -71,13 +53,25 @@ fn as_logged(level: Level, line: fmt::Arguments<'_>) -> (u32, String) {
 
 impl Log for SlurmHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        self.line(level, line);
+        let is_wanted = match level {
+            Level::Debug => self.imports.debug(),
+            Level::Script => self.imports.debug_scripts(),
+            Level::ScriptEnd => self.imports.debug_scripts() || self.imports.debug(),
+            Level::Error | Level::Warning | Level::Info => true,
+        };
+        if !is_wanted {
+            return;
+        }
+        let (level, text) = as_logged(level, line);
+        if let Ok(text) = CString::new(text) {
+            self.imports.log(level, &text);
+        }
     }
 }
 
 impl Log for SlurmStepHost {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
-        self.daemon.line(level, line);
+        self.daemon.log(level, line);
     }
 }
 

@@ -55,19 +55,13 @@ pub struct Imports {
     slurm_conf: NonNull<u8>,
     /// `slurmd_conf_t *conf`
     conf: NonNull<*const u8>,
-    daemon: Daemon,
+    /// Symbols that only slurmstepd has; None in slurmd.
+    pub stepd: Option<StepdImports>,
     /// `int stepd_get_bpf_token(int, uint16_t)`
     stepd_get_bpf_token: GetToken,
     /// `stepd_destroy_ns_fd_map` exists: the caller of `join_external` closes and frees the descriptors
     /// (26.11).
     pub caller_owns_fds: bool,
-}
-
-/// Which daemon has loaded the plugin.
-#[derive(Debug)]
-pub enum Daemon {
-    Slurmd,
-    Slurmstepd(StepdImports),
 }
 
 /// Symbols that only slurmstepd has.
@@ -93,8 +87,6 @@ pub struct StepdImports {
 unsafe impl Send for Imports {}
 // SAFETY: as above.
 unsafe impl Sync for Imports {}
-// SAFETY: as above.
-unsafe impl Send for StepdImports {}
 // SAFETY: as above.
 unsafe impl Sync for StepdImports {}
 
@@ -186,8 +178,8 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
     }
     // Only slurmd and slurmstepd have this symbol.
     let Some(conf) = find(c"conf").map(NonNull::cast) else { return Ok(None) };
-    let daemon = match find(c"step") {
-        Some(step) => Daemon::Slurmstepd(StepdImports {
+    let stepd = match find(c"step") {
+        Some(step) => Some(StepdImports {
             step: step.cast(),
             proctrack_add: import!(c"proctrack_g_add"),
             switch_fs_init: import!(c"switch_g_fs_init"),
@@ -195,7 +187,7 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
             bpf_set_token: import!(c"cgroup_g_bpf_set_token"),
             stepd_connect: import!(c"slurm_stepd_connect"),
         }),
-        None => Daemon::Slurmd,
+        None => None,
     };
     let found = Imports {
         log_var: import!(c"slurm_log_var"),
@@ -208,7 +200,7 @@ pub fn load() -> Result<Option<&'static Imports>, &'static CStr> {
         print_sluid: import!(c"print_sluid"),
         slurm_conf: import!(c"slurm_conf"),
         conf,
-        daemon,
+        stepd,
         stepd_get_bpf_token: import!(c"stepd_get_bpf_token"),
         caller_owns_fds: find(c"stepd_destroy_ns_fd_map").is_some(),
     };
@@ -231,24 +223,6 @@ fn without(symbol: &CStr) -> String {
 }
 
 impl Imports {
-    #[must_use]
-    pub fn in_slurmd(&self) -> bool {
-        matches!(self.daemon, Daemon::Slurmd)
-    }
-
-    #[must_use]
-    pub fn stepd(&self) -> Option<&StepdImports> {
-        match &self.daemon {
-            Daemon::Slurmstepd(stepd) => Some(stepd),
-            Daemon::Slurmd => None,
-        }
-    }
-
-    #[must_use]
-    pub fn daemon(&self) -> &Daemon {
-        &self.daemon
-    }
-
     /// Logs one line. Slurm filters by level.
     pub fn log(&self, level: u32, line: &CStr) {
         // SAFETY: "%s" and one C string, as the format says.

@@ -28,7 +28,7 @@ use crate::slurm::flavour::PREFIX;
 use crate::slurm::host::SlurmHost;
 use crate::slurm::imports::{Imports, own_file};
 use crate::slurm::layout;
-use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
+use crate::slurm::plugin::{Daemon, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, loaded, settings, usable};
 use crate::slurm::remover;
 use crate::slurm::version::version;
 use crate::sys::process::has_bpf_tokens;
@@ -108,7 +108,7 @@ fn warn_of_build(host: &SlurmHost, settings: &config::settings::Settings) {
 }
 
 /// `NodeHostname` of this node, the value of `%h`.
-fn hostname(imports: &Imports, daemon: &Daemons) -> Result<&'static str, Failure> {
+fn hostname(imports: &Imports, daemon: &Daemon) -> Result<&'static str, Failure> {
     if let Some(name) = HOSTNAME.get() {
         return Ok(name);
     }
@@ -122,7 +122,7 @@ fn hostname(imports: &Imports, daemon: &Daemons) -> Result<&'static str, Failure
 /// ends slurmd. If `init` only failed, Slurm would load the next plugin of that name.
 pub fn init(imports: &'static Imports) -> Result<(), Failure> {
     let host = SlurmHost { imports };
-    if !imports.in_slurmd() {
+    if imports.stepd.is_some() {
         return Ok(());
     }
     let _ = OWN_FILE.set(own_file().and_then(|path| File::at(path).ok()));

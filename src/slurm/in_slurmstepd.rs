@@ -20,10 +20,10 @@ use crate::job::{Job, Milliseconds};
 use crate::slurm::gres;
 use crate::slurm::gres::Gres;
 use crate::slurm::host::{SlurmHost, SlurmStepHost};
-use crate::slurm::imports::{Daemon, Imports, NoToken};
+use crate::slurm::imports::{Imports, NoToken};
 use crate::slurm::layout::{NO_VAL, NsFdMap, SLURM_EXTERN_CONT, StepId};
 use crate::slurm::logins;
-use crate::slurm::plugin::{Daemons, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
+use crate::slurm::plugin::{Daemon, Failure, NODE_NAMESPACES, OLD_BASES, SETTINGS, daemon, entered, loaded, settings};
 use crate::slurm::step::Step;
 use crate::sys::clone::NamespaceFlags;
 use rustix::fd::{BorrowedFd, IntoRawFd, OwnedFd};
@@ -112,9 +112,7 @@ pub fn stepd_create(step: Step) -> Result<(), Failure> {
     let _ended = SetUp;
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(()) };
-    let Daemon::Slurmstepd(stepd) = imports.daemon() else {
-        return Err("stepd_create was called outside of slurmstepd".to_owned());
-    };
+    let stepd = imports.stepd.as_ref().ok_or("stepd_create was called outside of slurmstepd")?;
     let host = SlurmStepHost { daemon: SlurmHost { imports }, stepd, step };
     let job = job_of(imports, step, settings)?;
     let start = Instant::now();
@@ -238,7 +236,7 @@ pub fn stepd_delete() -> Result<(), Failure> {
 }
 
 /// Do other slurmstepds of the job still answer after a moment? Those that end with the job may take a moment.
-fn other_steps_run(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
+fn other_steps_run(host: &SlurmHost, daemon: &Daemon, job: u32) -> bool {
     let begin = Instant::now();
     loop {
         match has_other_steps(&daemon.spooldir, &daemon.node, job, SLURM_EXTERN_CONT) {
@@ -258,7 +256,7 @@ fn other_steps_run(host: &SlurmHost, daemon: &Daemons, job: u32) -> bool {
 /// once.
 pub fn join_external(step: &StepId) -> Result<&'static [NsFdMap], Failure> {
     let imports = loaded()?;
-    let stepd = imports.stepd().ok_or("join_external was called outside of slurmstepd")?;
+    let stepd = imports.stepd.as_ref().ok_or("join_external was called outside of slurmstepd")?;
     let own = stepd.step().ok_or("this slurmstepd has no step yet")?.step_id();
     let host = SlurmHost { imports };
     match external(step, own) {
@@ -371,7 +369,7 @@ pub fn can_bpf(step: Step) -> Result<bool, Failure> {
 /// Gets a BPF token from the extern slurmstepd, for a slurmstepd in a user namespace.
 pub fn setup_bpf_token(step: Step) -> Result<(), Failure> {
     let imports = loaded()?;
-    let stepd = imports.stepd().ok_or("setup_bpf_token was called outside of slurmstepd")?;
+    let stepd = imports.stepd.as_ref().ok_or("setup_bpf_token was called outside of slurmstepd")?;
     if settings()?.is_some_and(|settings| settings.disable_bpf_token) || can_bpf(step)? || stepd.has_bpf_token() {
         return Ok(());
     }

@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 
 /// Facts about this daemon.
 #[derive(Debug)]
-pub struct Daemons {
+pub struct Daemon {
     pub node: String,
     pub spooldir: String,
     pub slurm_conf: String,
@@ -38,17 +38,17 @@ pub static SETTINGS: OnceLock<NodeSettings> = OnceLock::new();
 pub static NODE_NAMESPACES: OnceLock<NamespaceInodes> = OnceLock::new();
 /// Former bases under which jobs of this node lived when slurmd started.
 pub static OLD_BASES: OnceLock<Vec<String>> = OnceLock::new();
-static DAEMON: OnceLock<Daemons> = OnceLock::new();
+static DAEMON: OnceLock<Daemon> = OnceLock::new();
 
 /// Why an entry point failed, as a sentence for the log.
 pub type Failure = String;
 
-pub fn daemon(imports: &Imports) -> Result<&'static Daemons, Failure> {
+pub fn daemon(imports: &Imports) -> Result<&'static Daemon, Failure> {
     if let Some(daemon) = DAEMON.get() {
         return Ok(daemon);
     }
     let text = |offset, what| usable(imports.conf_text(offset), what);
-    let found = Daemons {
+    let found = Daemon {
         node: text(layout::conf::NODE_NAME, "node name")?,
         spooldir: text(layout::conf::SPOOLDIR, "spool directory")?,
         slurm_conf: text(layout::conf::CONFFILE, "path of slurm.conf")?,
@@ -98,7 +98,7 @@ pub fn join(step: &StepId, step_create: bool) -> Result<(), Failed> {
         Some(NodeSettings::Enabled(settings)) => settings.entire_step_in_ns,
         _ => true,
     };
-    let in_stepd = imports.stepd().is_some();
+    let in_stepd = imports.stepd.is_some();
     if (entire && in_stepd && step.step_id != SLURM_EXTERN_CONT) || (!entire && !in_stepd && step_create) {
         return Ok(());
     }

@@ -22,16 +22,6 @@ pub(crate) fn namespaces_of_job(bits: u32) -> NamespaceFlags {
     NamespaceFlags::from_bits_retain(bits) & of_job
 }
 
-/// The signal that the parent gets when a child ends (`clone(2)`, "the child termination signal").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitSignal {
-    /// SIGCHLD, as after fork. Slurm's own `waitpid` calls see such a child.
-    Sigchld,
-    /// None. Only a wait with `__WALL` sees the child, so the host's signal handlers and its
-    /// `waitpid(-1)` do not.
-    Silent,
-}
-
 /// A child of `clone3`.
 #[derive(Debug)]
 pub struct Child {
@@ -47,26 +37,24 @@ pub struct Child {
 /// the values in `plan`. It is a plain function and not a closure, so that a reader sees everything that
 /// it can reach.
 ///
+/// The parent gets no SIGCHLD for a child that ends before it executes a program, and only a wait with `__WALL` sees
+/// it. `execve(2)` makes it an ordinary child. slurmd and the extern slurmstepd do not take it away from [`reap`]: both
+/// wait only for children that they have made themselves.
+///
+/// [`reap`]: crate::sys::process::reap
+///
 /// # Errors
 ///
 /// `clone3(2)`: ENOSPC and EUSERS for the limits below `/proc/sys/user`, EPERM, EAGAIN, ENOMEM,
 /// ENOSYS if a filter hides the call.
-pub fn spawn<P>(
-    namespaces: NamespaceFlags,
-    exit_signal: ExitSignal,
-    plan: &P,
-    child: extern "C" fn(&P) -> !,
-) -> Result<Child, Errno> {
+pub fn spawn<P>(namespaces: NamespaceFlags, plan: &P, child: extern "C" fn(&P) -> !) -> Result<Child, Errno> {
     let mut pidfd: i32 = -1;
     let args = clone_args {
         flags: u64::from(namespaces.bits() | CLONE_PIDFD) | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: match exit_signal {
-            ExitSignal::Sigchld => linux_raw_sys::general::SIGCHLD.into(),
-            ExitSignal::Silent => 0,
-        },
+        exit_signal: 0,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -144,7 +132,7 @@ pub(crate) struct SharingChild<P: 'static> {
     sharing: Option<Box<AtomicU32>>,
 }
 
-/// Like [`spawn`], with SIGCHLD as the exit signal, but the child shares memory. It has its own descriptors,
+/// Like [`spawn`], but the parent gets SIGCHLD, and the child shares memory. It has its own descriptors,
 /// signal handlers, working directory and credentials.
 ///
 /// `child` must write only to its stack: other threads use the same memory meanwhile.

@@ -14,29 +14,51 @@
 
 use core::arch::global_asm;
 
+/// The ELF file of a machine (`e_machine`), with this code.
+macro_rules! holder_image {
+    ($machine:literal, $($code:literal),+ $(,)?) => {
+        global_asm!(
+            ".pushsection .rodata.jobns_holder, \"a\"",
+            ".balign 16",
+            ".hidden jobns_holder_image",
+            ".globl jobns_holder_image",
+            "jobns_holder_image:",
+            // ELF header (elf(5)): 64-bit, little-endian, ET_EXEC (2), machine, two program headers.
+            ".byte 0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0",
+            concat!(".2byte 2, ", $machine),
+            ".4byte 1",
+            ".8byte 0x400000 + (20f - jobns_holder_image)",
+            ".8byte 64, 0",
+            ".4byte 0",
+            ".2byte 64, 56, 2, 64, 0, 0",
+            // PT_LOAD (1), readable and executable (5): the whole file.
+            ".4byte 1, 5",
+            ".8byte 0, 0x400000, 0x400000",
+            ".8byte 29f - jobns_holder_image, 29f - jobns_holder_image, 0x1000",
+            // PT_GNU_STACK (0x6474e551), readable and writable (6): no executable stack.
+            ".4byte 0x6474e551, 6",
+            ".8byte 0, 0, 0, 0, 0, 16",
+            "20:",
+            $($code,)+
+            ".balign 8",
+            // struct sigaction of the kernel: handler SIG_IGN (1), flags, restorer, mask.
+            "24:",
+            ".8byte 1, 0, 0, 0",
+            // The name, written by `image` below.
+            "25:",
+            ".space 16",
+            "29:",
+            ".hidden jobns_holder_end",
+            ".globl jobns_holder_end",
+            "jobns_holder_end:",
+            ".popsection",
+        );
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
-global_asm!(
-    ".pushsection .rodata.jobns_holder, \"a\"",
-    ".balign 16",
-    ".hidden jobns_holder_image",
-    ".globl jobns_holder_image",
-    "jobns_holder_image:",
-    // ELF header (elf(5)): 64-bit, little-endian, ET_EXEC (2), machine, two program headers.
-    ".byte 0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0",
-    ".2byte 2, 62",
-    ".4byte 1",
-    ".8byte 0x400000 + (20f - jobns_holder_image)",
-    ".8byte 64, 0",
-    ".4byte 0",
-    ".2byte 64, 56, 2, 64, 0, 0",
-    // PT_LOAD (1), readable and executable (5): the whole file.
-    ".4byte 1, 5",
-    ".8byte 0, 0x400000, 0x400000",
-    ".8byte 29f - jobns_holder_image, 29f - jobns_holder_image, 0x1000",
-    // PT_GNU_STACK (0x6474e551), readable and writable (6): no executable stack.
-    ".4byte 0x6474e551, 6",
-    ".8byte 0, 0, 0, 0, 0, 16",
-    "20:",
+holder_image!(
+    62,
     "mov eax, 157", // prctl
     "mov edi, 15",  // PR_SET_NAME
     "lea rsi, [rip + 25f]",
@@ -60,43 +82,11 @@ global_asm!(
     "mov r8d, 8",
     "syscall",
     "jmp 21b",
-    ".balign 8",
-    // struct sigaction of the kernel: handler SIG_IGN (1), flags, restorer, mask.
-    "24:",
-    ".8byte 1, 0, 0, 0",
-    // The name, written by `image` below.
-    "25:",
-    ".space 16",
-    "29:",
-    ".hidden jobns_holder_end",
-    ".globl jobns_holder_end",
-    "jobns_holder_end:",
-    ".popsection",
 );
 
 #[cfg(target_arch = "aarch64")]
-global_asm!(
-    ".pushsection .rodata.jobns_holder, \"a\"",
-    ".balign 16",
-    ".hidden jobns_holder_image",
-    ".globl jobns_holder_image",
-    "jobns_holder_image:",
-    // ELF header (elf(5)): 64-bit, little-endian, ET_EXEC (2), machine, two program headers.
-    ".byte 0x7f, 0x45, 0x4c, 0x46, 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0",
-    ".2byte 2, 183",
-    ".4byte 1",
-    ".8byte 0x400000 + (20f - jobns_holder_image)",
-    ".8byte 64, 0",
-    ".4byte 0",
-    ".2byte 64, 56, 2, 64, 0, 0",
-    // PT_LOAD (1), readable and executable (5): the whole file.
-    ".4byte 1, 5",
-    ".8byte 0, 0x400000, 0x400000",
-    ".8byte 29f - jobns_holder_image, 29f - jobns_holder_image, 0x1000",
-    // PT_GNU_STACK (0x6474e551), readable and writable (6): no executable stack.
-    ".4byte 0x6474e551, 6",
-    ".8byte 0, 0, 0, 0, 0, 16",
-    "20:",
+holder_image!(
+    183,
     "mov x8, 167", // prctl
     "mov x0, 15",  // PR_SET_NAME
     "adr x1, 25f",
@@ -120,18 +110,6 @@ global_asm!(
     "mov x4, 8",
     "svc #0",
     "b 21b",
-    ".balign 8",
-    // struct sigaction of the kernel: handler SIG_IGN (1), flags, restorer, mask.
-    "24:",
-    ".8byte 1, 0, 0, 0",
-    // The name, written by `image` below.
-    "25:",
-    ".space 16",
-    "29:",
-    ".hidden jobns_holder_end",
-    ".globl jobns_holder_end",
-    "jobns_holder_end:",
-    ".popsection",
 );
 
 unsafe extern "C" {

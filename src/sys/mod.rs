@@ -1,4 +1,4 @@
-//! The system calls that rustix lacks, a few lines each.
+//! System calls: those that rustix lacks, a few lines each, and some of rustix in the form that the other rooms need.
 //!
 //! # Safety
 //!
@@ -7,8 +7,9 @@
 //! So each comment only says which memory the kernel reads or writes, how long it lives, and why
 //! nothing else sees it change.
 //!
-//! Nothing here allocates, locks or panics, so it may be used in the `clone3` child and in `join`. The
-//! exceptions are `exec::CStringArray::new` and `holder_image::image`, which only the parent calls.
+//! Nothing here allocates, locks or panics, so it may be used in the `clone3` child and in `join`. The exceptions are
+//! `clone::spawn_sharing_memory`, `exec::CStringArray::new`, `exec::with_signal_mask` and `holder_image::image`, which
+//! only the parent calls.
 
 #![allow(unsafe_code)]
 #![allow(

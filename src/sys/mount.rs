@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use linux_raw_sys::general::{__NR_mount_setattr, AT_EMPTY_PATH, AT_RECURSIVE, mount_attr};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, MoveMountFlags};
 
 fn mount_setattr(fd: BorrowedFd<'_>, path: &CStr, flags: u32, attr: &mount_attr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string, `attr` is a live mount_attr of the size given. The kernel only
@@ -51,4 +51,10 @@ pub fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
 /// them are still peers of the host's mounts.
 pub fn set_propagation_of_root(propagation: MountPropagationFlags) -> Result<(), Errno> {
     mount_setattr(rustix::fs::CWD, c"/", AT_RECURSIVE, &propagation_only(propagation))
+}
+
+/// Attaches a detached mount at `target`, which must be a directory or a file like the root of the mount.
+pub fn attach_to(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", target, c"", flags)
 }

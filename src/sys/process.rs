@@ -54,7 +54,8 @@ pub(crate) const fn timespec(milliseconds: u32) -> Timespec {
 ///
 /// # Errors
 ///
-/// `setns(2)`: ESRCH if the process has ended, EINVAL if this process has several threads.
+/// `setns(2)`: ESRCH if the process has ended; EINVAL if this process has several threads and the namespace is a user
+/// namespace, or a mount namespace and they share the working directory.
 pub(crate) fn setns(fd: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<(), Errno> {
     rustix::thread::move_into_thread_name_spaces(fd, namespaces)
 }

@@ -91,7 +91,7 @@ impl<'i, 'r> Loader<'i, 'r> {
                 return;
             }
             match included(&line.text) {
-                Some(Range { start, end }) => self.included(&line, start, end),
+                Some(core::ops::Range { start, end }) => self.included(&line, start, end),
                 None => self.lines.push(line),
             }
         }
@@ -146,20 +146,15 @@ impl<'i, 'r> Loader<'i, 'r> {
     }
 }
 
-struct Range {
-    start: usize,
-    end: usize,
-}
-
 /// The file name of an `Include`: the word is at the very start of the line, followed by white space and the name.
-fn included(text: &[u8]) -> Option<Range> {
+fn included(text: &[u8]) -> Option<core::ops::Range<usize>> {
     let (word, rest) = text.split_at_checked(7)?;
     if !word.eq_ignore_ascii_case(b"include") || !rest.first().is_some_and(|b| is_space(*b)) {
         return None;
     }
     let start = 7 + rest.iter().position(|b| !is_space(*b))?;
     let end = text.iter().skip(start).position(|b| is_space(*b)).map_or(text.len(), |length| start + length);
-    Some(Range { start, end })
+    Some(start..end)
 }
 
 /// `isspace` of the C locale.

@@ -21,14 +21,14 @@
 )]
 
 use crate::sys::exec::{CStringArray, Inherited, cloexec_from, execveat, exit_group};
-use crate::sys::mount::set_propagation_of_root;
+use crate::sys::mount::{attach_to, set_propagation_of_root};
 use crate::sys::process::drop_privileges_at_exec;
 use core::ffi::CStr;
 use core::fmt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags};
 use std::ffi::CString;
 
 /// Everything that the child needs. The parent prepares it before the clone and does not touch it until the
@@ -152,7 +152,7 @@ impl Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     pub step: Step,
-    /// The index in `attach`, `kept` or `limits`.
+    /// The index in `attach`, `kept` or `limits`, or of the call for a file system.
     pub index: u16,
     /// 0 if everything is mounted.
     pub errno: i32,
@@ -233,7 +233,11 @@ fn set_up(plan: &ChildPlan) -> Result<(), Failed> {
                 attach(mount, path, OFlags::DIRECTORY, Step::OpenTarget, Step::Attach, index)?;
             }
             Some((mount, Target::Within(target))) => {
-                attach_to(mount, target).map_err(|errno| Failed { step: Step::Attach, index, errno })?;
+                attach_to(mount.as_fd(), target.as_fd()).map_err(|errno| Failed {
+                    step: Step::Attach,
+                    index,
+                    errno,
+                })?;
             }
             None => {}
         }
@@ -372,17 +376,7 @@ fn attach(
         ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
     )
     .map_err(|errno| Failed { step: opening, index, errno })?;
-    attach_to(mount, &target).map_err(|errno| Failed { step: attaching, index, errno })
-}
-
-fn attach_to(mount: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
-    rustix::mount::move_mount(
-        mount.as_fd(),
-        c"",
-        target.as_fd(),
-        c"",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
+    attach_to(mount.as_fd(), target.as_fd()).map_err(|errno| Failed { step: attaching, index, errno })
 }
 
 /// Reports that everything is mounted, and becomes the program of `sys/holder_image.rs`, which has no

@@ -70,18 +70,11 @@ pub struct Found {
     pub record: Record,
     /// The extern slurmstepd that made it.
     pub stepd: Identity,
-    pub boot_id: Vec<u8>,
     /// The directory is marked as dead ([`DEAD_MODE`]).
     pub is_marked: bool,
 }
 
 impl Found {
-    /// Was it made since this boot, so that its processes can be alive?
-    #[must_use]
-    pub fn is_of(&self, boot: BootId) -> bool {
-        self.boot_id == boot.as_bytes()
-    }
-
     /// The job's namespaces, from its holder, which must be alive.
     pub fn pins(&self) -> Result<Pins, Error> {
         let intention = || format!("find the namespaces of job {}", self.record.header.id);
@@ -95,8 +88,9 @@ impl Found {
 
     /// Is the slurmstepd or the holder alive?
     #[must_use]
-    pub fn has_live_process(&self, boot: BootId) -> bool {
-        self.is_of(boot) && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
+    pub fn has_live_process(&self) -> bool {
+        self.record.of_this_boot
+            && (self.stepd.is_alive() || self.record.holder.is_some_and(|holder| holder.is_alive()))
     }
 }
 
@@ -201,7 +195,7 @@ pub fn read(base: BorrowedFd<'_>, base_path: &str, name: &str) -> Result<Found, 
         Some(main) if main.base == base_path && can_be_main(main, dir.as_fd(), &stat) => {}
         _ => return Err(Error::because(intention(), "it is a copy: its state file names another directory")),
     }
-    Ok(Found { record, stepd: state.stepd, boot_id: state.boot.to_vec(), is_marked: mode_of(&stat) == DEAD_MODE })
+    Ok(Found { record, stepd: state.stepd, is_marked: mode_of(&stat) == DEAD_MODE })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! While a project has a limit and no directory yet, its maker has the lock of the file system. All base paths on a file
 //! system share one lock.
 
-use crate::base::base_dir::open_base;
+use crate::base::base_dir::{open_base, open_base_if_there};
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path;
 use crate::base::trusted_path::{BENEATH, Missing, c_path, open_beneath};
@@ -129,10 +129,7 @@ pub(crate) fn release_soon(dir: BorrowedFd<'_>, id: u32) {
 /// The projects cannot be listed.
 pub(crate) fn release_unused(base_path: &str, ids: Option<ProjectIds>) -> Result<(), Error> {
     let Some(ids) = ids else { return Ok(()) };
-    let base = match open_base(base_path) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
-        result => result?,
-    };
+    let Some(base) = open_base_if_there(base_path)? else { return Ok(()) };
     // Not every base path has limits, and so quotas.
     if is_enforced(base.as_fd()) == Ok(true) { release_all(base.as_fd(), ids) } else { Ok(()) }
 }

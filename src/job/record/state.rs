@@ -147,9 +147,7 @@ impl<'a> State<'a> {
             Some(Tree { device: value.number()?, inode: value.number()?, base: value.path()? })
         })
     }
-}
 
-impl<'a> State<'a> {
     /// The projects of its directories, each with the base.
     pub fn projects(&self) -> impl Iterator<Item = (u32, &'a str)> + use<'a> {
         Lines(self.text)

@@ -5,16 +5,15 @@
 //! of live slurmstepds could be read and contains none of this job, and the slurmstepd that made the directory has
 //! ended. (That slurmstepd removes the directory itself, after its socket is gone.)
 
-use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
-use crate::base::error::{Doing, Error, FailedCall};
-use crate::base::listing::{is_job_id, names};
+use crate::base::base_dir::{UNFINISHED, open_base, open_base_if_there, remove_unfinished};
+use crate::base::error::{Error, FailedCall};
+use crate::base::listing::{job_id, names};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
 use crate::config::settings::{self, Settings};
 use crate::config::size::ProjectIds;
 use crate::job::LiveJobs;
 use crate::job::record::job::{self, Found, Record};
-use crate::job::record::process::BootId;
 use crate::job::record::project;
 use crate::job::remove::delete::{Epilog, Left, Removal, delete, lock_job, remove_locked};
 use crate::job::remove::lost;
@@ -164,10 +163,7 @@ pub fn job_entry(
     node: &str,
     live: &Live<'_>,
 ) -> Result<Option<JobEntry>, Error> {
-    if !is_job_id(name) {
-        return Ok(None);
-    }
-    let id = name.parse().unwrap_or_default();
+    let Some(id) = job_id(name) else { return Ok(None) };
     let entry = |verdict, job| Ok(Some(JobEntry { verdict, job, awaits_end: false }));
     if let Some(leftover) = slurms_leftovers::recognise(base, name) {
         let verdict = match live.contains(id) {
@@ -194,11 +190,10 @@ pub fn job_entry(
             return Ok(None);
         }
     };
-    let boot = BootId::current().doing("read", || "read the boot id".to_owned())?;
-    let stepd_alive = found.is_of(boot) && found.stepd.is_alive();
+    let stepd_alive = found.record.of_this_boot && found.stepd.is_alive();
     let verdict = verdict(Facts {
         same_node: found.record.header.node == node,
-        same_boot: found.is_of(boot),
+        same_boot: found.record.of_this_boot,
         is_marked: found.is_marked,
         stepd_alive,
         step_alive: if stepd_alive { None } else { live.contains(id) },
@@ -295,7 +290,7 @@ fn strays(host: &dyn Log, node: &Node<'_>, path: &str, live: &Live<'_>) -> Resul
 /// Removes job directories that still have their temporary name because the process that made them was killed.
 pub fn remove_all_unfinished(host: &dyn Log, base: BorrowedFd<'_>, path: &str, live: &Live<'_>) -> Result<(), Error> {
     for name in names(base, path)? {
-        let job = name.strip_prefix(UNFINISHED).filter(|job| is_job_id(job)).and_then(|job| job.parse().ok());
+        let job = name.strip_prefix(UNFINISHED).and_then(job_id);
         if job.is_none_or(|job| live.contains(job) != Some(false)) {
             continue;
         }
@@ -324,31 +319,30 @@ pub enum Became {
     Busy,
 }
 
-/// Deletes the directory if its job is dead.
-pub fn delete_if_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, entry: JobEntry) -> Became {
-    let JobEntry { verdict, job, .. } = entry;
-    let id = job.id();
-    match (verdict, job) {
-        (Verdict::Alive, _) => {
-            host.log(Level::Debug, format_args!("job {id}: it is alive"));
-            Became::Stays
-        }
-        (Verdict::Foreign, MadeBy::Ours(found)) => {
-            host.log(
-                Level::Warning,
-                format_args!(
-                    "job {id}: {base_path}/{id} belongs to node {}; it is left alone",
-                    found.record.header.node
-                ),
-            );
-            Became::Stays
-        }
+/// Logs why the directory of a job that is not dead stays.
+pub fn log_why_it_stays(host: &dyn Log, base_path: &str, entry: &JobEntry) {
+    let id = entry.job.id();
+    match (entry.verdict, &entry.job) {
+        (Verdict::Dead, _) => {}
+        (Verdict::Alive, _) => host.log(Level::Debug, format_args!("job {id}: it is alive")),
+        (Verdict::Foreign, MadeBy::Ours(found)) => host.log(
+            Level::Warning,
+            format_args!("job {id}: {base_path}/{id} belongs to node {}; it is left alone", found.record.header.node),
+        ),
         (Verdict::InDoubt | Verdict::Foreign, _) => {
             host.log(Level::Warning, format_args!("job {id}: it may still be alive; its directory is kept"));
-            Became::Stays
         }
-        (Verdict::Dead, MadeBy::Ours(found)) => delete_dead(host, node, base, base_path, &found),
-        (Verdict::Dead, MadeBy::Lost(_)) => {
+    }
+}
+
+/// Deletes the directory if its job is dead.
+pub fn delete_if_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str, entry: JobEntry) -> Became {
+    log_why_it_stays(host, base_path, &entry);
+    let id = entry.job.id();
+    match entry.job {
+        _ if entry.verdict != Verdict::Dead => Became::Stays,
+        MadeBy::Ours(found) => delete_dead(host, node, base, base_path, &found),
+        MadeBy::Lost(_) => {
             host.log(
                 Level::Info,
                 format_args!("job {id}: removing {base_path}/{id}, whose state file was lost when the node went down"),
@@ -361,7 +355,7 @@ pub fn delete_if_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path
                 }
             }
         }
-        (Verdict::Dead, MadeBy::Slurms(leftover)) => {
+        MadeBy::Slurms(leftover) => {
             host.log(
                 Level::Info,
                 format_args!("job {id}: removing {base_path}/{id}, which Slurm's own plugin left behind"),
@@ -404,10 +398,7 @@ pub fn has_trash(base_path: &str) -> Result<bool, Error> {
 
 /// None: there is no such base, or it has no trash.
 fn open_existing_trash(base_path: &str) -> Result<Option<OwnedFd>, Error> {
-    let base = match open_base(base_path) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
-        result => result?,
-    };
+    let Some(base) = open_base_if_there(base_path)? else { return Ok(None) };
     match open_beneath(base.as_fd(), TRASH, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH) {
         Err(Errno::NOENT) => Ok(None),
         // This checks owner and mode.
@@ -464,8 +455,7 @@ fn delete_dead(host: &dyn Log, node: &Node<'_>, base: &OwnedFd, base_path: &str,
     };
     let record = &found.record;
     host.log(Level::Info, format_args!("job {id}: it has ended; deleting its namespaces and directories"));
-    let of_this_boot = BootId::current().is_ok_and(|boot| found.is_of(boot));
-    let pins = of_this_boot.then(|| found.pins().ok()).flatten();
+    let pins = record.of_this_boot.then(|| found.pins().ok()).flatten();
     // The epilog has already run for a job that is marked as dead.
     let epilog = node.epilog.filter(|_| !found.is_marked);
     match delete(host, record, epilog, pins, node.removal) {

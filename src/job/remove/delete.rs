@@ -5,7 +5,7 @@
 //! job's user could write to: the removal program does that, or `jobns` in its own process. A directory that cannot
 //! be moved is marked as dead in its place. Every step may be repeated.
 
-use crate::base::base_dir::{UNFINISHED, open_base, remove_unfinished};
+use crate::base::base_dir::{UNFINISHED, open_base, open_base_if_there, remove_unfinished};
 use crate::base::error::{Doing, Error, FailedCall, Named};
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, open_beneath};
@@ -274,7 +274,7 @@ pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'
 pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove) -> Result<Summary, Error> {
     let mut sum = Summary::default();
     for (index, tree) in record.trees.iter().enumerate().rev() {
-        let Some(base) = base_of(tree)? else { continue };
+        let Some(base) = open_base_if_there(&tree.base)? else { continue };
         if let Some(name) = find(record, tree, base.as_fd(), index == 0)? {
             sum.add(&remove(base.as_fd(), &name, terms)?);
         }
@@ -288,7 +288,7 @@ pub(crate) fn remove_in_place(record: &Record, terms: &Terms<'_>, remove: Remove
 /// The directories of a job that were not moved, and their paths.
 fn in_place(record: &Record) -> impl Iterator<Item = (OwnedFd, String)> {
     record.trees.iter().enumerate().filter_map(|(index, tree)| {
-        let base = base_of(tree).ok()??;
+        let base = open_base_if_there(&tree.base).ok()??;
         let name = find(record, tree, base.as_fd(), index == 0).ok()??;
         let dir = open_beneath(base.as_fd(), &name, OFlags::RDONLY | OFlags::DIRECTORY, BENEATH).ok()?;
         Some((dir, format!("{}/{}", tree.base, record.header.id)))
@@ -369,7 +369,7 @@ pub(crate) fn notify(record: &Record) {
 
 fn set_mode(record: &Record, mode: u32) {
     let Some(tree) = record.trees.first() else { return };
-    if let Ok(Some(base)) = base_of(tree)
+    if let Ok(Some(base)) = open_base_if_there(&tree.base)
         && let Ok(Some(_)) = find(record, tree, base.as_fd(), true)
     {
         let name = CString::new(record.header.id.to_string()).unwrap_or_default();
@@ -432,18 +432,10 @@ fn set_all_aside(host: &dyn Log, record: &Record) -> Aside {
     aside
 }
 
-/// Opens the base of a directory; None if it no longer exists.
-fn base_of(tree: &TreeRecord) -> Result<Option<OwnedFd>, Error> {
-    match open_base(&tree.base) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
-        result => result.map(Some),
-    }
-}
-
 /// Moves one recorded directory to the trash. `is_main`: it is the one with the state file. None: it was already
 /// gone.
 fn set_aside(record: &Record, tree: &TreeRecord, is_main: bool) -> Result<Option<Moved>, Error> {
-    let Some(base) = base_of(tree)? else { return Ok(None) };
+    let Some(base) = open_base_if_there(&tree.base)? else { return Ok(None) };
     let Some(name) = find(record, tree, base.as_fd(), is_main)? else { return Ok(None) };
     move_to_trash(base.as_fd(), &tree.base, &name, record.header.uid).map(Some)
 }

@@ -96,5 +96,5 @@ fn earlier_instance(base: BorrowedFd<'_>, settings: &Settings, job: &Job, wait: 
         return Err(Error::because(intention(settings, job), format!("it belongs to node {node}"))
             .with_hint(spelling::one_node_per_base()));
     }
-    Ok(if found.has_live_process(job.boot) { Earlier::Alive } else { Earlier::Dead(lock, found) })
+    Ok(if found.has_live_process() { Earlier::Alive } else { Earlier::Dead(lock, found) })
 }

@@ -3,10 +3,10 @@
 //! Under `base_path` such a directory has an empty state file ([`job::is_lost`]). In a base path of `dir_confs` a directory
 //! has a mark ([`Mark`]); here are those that the state file of their job does not name, or whose state file is gone.
 
-use crate::base::base_dir::open_base;
+use crate::base::base_dir::open_base_if_there;
 use crate::base::error::{Doing, Error};
 use crate::base::file_system::is_local;
-use crate::base::listing::{is_job_id, visit};
+use crate::base::listing::{job_id, visit};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
 use crate::job::record::job;
 use crate::job::record::mark::Mark;
@@ -58,16 +58,15 @@ pub fn is_lost(base: BorrowedFd<'_>, name: &str, node: &str) -> bool {
 /// When `path` cannot be listed. One that is not there has none.
 pub fn find(path: &str, node: &str, bases: &[String]) -> Result<Strays, Error> {
     let mut strays = Strays::default();
-    let base = match open_base(path) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(strays),
-        result => result?,
-    };
+    let Some(base) = open_base_if_there(path)? else { return Ok(strays) };
     visit(base.as_fd(), path, |name| {
-        if is_job_id(name) && is_stray(base.as_fd(), name, node) {
+        if let Some(job) = job_id(name)
+            && is_stray(base.as_fd(), name, node)
+        {
             let is_gone =
                 |main: &String| matches!(rustix::fs::lstat(format!("{main}/{name}").as_str()), Err(Errno::NOENT));
             if bases.iter().all(is_gone) {
-                strays.jobs.extend(name.parse::<u32>());
+                strays.jobs.push(job);
             } else {
                 strays.some_wait = true;
             }
@@ -146,7 +145,7 @@ mod tests {
         assert_eq!((find().jobs, find().some_wait), (vec![], true));
         std::fs::remove_dir(path("main/7")).unwrap();
         assert_eq!((find().jobs, find().some_wait), (vec![7], false));
-        let base = open_base(&path("other")).unwrap();
+        let base = crate::base::base_dir::open_base(&path("other")).unwrap();
         let moved = |name: &str| move_away(base.as_fd(), &path("other"), name, "n1").unwrap();
         for name in ["8", "9", "11", "12", "13"] {
             assert!(!moved(name), "{name}");

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`delete`] | extern slurmstepd, the removal program | ends the holder, runs the epilog, moves the directories |
 //! | [`earlier_instance`] | the extern slurmstepd of a new job | deletes the one that had its number |
-//! | [`dead_jobs`] | the removal program | finds dead jobs and deletes them |
+//! | [`dead_jobs`] | the removal program; slurmd, which only looks | finds dead jobs and deletes them |
 //! | [`lost`] | both | finds and moves directories whose state file a power cut has destroyed |
 //! | [`slurms_leftovers`] | the removal program | does the same for jobs of Slurm's own plugin |
 //! | [`mounts`] | both, and while a job is made | detaches what root's scripts have mounted for jobs |

@@ -5,7 +5,7 @@
 
 use crate::base::base_dir::open_base;
 use crate::base::error::{Doing, Error, FailedCall, Named, TryingTo};
-use crate::base::listing::is_job_id;
+use crate::base::listing::job_id;
 use crate::base::mountinfo::{Mount, mounts, table_of};
 use crate::base::trusted_path::{NO_LINKS, c_path, open_beneath};
 use crate::config::path::path_below;
@@ -153,7 +153,7 @@ fn is_of_a_job(base_path: &str, name: &str) -> bool {
     if let Some(tree) = path_below(name, ".trash") {
         return parse_name(tree.split('/').next().unwrap_or_default().as_bytes()).is_some();
     }
-    is_job_id(name) && open_base(base_path).is_ok_and(|base| job::read(base.as_fd(), base_path, name).is_ok())
+    job_id(name).is_some() && open_base(base_path).is_ok_and(|base| job::read(base.as_fd(), base_path, name).is_ok())
 }
 
 #[cfg(test)]

@@ -410,29 +410,30 @@ fn is_private(stat: &Stat) -> bool {
     stat.st_uid == 0 && matches!(stat.st_mode & 0o7777, 0o700 | 0o500) && rustix::process::geteuid().is_root()
 }
 
-/// Takes a directory from its user, so that only this process can write to it. Returns false if that is not possible,
-/// as on a network file system that does not trust this node's root.
-fn take(dir: BorrowedFd<'_>) -> bool {
+/// Takes a directory from its user, so that only this process can write to it. That is not possible on a network file
+/// system that does not trust this node's root.
+fn take(dir: BorrowedFd<'_>) {
     static ME: OnceLock<Uid> = OnceLock::new();
     let me = *ME.get_or_init(rustix::process::geteuid);
-    let is_taken = |stat: Stat| stat.st_uid == me.as_raw() && stat.st_mode & 0o7777 == 0o700;
-    let Ok(stat) = rustix::fs::fstat(dir) else { return false };
-    if is_taken(stat) {
-        return true;
+    let Ok(stat) = rustix::fs::fstat(dir) else { return };
+    if stat.st_uid == me.as_raw() && stat.st_mode & 0o7777 == 0o700 {
+        return;
     }
     let own = || -> Result<(), Errno> {
         // The owner first, who could set the mode again. The new mode gives the group no access.
         if stat.st_uid != me.as_raw() {
-            rustix::fs::fchown(dir, Some(Uid::from_raw(me.as_raw())), None::<Gid>)?;
+            rustix::fs::fchown(dir, Some(me), None::<Gid>)?;
         }
         rustix::fs::fchmod(dir, Mode::RWXU)
     };
-    match own() {
-        Ok(()) => true,
-        Err(Errno::PERM) if clear_flags_of(dir) => own().is_ok(),
+    let is_cleared = match own() {
+        Err(Errno::PERM) => clear_flags_of(dir),
         // The user has made a subvolume read-only.
-        Err(Errno::ROFS) if crate::sys::btrfs::make_writable(dir).is_ok() => own().is_ok(),
-        Err(_) => false,
+        Err(Errno::ROFS) => crate::sys::btrfs::make_writable(dir).is_ok(),
+        _ => false,
+    };
+    if is_cleared {
+        let _ = own();
     }
 }
 

@@ -6,12 +6,11 @@ use crate::base::log::{Level, Log};
 use crate::job::record::live_jobs::live_jobs;
 use crate::job::record::project;
 use crate::job::remove::dead_jobs;
-use crate::job::remove::dead_jobs::{Live, Node, Verdict};
-use crate::job::remove::delete::Removal;
+use crate::job::remove::dead_jobs::{Live, Verdict};
 use crate::job::remove::lost;
 use crate::remover::queue::{Kind, Task};
 use crate::remover::supervisor::{Awaited, FIRST_LOOK, LONGEST_LOOK, LOOK, LOOK_SOON, Supervisor};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::time::Instant;
 
@@ -33,7 +32,7 @@ impl Supervisor {
                     let fd = open_base(&path)?;
                     dead_jobs::remove_all_unfinished(&self.host, fd.as_fd(), &path, &live)?;
                     for entry in dead_jobs::job_entries(&self.host, fd.as_fd(), &path, &asked.node, &live)? {
-                        self.see(&path, &fd, entry, now);
+                        self.see(&path, &entry, now);
                     }
                     Ok(())
                 };
@@ -78,7 +77,7 @@ impl Supervisor {
         }
     }
 
-    fn see(&mut self, path: &str, fd: &OwnedFd, entry: dead_jobs::JobEntry, now: Instant) {
+    fn see(&mut self, path: &str, entry: &dead_jobs::JobEntry, now: Instant) {
         let name = entry.job.id().to_string();
         if entry.verdict == Verdict::Dead {
             let task = Task { kind: Kind::Job, base: path.to_owned(), name };
@@ -88,16 +87,7 @@ impl Supervisor {
         if entry.awaits_end {
             self.await_end(path, &name, now);
         }
-        let node = Node {
-            name: &self.options.node,
-            bases: &[],
-            other_bases: Vec::new(),
-            epilog: None,
-            removal: Removal::InProgram,
-            project_ids: None,
-        };
-        // The job is not dead. This logs why its directory stays.
-        dead_jobs::delete_if_dead(&self.host, &node, fd, path, entry);
+        dead_jobs::log_why_it_stays(&self.host, path, entry);
     }
 
     pub(super) fn await_end(&mut self, base: &str, name: &str, now: Instant) {

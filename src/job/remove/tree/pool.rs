@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The data that the threads that remove one tree share.
 pub(super) struct Shared<'a> {
     pub terms: &'a Terms<'a>,
     pub start: Instant,
