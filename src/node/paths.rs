@@ -147,14 +147,19 @@ pub fn write(settings: &Settings, manner: &Manner, found: &mut Findings) {
                 found.fatal(key, Error::call(format!("make {base}"), "access", errno));
             }
         } else if let Err(error) = try_to_write(base, MAX_SIZE) {
-            if matches!(error.errno(), Some(Errno::NOSPC | Errno::DQUOT)) && has_something_of_jobs(base) {
-                found.error(key, format!("{}; new jobs fail until there is space", errno_hints::of_call(error)));
-            } else {
-                found.fatal(key, error);
-            }
+            cannot_write(key, base, error, found);
         } else if quotas::limited(settings).contains(&base) {
             quotas::examine(settings, base, found);
         }
+    }
+}
+
+/// Something failed that each job does in this base path.
+pub(super) fn cannot_write(key: &'static str, base: &str, error: Error, found: &mut Findings) {
+    if matches!(error.errno(), Some(Errno::NOSPC | Errno::DQUOT)) && has_something_of_jobs(base) {
+        found.error(key, format!("{}; new jobs fail until there is space", errno_hints::of_call(error)));
+    } else {
+        found.fatal(key, error);
     }
 }
 

@@ -6,9 +6,11 @@ use crate::base::file_system::{self, EXT4, XFS};
 use crate::base::trusted_path::c_path;
 use crate::config::settings::{Backing, Settings};
 use crate::config::size::ProjectIds;
+use crate::config::spelling::key;
 use crate::job::record::project;
 use crate::node::finding::{About, Findings};
-use crate::sys::quota::Amounts;
+use crate::node::paths::cannot_write;
+use crate::sys::quota::{Amounts, Quota};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
@@ -44,8 +46,17 @@ pub(super) fn limited(settings: &Settings) -> Vec<&str> {
 /// Tries to limit a base path.
 pub(super) fn examine(settings: &Settings, base: &str, found: &mut Findings) {
     let Some(ids) = settings.project_ids else { return };
-    if let Err(error) = try_limit(base, ids) {
-        return found.fatal("project_ids", error);
+    match try_limit(base, ids) {
+        Ok(true) => {}
+        // slurmd starts: the steps of jobs need it, and it removes what is left of jobs.
+        Ok(false) => found.error(
+            "project_ids",
+            format!(
+                "{}: all project ids from {ids} are in use on the file system of {base}; new jobs fail until one is free: see jobns list",
+                key("project_ids")
+            ),
+        ),
+        Err(error) => return cannot_write("project_ids", base, error, found),
     }
     if !settings.namespaces.user {
         found.note(
@@ -57,7 +68,8 @@ pub(super) fn examine(settings: &Settings, base: &str, found: &mut Findings) {
     }
 }
 
-fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
+/// Limits a directory for a moment. Returns false if no project id is free.
+fn try_limit(base_path: &str, ids: ProjectIds) -> Result<bool, Error> {
     let intention = || format!("limit the sizes of directories in base_path {base_path}");
     let refuse = |why: &str, hint: &str| Err(Error::because(intention(), why).with_hint(hint));
     let base = open_base(base_path)?;
@@ -97,27 +109,29 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<(), Error> {
     let name = &c_path(&format!("{UNFINISHED}0"))?;
     let dir = match make_unfinished(base, name) {
         // Another process is trying at this moment.
-        Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(()),
+        Err(failed) if failed.errno == Errno::WOULDBLOCK => return Ok(true),
         result => result.trying_to(intention)?,
     };
     let tried = try_project(dir.as_fd(), ids);
     drop(dir);
     remove_unfinished(base, name).trying_to(|| format!("remove {base_path}/{UNFINISHED}0"))?;
-    project::release_soon(base, tried?);
-    Ok(())
+    let Some(given) = tried? else { return Ok(false) };
+    project::take_back(base, &given);
+    Ok(true)
 }
 
 /// Sets a limit, and checks that the same limit can be read.
-fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<u32, Error> {
+fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<Option<Quota>, Error> {
     let limit = Amounts { bytes: 1 << 20, inodes: 100 };
-    let id = project::give(dir, 0, ids, limit)?;
+    let Some(given) = project::give(dir, 0, ids, limit)? else { return Ok(None) };
+    let id = given.id;
     let read =
         project::of(dir, id).doing("quotactl_fd(Q_GETNEXTQUOTA)", || format!("read the limit of project {id}"))?;
-    if project::inherited(dir) != Ok(Some(id)) || read.limit != limit || read.used.inodes == 0 {
+    if project::inherited(dir) != Ok(Some(id)) || read.limit != given.limit || read.used.inodes == 0 {
         return Err(Error::because(
             format!("limit project {id}"),
             "the limit that was set cannot be read back: the file system does not count quotas of projects as ext4 and XFS do",
         ));
     }
-    Ok(id)
+    Ok(Some(given))
 }

@@ -211,7 +211,7 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
     if let Err(error) = mounts::detach_below(&[format!("{base}/.trash/{}", name.to_string_lossy())]) {
         return held(error);
     }
-    let project = project::own(top.as_fd(), trash.as_fd());
+    let project = project::freeze(top.as_fd(), trash.as_fd());
     let outcome = with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)));
     drop(top);
     if let Some(project) = project.filter(|_| outcome == Outcome::Gone) {

@@ -18,6 +18,9 @@ pub struct Gres {
     pub here: Option<u64>,
 }
 
+/// `NO_CONSUME_VAL64` of slurm/slurm.h. This value and those above it mean that there is no count.
+const NO_COUNT: u64 = 0xffff_ffff_ffff_fffd;
+
 /// What the job has of each GRES. Nothing if the offset of the count in this version is not known.
 #[must_use]
 pub fn of_step(step: Step, imports: &Imports) -> Vec<Gres> {
@@ -77,7 +80,7 @@ unsafe extern "C" fn add_gres(state: *mut c_void, walk: *mut c_void) -> c_int {
     let counts: *mut u64 = read(data, layout::gres_job::here(walk.total_gres)).cast();
     // SAFETY: `gres_cnt_node_alloc`, null or the counts of the nodes: what a slurmstepd has is of its node alone
     // (gres_job_state_extract).
-    let here = (!counts.is_null()).then(|| unsafe { counts.read_unaligned() });
+    let here = (!counts.is_null()).then(|| unsafe { counts.read_unaligned() }).filter(|count| *count < NO_COUNT);
     // SAFETY: both are `char *`, null or C strings that live as long as the structure.
     let (name, kind) = unsafe {
         (

@@ -50,6 +50,11 @@ static SET_UP_ENDED: Condvar = Condvar::new();
 const STEPS_TIMEOUT: Duration = Duration::from_secs(3);
 const STEPS_PAUSE: Duration = Duration::from_millis(50);
 
+/// A set-up that fails takes at least this long. A slurmstepd that ends before a certain thread of Slurm has begun never
+/// ends: `conmgr_fini` waits for `watch`, which has returned and has not said so (src/conmgr/watch.c of Slurm 26.05). On
+/// a busy node one of ten that failed at once stayed, and the job with it.
+const SHORTEST_FAILURE: Duration = Duration::from_millis(500);
+
 /// Receives the settings from slurmd. The bytes are not trusted.
 pub fn recv_stepd(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     let failed = |error: Error| error.to_string();
@@ -109,6 +114,11 @@ impl Drop for SetUp {
 
 /// Makes the job's namespaces, in the extern slurmstepd.
 pub fn stepd_create(step: Step) -> Result<(), Failure> {
+    let start = Instant::now();
+    set_up(step).inspect_err(|_| std::thread::sleep(SHORTEST_FAILURE.saturating_sub(start.elapsed())))
+}
+
+fn set_up(step: Step) -> Result<(), Failure> {
     let _ended = SetUp;
     let imports = loaded()?;
     let Some(settings) = settings()? else { return Ok(()) };

@@ -39,7 +39,7 @@ pub(super) fn keep(
     (log, job): (&dyn Log, &Job),
     planned: &PlannedKeep,
     (outer, below): (&str, &str),
-    mount: BorrowedFd<'_>,
+    (mount, is_ours): (BorrowedFd<'_>, bool),
 ) -> Result<Option<(OwnedFd, OwnedFd)>, Error> {
     let PlannedKeep { kept: KeepPath { path, read_only, required }, may_be_users } = planned;
     let intention = || format!("keep {path} in the private directory {outer}");
@@ -66,7 +66,13 @@ pub(super) fn keep(
     flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, *read_only);
     set_attributes(tree.as_fd(), flags, MountAttrFlags::empty()).doing("mount_setattr", intention)?;
     let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let target = make_target(mount, below, is_directory).trying_to(intention)?;
+    let target = if is_ours { make_target(mount, below, is_directory) } else { find_target(mount, below) };
+    let target = target.trying_to(intention).map_err(|error| {
+        if is_ours || error.errno() != Some(Errno::NOENT) {
+            return error;
+        }
+        error.with_hint(format!("init_script has made {outer} and must make {below} in it as well"))
+    })?;
     Ok(Some((tree, target)))
 }
 
@@ -89,6 +95,11 @@ fn make_target(mount: BorrowedFd<'_>, below: &str, is_directory: bool) -> Result
         Err(failed) if failed.errno != Errno::EXIST => Err(failed),
         _ => open_beneath(parent, &name, OFlags::PATH, BENEATH).named("openat2"),
     }
+}
+
+/// The target in a directory that init_script has made. Users can change that at this moment, so nothing is made there.
+fn find_target(mount: BorrowedFd<'_>, below: &str) -> Result<OwnedFd, FailedCall> {
+    open_beneath(mount, &name_c(below), OFlags::PATH, BENEATH).named("openat2")
 }
 
 /// A directory on the way to a target.

@@ -56,7 +56,9 @@ pub(super) fn make(
     for planned in &plan.keep {
         let outers = made.iter().map(|made| (made.dir.target.as_str(), made));
         let kept = match nearest(&planned.kept.path, outers) {
-            Some((outer, below)) => keep::keep((log, job), planned, (&outer.dir.target, below), outer.mount.as_fd())?,
+            Some((outer, below)) => {
+                keep::keep((log, job), planned, (&outer.dir.target, below), (outer.mount.as_fd(), outer.is_ours))?
+            }
             None => None,
         };
         keep.push(kept.map(|(mount, target)| (mount, Target::Within(target))));

@@ -2,8 +2,9 @@
 //!
 //! The quotas of the file system are the record of which ids are in use: an id is free if its project has no limit and
 //! contains nothing. So no id is lost when processes are killed or the node goes down. A project gets its limit before
-//! its first directory, and keeps the limit until it contains nothing, wherever its files were moved. Then the limit is
-//! cleared, and the id is free.
+//! its first directory, and keeps one until it contains nothing, wherever its files were moved. Then the limit is
+//! cleared, and the id is free. When the removal of a job's directory begins, the limit becomes what the project contains:
+//! a process that still has one of the files open cannot make it larger.
 //!
 //! While a project has a limit and no directory yet, its maker has the lock of the file system. All base paths on a file
 //! system share one lock.
@@ -12,6 +13,7 @@ use crate::base::base_dir::{open_base, open_base_if_there};
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path;
 use crate::base::trusted_path::{BENEATH, Missing, c_path, open_beneath};
+use crate::config::size;
 use crate::config::size::ProjectIds;
 use crate::job::record::job::Record;
 use crate::job::record::registry::WHEREABOUTS;
@@ -22,6 +24,9 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::time::Duration;
+
+/// After this many ids in use, the search ends with one that no directory of a job has.
+const MANY: u32 = 1024;
 
 /// How often a project that should be empty is checked.
 const TRIES: u32 = 20;
@@ -54,39 +59,60 @@ fn is_free(quota: &Quota) -> bool {
     quota.used == Amounts::default() && quota.limit == Amounts::default()
 }
 
-/// Gives the empty directory `dir` of a job a project with this limit, and returns its id.
-pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amounts) -> Result<u32, Error> {
+/// Gives the empty directory `dir` of a job a project with this limit. None if no id is free.
+pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amounts) -> Result<Option<Quota>, Error> {
     let intention = || format!("limit the size of the directories of job {job}");
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     if !quota::is_enforced(dir).doing("quotactl_fd(Q_XGETQSTATV)", intention)? {
         return Err(Error::because(intention(), "the file system is not mounted with quotas of projects any more")
             .with_hint("mount it with the option prjquota"));
     }
-    let id = free(dir, job, ids).doing("quotactl_fd(Q_GETNEXTQUOTA)", intention)?.ok_or_else(|| {
-        Error::because(intention(), format!("all project ids from {ids} are in use on the file system"))
-            .with_hint("see jobns list for what is still being removed, or make project_ids larger")
-    })?;
+    let found = free(dir, job, ids).doing("quotactl_fd(Q_GETNEXTQUOTA)", intention)?;
+    let Some(Quota { id, used, .. }) = found else { return Ok(None) };
+    let above = |used: u64, limit: u64| if limit == 0 { 0 } else { used.saturating_add(limit).min(size::MAX) };
+    let limit = Amounts { bytes: above(used.bytes, limit.bytes), inodes: above(used.inodes, limit.inodes) };
     quota::set(dir, id, limit).doing("quotactl_fd(Q_SETQUOTA)", intention)?;
     project::set(dir, id).doing("ioctl(FS_IOC_FSSETXATTR)", intention).inspect_err(|_| {
         let _ = quota::set(dir, id, Amounts::default());
     })?;
-    Ok(id)
+    Ok(Some(Quota { id, used, limit }))
+}
+
+/// Takes back what [`give`] has given, after the directory was removed. `dir` is another one on the file system.
+pub(crate) fn take_back(dir: BorrowedFd<'_>, given: &Quota) {
+    if given.used == Amounts::default() {
+        release_soon(dir, given.id);
+    } else {
+        // It contains what it contained before, without a limit.
+        let _ = quota::set(dir, given.id, Amounts::default());
+    }
 }
 
 /// The first free id. The search starts at an id that depends on the job's id, so that jobs seldom check the same ids.
-fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<u32>, Errno> {
+///
+/// If there are only ids in use, it is the first that no directory of a job has. A project without a limit contains
+/// something else: users without a user namespace can give it to files of their own, and could otherwise keep jobs of
+/// others from starting. A project without contents was not released yet.
+fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<Quota>, Errno> {
     let (first, count) = (ids.first(), ids.count());
+    let mut spare = None;
     for step in 0..count {
-        let id = first + (job % count + step) % count;
-        if is_free(&of(dir, id)?) {
-            return Ok(Some(id));
+        let found = of(dir, first + (job % count + step) % count)?;
+        if is_free(&found) {
+            return Ok(Some(found));
+        }
+        if found.limit == Amounts::default() || found.used == Amounts::default() {
+            spare.get_or_insert(found);
+        }
+        if step >= MANY && spare.is_some() {
+            break;
         }
     }
-    Ok(None)
+    Ok(spare)
 }
 
 /// Clears the limit of a project if it contains nothing. Returns true if the id is free.
-pub(crate) fn release(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
+fn release(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     release_locked(dir, id)
 }
@@ -103,11 +129,21 @@ fn release_locked(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The project of `dir`, unless it has inherited it from `parent`.
+/// Before `dir` is removed: sets the limit of its project to what the project contains. Returns the project, unless `dir`
+/// has inherited it from `parent`.
 #[must_use]
-pub(crate) fn own(dir: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> Option<u32> {
+pub(crate) fn freeze(dir: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> Option<u32> {
     let project = inherited(dir).ok()??;
-    (inherited(parent) != Ok(Some(project))).then_some(project)
+    if inherited(parent) == Ok(Some(project)) {
+        return None;
+    }
+    if let Ok(Quota { used, limit, .. }) = of(dir, project)
+        && limit != Amounts::default()
+    {
+        // 0 would be no limit. If this fails, the limit stays as it was.
+        let _ = quota::set(dir, project, Amounts { bytes: used.bytes.max(1), inodes: used.inodes.max(1) });
+    }
+    Some(project)
 }
 
 /// As [`release`], when the files of the project have just been removed: XFS updates its counts a little later. A project
