@@ -248,7 +248,7 @@ impl Size {
                     ),
                     Of::Core(_) => Refusal::new("the cores of the job on this node are not known", or),
                     Of::Gres(_, name) => Refusal::new(
-                        format!("the job has no gres/{name} on this node"),
+                        format!("Slurm has no count of gres/{name} for the job on this node"),
                         format!("submit the job with --gres={name}:COUNT, or {or}"),
                     ),
                 }

@@ -10,7 +10,7 @@ use crate::config::spelling::key;
 use crate::job::record::project;
 use crate::node::finding::{About, Findings};
 use crate::node::paths::cannot_write;
-use crate::sys::quota::{Amounts, Quota};
+use crate::sys::quota::Amounts;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
@@ -115,23 +115,22 @@ fn try_limit(base_path: &str, ids: ProjectIds) -> Result<bool, Error> {
     let tried = try_project(dir.as_fd(), ids);
     drop(dir);
     remove_unfinished(base, name).trying_to(|| format!("remove {base_path}/{UNFINISHED}0"))?;
-    let Some(given) = tried? else { return Ok(false) };
-    project::take_back(base, &given);
+    let Some(id) = tried? else { return Ok(false) };
+    project::release_soon(base, id);
     Ok(true)
 }
 
 /// Sets a limit, and checks that the same limit can be read.
-fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<Option<Quota>, Error> {
+fn try_project(dir: BorrowedFd<'_>, ids: ProjectIds) -> Result<Option<u32>, Error> {
     let limit = Amounts { bytes: 1 << 20, inodes: 100 };
-    let Some(given) = project::give(dir, 0, ids, limit)? else { return Ok(None) };
-    let id = given.id;
+    let Some(id) = project::give(dir, 0, ids, limit)? else { return Ok(None) };
     let read =
         project::of(dir, id).doing("quotactl_fd(Q_GETNEXTQUOTA)", || format!("read the limit of project {id}"))?;
-    if project::inherited(dir) != Ok(Some(id)) || read.limit != given.limit || read.used.inodes == 0 {
+    if project::inherited(dir) != Ok(Some(id)) || read.limit != limit || read.used.inodes == 0 {
         return Err(Error::because(
             format!("limit project {id}"),
             "the limit that was set cannot be read back: the file system does not count quotas of projects as ext4 and XFS do",
         ));
     }
-    Ok(Some(given))
+    Ok(Some(id))
 }

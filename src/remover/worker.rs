@@ -15,6 +15,7 @@ use crate::base::error::Error;
 use crate::base::listing::names;
 use crate::base::log::{Level, Log};
 use crate::base::trusted_path::{BENEATH, c_path, open_beneath};
+use crate::config::size::ProjectIds;
 use crate::job::record::live_jobs::live_jobs;
 use crate::job::record::project;
 use crate::job::remove::dead_jobs;
@@ -164,7 +165,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             }
             Some(Request::Turn { task, turn, slice, polite_after }) => {
                 let outcome = match task.kind {
-                    Kind::Tree => tree(&task, slice, polite_after),
+                    Kind::Tree => tree(&task, options.project_ids, slice, polite_after),
                     Kind::Job => job(options, &task, turn, slice, polite_after),
                 };
                 say(&Reply::Ended(outcome));
@@ -189,7 +190,7 @@ fn held(why: impl fmt::Display) -> Outcome {
     Outcome::Held { left: 0, why: why.to_string() }
 }
 
-fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration) -> Outcome {
+fn tree(Task { base, name, .. }: &Task, ids: Option<ProjectIds>, slice: Duration, polite_after: Duration) -> Outcome {
     let open = || -> Result<_, Error> { open_trash(open_base(base)?.as_fd(), base) };
     let (trash, name) = match (open(), c_path(name)) {
         (Ok(trash), Ok(name)) => (trash, name),
@@ -211,7 +212,10 @@ fn tree(Task { base, name, .. }: &Task, slice: Duration, polite_after: Duration)
     if let Err(error) = mounts::detach_below(&[format!("{base}/.trash/{}", name.to_string_lossy())]) {
         return held(error);
     }
-    let project = project::freeze(top.as_fd(), trash.as_fd());
+    let project = project::own(top.as_fd(), trash.as_fd());
+    if let Some(project) = project {
+        project::freeze(top.as_fd(), project, ids);
+    }
     let outcome = with_terms(slice, polite_after, |terms| Ok(remove_tree(trash.as_fd(), &name, terms)));
     drop(top);
     if let Some(project) = project.filter(|_| outcome == Outcome::Gone) {

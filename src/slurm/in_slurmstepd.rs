@@ -114,8 +114,21 @@ impl Drop for SetUp {
 
 /// Makes the job's namespaces, in the extern slurmstepd.
 pub fn stepd_create(step: Step) -> Result<(), Failure> {
-    let start = Instant::now();
-    set_up(step).inspect_err(|_| std::thread::sleep(SHORTEST_FAILURE.saturating_sub(start.elapsed())))
+    let mut failure = Failing(Some(Instant::now()));
+    set_up(step)?;
+    failure.0 = None;
+    Ok(())
+}
+
+/// When dropped, also by a panic, waits until the set-up that began then has taken [`SHORTEST_FAILURE`].
+struct Failing(Option<Instant>);
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        if let Some(start) = self.0 {
+            std::thread::sleep(SHORTEST_FAILURE.saturating_sub(start.elapsed()));
+        }
+    }
 }
 
 fn set_up(step: Step) -> Result<(), Failure> {

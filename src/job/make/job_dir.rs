@@ -40,18 +40,16 @@ impl JobDir {
             }
             made => made.trying_to(intention)?,
         };
-        let mut given = None;
+        let mut project = 0;
         let make = || {
             let stat = rustix::fs::fstat(&fd).doing("fstat", intention)?;
             if let Some((ids, limit)) = settings.project_ids.zip(plan.limit_of(base_path)) {
-                given = project::give(fd.as_fd(), job.header.id, ids, limit)?;
-                if given.is_none() {
-                    let why = format!("all project ids from {ids} are in use on the file system");
-                    return Err(Error::because(intention(), why)
-                        .with_hint("see jobns list for what is still being removed, or make project_ids larger"));
-                }
+                let given = project::give(fd.as_fd(), job.header.id, ids, limit)?;
+                project = given.ok_or_else(|| {
+                    Error::because(intention(), format!("all project ids from {ids} are in use on the file system"))
+                        .with_hint("see jobns list for what is still being removed, or make project_ids larger")
+                })?;
             }
-            let project = given.map_or(0, |given| given.id);
             let record = TreeRecord { base: base_path.to_owned(), device: stat.st_dev, inode: stat.st_ino, project };
             let dir = Self { fd, record };
             let finished = finish(&dir, &|| rename_new(base, &unfinished, base, &name))?;
@@ -61,8 +59,8 @@ impl JobDir {
         // The descriptor is closed, so the lock is released. If this fails, the removal program removes the directory.
         if made.is_err() {
             let _ = remove_unfinished(base, &unfinished);
-            if let Some(given) = given {
-                project::take_back(base, &given);
+            if project != 0 {
+                let _ = project::release(base, project);
             }
         }
         made

@@ -72,12 +72,18 @@ pub(super) fn keep(
             return error;
         }
         error.with_hint(format!("init_script has made {outer} and must make {below} in it as well"))
-    })?;
-    Ok(Some((tree, target)))
+    });
+    match target {
+        Err(error) if !is_ours && !*required => {
+            log.log(Level::Warning, format_args!("job {}: {error}", job.header.id));
+            Ok(None)
+        }
+        target => target.map(|target| Some((tree, target))),
+    }
 }
 
 /// Makes the empty target, root's like the directories around it, and opens it. Some of it may be there: of another path
-/// of `keep`, or made by init_script.
+/// of `keep`.
 fn make_target(mount: BorrowedFd<'_>, below: &str, is_directory: bool) -> Result<OwnedFd, FailedCall> {
     let (above, last) = below.rsplit_once('/').map_or((None, below), |(above, last)| (Some(above), last));
     let mut parent = None;

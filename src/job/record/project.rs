@@ -13,7 +13,6 @@ use crate::base::base_dir::{open_base, open_base_if_there};
 use crate::base::error::{Doing, Error};
 use crate::base::trusted_path;
 use crate::base::trusted_path::{BENEATH, Missing, c_path, open_beneath};
-use crate::config::size;
 use crate::config::size::ProjectIds;
 use crate::job::record::job::Record;
 use crate::job::record::registry::WHEREABOUTS;
@@ -24,9 +23,6 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::time::Duration;
-
-/// After this many ids in use, the search ends with one that no directory of a job has.
-const MANY: u32 = 1024;
 
 /// How often a project that should be empty is checked.
 const TRIES: u32 = 20;
@@ -60,7 +56,7 @@ fn is_free(quota: &Quota) -> bool {
 }
 
 /// Gives the empty directory `dir` of a job a project with this limit. None if no id is free.
-pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amounts) -> Result<Option<Quota>, Error> {
+pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amounts) -> Result<Option<u32>, Error> {
     let intention = || format!("limit the size of the directories of job {job}");
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     if !quota::is_enforced(dir).doing("quotactl_fd(Q_XGETQSTATV)", intention)? {
@@ -68,51 +64,34 @@ pub(crate) fn give(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds, limit: Amount
             .with_hint("mount it with the option prjquota"));
     }
     let found = free(dir, job, ids).doing("quotactl_fd(Q_GETNEXTQUOTA)", intention)?;
-    let Some(Quota { id, used, .. }) = found else { return Ok(None) };
-    let above = |used: u64, limit: u64| if limit == 0 { 0 } else { used.saturating_add(limit).min(size::MAX) };
-    let limit = Amounts { bytes: above(used.bytes, limit.bytes), inodes: above(used.inodes, limit.inodes) };
+    let Some(id) = found else { return Ok(None) };
     quota::set(dir, id, limit).doing("quotactl_fd(Q_SETQUOTA)", intention)?;
     project::set(dir, id).doing("ioctl(FS_IOC_FSSETXATTR)", intention).inspect_err(|_| {
         let _ = quota::set(dir, id, Amounts::default());
     })?;
-    Ok(Some(Quota { id, used, limit }))
-}
-
-/// Takes back what [`give`] has given, after the directory was removed. `dir` is another one on the file system.
-pub(crate) fn take_back(dir: BorrowedFd<'_>, given: &Quota) {
-    if given.used == Amounts::default() {
-        release_soon(dir, given.id);
-    } else {
-        // It contains what it contained before, without a limit.
-        let _ = quota::set(dir, given.id, Amounts::default());
-    }
+    Ok(Some(id))
 }
 
 /// The first free id. The search starts at an id that depends on the job's id, so that jobs seldom check the same ids.
 ///
-/// If there are only ids in use, it is the first that no directory of a job has. A project without a limit contains
-/// something else: users without a user namespace can give it to files of their own, and could otherwise keep jobs of
-/// others from starting. A project without contents was not released yet.
-fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<Quota>, Errno> {
+/// If all are in use, it is one whose project contains nothing and was not released yet.
+fn free(dir: BorrowedFd<'_>, job: u32, ids: ProjectIds) -> Result<Option<u32>, Errno> {
     let (first, count) = (ids.first(), ids.count());
-    let mut spare = None;
+    let mut empty = None;
     for step in 0..count {
         let found = of(dir, first + (job % count + step) % count)?;
         if is_free(&found) {
-            return Ok(Some(found));
+            return Ok(Some(found.id));
         }
-        if found.limit == Amounts::default() || found.used == Amounts::default() {
-            spare.get_or_insert(found);
-        }
-        if step >= MANY && spare.is_some() {
-            break;
+        if found.used == Amounts::default() {
+            empty.get_or_insert(found.id);
         }
     }
-    Ok(spare)
+    Ok(empty)
 }
 
 /// Clears the limit of a project if it contains nothing. Returns true if the id is free.
-fn release(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
+pub(crate) fn release(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     let _lock = lock(dir, FlockOperation::LockExclusive)?;
     release_locked(dir, id)
 }
@@ -129,21 +108,22 @@ fn release_locked(dir: BorrowedFd<'_>, id: u32) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Before `dir` is removed: sets the limit of its project to what the project contains. Returns the project, unless `dir`
-/// has inherited it from `parent`.
+/// The project of `dir`, unless it has inherited it from `parent`.
 #[must_use]
-pub(crate) fn freeze(dir: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> Option<u32> {
+pub(crate) fn own(dir: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> Option<u32> {
     let project = inherited(dir).ok()??;
-    if inherited(parent) == Ok(Some(project)) {
-        return None;
-    }
-    if let Ok(Quota { used, limit, .. }) = of(dir, project)
-        && limit != Amounts::default()
+    (inherited(parent) != Ok(Some(project))).then_some(project)
+}
+
+/// Before the directory of an ended job is removed: sets the limit of its project to what the project contains. A script
+/// may have given the directory another project, which is not in `ids` and stays as it is.
+pub(crate) fn freeze(dir: BorrowedFd<'_>, project: u32, ids: Option<ProjectIds>) {
+    if ids.is_some_and(|ids| ids.contains(project))
+        && let Ok(Quota { used, .. }) = of(dir, project)
     {
         // 0 would be no limit. If this fails, the limit stays as it was.
         let _ = quota::set(dir, project, Amounts { bytes: used.bytes.max(1), inodes: used.inodes.max(1) });
     }
-    Some(project)
 }
 
 /// As [`release`], when the files of the project have just been removed: XFS updates its counts a little later. A project

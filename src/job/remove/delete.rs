@@ -261,7 +261,7 @@ pub(crate) fn remove_locked(parent: BorrowedFd<'_>, name: &CStr, terms: &Terms<'
             Ok(()) => break,
         }
     }
-    let project = project::freeze(tree.as_fd(), parent);
+    let project = project::own(tree.as_fd(), parent);
     let summary = remove_tree(parent, name, terms);
     drop(tree);
     if let Some(project) = project.filter(|_| summary.complete()) {
